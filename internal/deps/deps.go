@@ -1,0 +1,32 @@
+// Package deps keeps requirements until the packages that use them are written.
+package deps
+
+import (
+	_ "github.com/canonical/lxd/client"
+	_ "github.com/gofrs/flock"
+	_ "github.com/gruyaume/goops"
+	_ "github.com/gruyaume/goops/goopstest"
+	_ "github.com/juju/juju/api"
+	_ "github.com/juju/juju/api/client/action"
+	_ "github.com/juju/juju/api/client/application"
+	_ "github.com/juju/juju/api/client/charms"
+	_ "github.com/juju/juju/api/client/client"
+	_ "github.com/juju/juju/api/client/machinemanager"
+	_ "github.com/juju/juju/api/client/modelconfig"
+	_ "github.com/juju/juju/api/client/modelmanager"
+	_ "github.com/juju/juju/api/common"
+	_ "github.com/juju/juju/api/connector"
+	_ "github.com/juju/juju/api/jujuclient"
+	_ "github.com/klauspost/compress/gzip"
+	_ "github.com/klauspost/pgzip"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/stretchr/testify/require"
+	_ "github.com/stretchr/testify/assert"
+	_ "github.com/vbauerster/mpb/v8"
+	_ "golang.org/x/crypto/ssh"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "gopkg.in/yaml.v3"
+)
