@@ -1,0 +1,122 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func serve(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Request)) (Source, *atomic.Int32) {
+	var n atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer(int(n.Add(1)), w, r)
+	}))
+	t.Cleanup(s.Close)
+	return Source{URL: s.URL, Client: NewClient(), Policy: Policy{Attempts: 3, Pause: time.Millisecond, Stall: 100 * time.Millisecond}}, &n
+}
+
+func readAll(s Source) (string, error) {
+	stream, err := s.Open(context.Background(), "7.14.3")
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	data, err := io.ReadAll(stream)
+	return string(data), err
+}
+
+func TestRetries(t *testing.T) {
+	for _, status := range []int{500, 502, 503, 429} {
+		s, n := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+			if n < 3 {
+				w.WriteHeader(status)
+				return
+			}
+			fmt.Fprint(w, "archive")
+		})
+		data, err := readAll(s)
+		require.NoError(t, err, status)
+		require.Equal(t, "archive", data)
+		require.EqualValues(t, 3, n.Load())
+	}
+	for status, want := range map[int]error{404: ErrNotFound, 410: ErrNotFound, 403: ErrUnreachable, 400: ErrUnreachable} {
+		s, n := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) })
+		_, err := readAll(s)
+		require.ErrorIs(t, err, want)
+		require.EqualValues(t, 1, n.Load(), "%d will not get better", status)
+	}
+}
+
+func TestStall(t *testing.T) {
+	s, n := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		if n == 1 {
+			fmt.Fprint(w, "01234")
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, "0123456789") // knows no ranges
+	})
+	data, err := readAll(s)
+	require.NoError(t, err)
+	require.Equal(t, "0123456789", data)
+	require.EqualValues(t, 2, n.Load())
+
+	silent, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	_, err = readAll(silent)
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.ErrorIs(t, err, errStalled)
+}
+
+func TestChangedArchive(t *testing.T) {
+	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", fmt.Sprintf("%q", fmt.Sprint(n)))
+		if n == 1 {
+			w.Header().Set("Content-Length", "10")
+			fmt.Fprint(w, "01234")
+			return
+		}
+		require.Equal(t, `"1"`, r.Header.Get("If-Range"))
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader("other"))
+	})
+	_, err := readAll(s)
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.ErrorContains(t, err, "changed")
+}
+
+func TestSHA1IsTheSecondChoice(t *testing.T) {
+	const sum = "a9993e364706816aba3e25717850c26c9cd0d89d"
+	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/releases/download/v7.14.3/concourse-7.14.3-linux-amd64.tgz.sha1") {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprintf(w, "%s  concourse-7.14.3-linux-amd64.tgz\n", strings.ToUpper(sum))
+	})
+	d, err := s.Digest(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	require.Equal(t, "sha1:"+sum, d.String())
+}
+
+func TestPasswordsStayOut(t *testing.T) {
+	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
+	s.URL = strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)
+	_, err := readAll(s)
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.NotContains(t, err.Error(), "hunter2")
+	_, err = s.Digest(context.Background(), "7.14.3")
+	require.NotContains(t, err.Error(), "hunter2")
+}

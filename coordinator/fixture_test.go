@@ -1,0 +1,240 @@
+package coordinator
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+)
+
+// request is one line of a source's ledger.
+type request struct {
+	path, span string
+	status     int
+	bytes      int
+}
+
+// source serves archives in GitHub's layout and keeps a ledger.
+type source struct {
+	*httptest.Server
+	mu     sync.Mutex
+	files  map[string][]byte // by the last element of the path
+	ledger []request
+	before func(w http.ResponseWriter, r *http.Request) bool
+}
+
+func newSource(t testing.TB, versions ...string) *source {
+	s := &source{files: map[string][]byte{}}
+	for _, v := range versions {
+		s.publish(v, releaseArchive(v, 1<<20))
+	}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *source) publish(version string, archive []byte) {
+	name := "concourse-" + version + "-linux-amd64.tgz"
+	sum := sha256.Sum256(archive)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[name] = archive
+	s.files[name+".sha256"] = []byte(hex.EncodeToString(sum[:]) + "  " + name + "\n")
+}
+
+// answer makes f see each request first; true means that it has answered.
+func (s *source) answer(f func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
+func (s *source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ledger = append(s.ledger, request{r.URL.Path, r.Header.Get("Range"), counted.status, counted.bytes})
+	}()
+	s.mu.Lock()
+	before := s.before
+	data, ok := s.files[filepath.Base(r.URL.Path)]
+	s.mu.Unlock()
+	if before != nil && before(counted, r) {
+		return
+	}
+	if !ok {
+		http.NotFound(counted, r)
+		return
+	}
+	counted.Header().Set("ETag", `"`+fmt.Sprint(len(data))+`"`)
+	http.ServeContent(counted, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// archives returns the requests for archives, and the bytes they moved.
+func (s *source) archives() (requests []request, bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.ledger {
+		if strings.HasSuffix(r.path, ".tgz") {
+			requests = append(requests, r)
+			bytes += r.bytes
+		}
+	}
+	return requests, bytes
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	status, bytes int
+}
+
+func (w *countingWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += n
+	return n, err
+}
+
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// releaseArchive is a tarball in the genuine layout with an incompressible file
+// of the given size.
+func releaseArchive(version string, size int) []byte {
+	noise := make([]byte, size)
+	r := rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%-32s", version))))
+	r.Read(noise)
+	return tarball(
+		entry{name: "concourse/", kind: tar.TypeDir},
+		entry{name: "concourse/bin/concourse", mode: 0o755, body: "#!/bin/sh\necho " + version + "\n"},
+		entry{name: "concourse/bin/runc", mode: 0o755, body: string(noise)},
+		entry{name: "concourse/resource-types/mock/resource_metadata.json", mode: 0o644, body: `{"type":"mock"}`},
+		entry{name: "concourse/fly-assets/fly-linux-amd64.tgz", mode: 0o644, body: "fly"},
+	)
+}
+
+type entry struct {
+	name, body, link string
+	kind             byte
+	mode             int64
+}
+
+func tarball(entries ...entry) []byte {
+	var buf bytes.Buffer
+	gz := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(gz)
+	for _, e := range entries {
+		if e.kind == 0 {
+			e.kind = tar.TypeReg
+		}
+		h := &tar.Header{Name: e.name, Typeflag: e.kind, Linkname: e.link, Mode: e.mode, Size: int64(len(e.body)), Uid: 4711}
+		if err := tw.WriteHeader(h); err != nil {
+			panic(err)
+		}
+		if _, err := tw.Write([]byte(e.body)); err != nil {
+			panic(err)
+		}
+	}
+	tw.Close()
+	gz.Close()
+	return buf.Bytes()
+}
+
+// quick tries as often as the default, without the pauses.
+var quick = fetch.Policy{Attempts: 3, Pause: time.Millisecond, Stall: 2 * time.Second}
+
+func open(t testing.TB, root, unit, source string, change ...func(*Options)) *Coordinator {
+	o := Options{Unit: unit, Source: source}
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := Open(root, o)
+	require.NoError(t, err)
+	c.source.Policy = quick
+	return c
+}
+
+func logTo(b *bytes.Buffer) func(*Options) {
+	return func(o *Options) { o.Log = slog.New(slog.NewTextHandler(b, nil)) }
+}
+
+// listing returns the names of all files below dir.
+func listing(t testing.TB, dir string) []string {
+	names := []string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path != dir {
+			names = append(names, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	})
+	require.NoError(t, err)
+	return names
+}
+
+// nothingLeft demands that a failed install left no trace.
+func nothingLeft(t testing.TB, root string) {
+	t.Helper()
+	require.Empty(t, listing(t, filepath.Join(root, releasesDir)), "releases")
+	require.Empty(t, listing(t, filepath.Join(root, stagingDir)), "staging")
+	require.NoFileExists(t, filepath.Join(root, progressFile))
+	require.NoFileExists(t, filepath.Join(root, installedFile))
+}
+
+// tmpfs mounts a small volume of its own, as root.
+func tmpfs(t *testing.T, size string) string {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a tmpfs")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("cannot mount a tmpfs here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+// TestMain lets the test binary be a unit: a process of its own that installs.
+func TestMain(m *testing.M) {
+	root := os.Getenv("TEST_UNIT_ROOT")
+	if root == "" {
+		os.Exit(m.Run())
+	}
+	c, err := Open(root, Options{
+		Unit:   os.Getenv("TEST_UNIT"),
+		Source: os.Getenv("TEST_UNIT_SOURCE"),
+		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err == nil {
+		_, err = c.Ensure(context.Background(), os.Getenv("TEST_UNIT_VERSION"))
+	}
+	if err == nil {
+		_, err = c.Activate(context.Background(), os.Getenv("TEST_UNIT_VERSION"))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,415 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// unit is a process of the test binary that installs and activates a release.
+func unit(t *testing.T, root, name, source, version string, output io.Writer) *exec.Cmd {
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), "TEST_UNIT_ROOT="+root, "TEST_UNIT="+name, "TEST_UNIT_SOURCE="+source, "TEST_UNIT_VERSION="+version)
+	cmd.Stdout, cmd.Stderr = output, output
+	return cmd
+}
+
+func TestManyProcessesDownloadOnce(t *testing.T) {
+	const units = 8
+	src := newSource(t)
+	archive := releaseArchive("7.14.3", 8<<20)
+	src.publish("7.14.3", archive)
+	root := t.TempDir()
+	var logs [units]bytes.Buffer
+	var cmds [units]*exec.Cmd
+	for i := range units {
+		cmds[i] = unit(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", &logs[i])
+		require.NoError(t, cmds[i].Start())
+	}
+	all := ""
+	for i, cmd := range cmds {
+		require.NoError(t, cmd.Wait(), logs[i].String())
+		all += logs[i].String()
+	}
+	requests, moved := src.archives()
+	require.Len(t, requests, 1)
+	require.Equal(t, len(archive), moved)
+	require.Equal(t, 1, strings.Count(all, "Downloading Concourse binaries v7.14.3 from "+src.URL))
+	require.Equal(t, units-1, strings.Count(all, "Reusing Concourse binaries v7.14.3 installed by concourse-ci/"))
+
+	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
+	require.NoFileExists(t, filepath.Join(root, progressFile))
+	out, err := exec.Command(filepath.Join(root, "bin", "concourse")).Output()
+	require.NoError(t, err)
+	require.Equal(t, "7.14.3\n", string(out))
+	marker, err := os.ReadFile(filepath.Join(root, installedFile))
+	require.NoError(t, err)
+	require.Equal(t, "7.14.3\n", string(marker))
+	require.Equal(t, []string{"1"}, listing(t, filepath.Join(root, activationsDir)))
+}
+
+func TestHolderKilledInMidDownload(t *testing.T) {
+	src := newSource(t)
+	src.publish("7.14.3", releaseArchive("7.14.3", 8<<20))
+	halfway := make(chan struct{})
+	var first atomic.Bool
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, ".tgz") || !first.CompareAndSwap(false, true) {
+			return false
+		}
+		data := src.files[filepath.Base(r.URL.Path)]
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data[:len(data)/2])
+		http.NewResponseController(w).Flush()
+		close(halfway)
+		<-r.Context().Done()
+		return true
+	})
+	root := t.TempDir()
+	victim := unit(t, root, "concourse-ci/0", src.URL, "7.14.3", io.Discard)
+	require.NoError(t, victim.Start())
+	t.Cleanup(func() { victim.Process.Kill() })
+	<-halfway
+
+	var waited []Progress
+	heir := open(t, root, "concourse-ci/1", src.URL, func(o *Options) {
+		o.Progress = func(p Progress) { waited = append(waited, p) }
+	})
+	done := make(chan error, 1)
+	go func() {
+		_, err := heir.Ensure(context.Background(), "7.14.3")
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		report, err := heir.Inspect(context.Background())
+		return err == nil && report.Holder == "concourse-ci/0" && report.Progress != nil && report.Progress.Total > 0
+	}, 10*time.Second, 10*time.Millisecond, "the holder is named")
+	require.Eventually(t, func() bool { return len(listing(t, filepath.Join(root, stagingDir))) > 2 },
+		10*time.Second, 10*time.Millisecond, "something is staged")
+	select {
+	case err := <-done:
+		t.Fatalf("did not wait for the holder: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	require.Empty(t, listing(t, filepath.Join(root, releasesDir)), "half a release is visible")
+	_, err := heir.Installed("7.14.3")
+	require.ErrorIs(t, err, ErrNotInstalled)
+
+	require.NoError(t, victim.Process.Kill())
+	killed := time.Now()
+	victim.Wait()
+	require.NoError(t, <-done)
+	require.Less(t, time.Since(killed), 5*time.Second)
+	r, err := heir.Installed("7.14.3")
+	require.NoError(t, err)
+	require.Equal(t, "concourse-ci/1", r.InstalledBy)
+	require.Empty(t, listing(t, filepath.Join(root, stagingDir)), "what the dead unit staged")
+	require.Equal(t, Waiting, waited[0].State)
+	require.Equal(t, "concourse-ci/0", waited[0].Unit)
+	require.Equal(t, Installed, waited[len(waited)-1].State)
+}
+
+func TestBadSources(t *testing.T) {
+	const name = "concourse-7.14.3-linux-amd64.tgz"
+	tests := []struct {
+		name   string
+		spoil  func(*source)
+		change func(*Options)
+		want   error
+		text   string
+	}{
+		{"no such release", func(s *source) { clear(s.files) }, nil, ErrNotFound, "check the options version and release-url"},
+		{"another digest", func(s *source) {
+			s.files[name+".sha256"] = []byte(strings.Repeat("0", 64) + "  " + name + "\n")
+		}, nil, ErrDigest, "nothing was installed"},
+		{"a byte changed", func(s *source) { s.files[name][len(s.files[name])/2] ^= 1 }, nil, ErrDigest, name},
+		{"cut short", func(s *source) { s.files[name] = s.files[name][:len(s.files[name])/2] }, nil, ErrDigest, name},
+		{"cut short and unverified", func(s *source) {
+			s.files[name] = s.files[name][:len(s.files[name])/2]
+			delete(s.files, name+".sha256")
+		}, func(o *Options) { o.AllowUnverified = true }, ErrNotArchive, name},
+		{"pinned digest differs", func(s *source) {}, func(o *Options) { o.Digest = "sha256:" + strings.Repeat("0", 64) }, ErrDigest, "expected"},
+		{"no digest", func(s *source) { delete(s.files, name+".sha256") }, nil, ErrNoDigest, ".sha256"},
+		{"digest file is nonsense", func(s *source) { s.files[name+".sha256"] = []byte("see the wiki\n") }, nil, ErrNoDigest, "no sha256 sum"},
+		{"a page for everything", func(s *source) {
+			s.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				fmt.Fprint(w, "<!DOCTYPE html><html>log in</html>")
+				return true
+			})
+		}, nil, ErrNotArchive, "/releases/download/v7.14.3/" + name},
+		{"no gzip", func(s *source) { s.publish("7.14.3", []byte("PK\x03\x04 this is a zip")) }, nil, ErrNotArchive, name},
+		{"no binary", func(s *source) {
+			s.publish("7.14.3", tarball(entry{name: "concourse/README", body: "soon"}))
+		}, nil, ErrNotArchive, "bin/concourse"},
+		{"hostile", func(s *source) {
+			s.publish("7.14.3", tarball(entry{name: "concourse/bin/concourse", mode: 0o755}, entry{name: "concourse/../../x"}))
+		}, nil, ErrNotArchive, "leaves the release"},
+		{"server errors", func(s *source) {
+			s.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				w.WriteHeader(http.StatusBadGateway)
+				return true
+			})
+		}, nil, ErrUnreachable, "502"},
+		{"forbidden", func(s *source) {
+			s.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				w.WriteHeader(http.StatusForbidden)
+				return true
+			})
+		}, nil, ErrUnreachable, "403"},
+		{"nobody listens", func(s *source) { s.Close() }, nil, ErrUnreachable, "refused"},
+		{"breaks off each time", func(s *source) {
+			s.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, ".tgz") {
+					return false
+				}
+				data := s.files[name]
+				w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+				w.Write(data[:len(data)/2])
+				return true
+			})
+		}, nil, ErrUnreachable, "broke off after"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			src := newSource(t, "7.14.3")
+			tt.spoil(src)
+			root := t.TempDir()
+			change := tt.change
+			if change == nil {
+				change = func(*Options) {}
+			}
+			c := open(t, root, "concourse-ci/0", src.URL, change)
+			_, err := c.Ensure(context.Background(), "7.14.3")
+			require.ErrorIs(t, err, tt.want)
+			require.ErrorContains(t, err, "cannot install concourse 7.14.3: ")
+			require.ErrorContains(t, err, tt.text)
+			require.NotContains(t, err.Error(), "\n")
+			nothingLeft(t, root)
+			report, err := c.Inspect(context.Background())
+			require.NoError(t, err)
+			require.Empty(t, report.Holder)
+		})
+	}
+}
+
+func TestRecoversWhenTheSourceDoes(t *testing.T) {
+	src := newSource(t)
+	c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+	_, err := c.Ensure(context.Background(), "7.14.3")
+	require.ErrorIs(t, err, ErrNotFound)
+	src.publish("7.14.3", releaseArchive("7.14.3", 100))
+	r, err := c.Ensure(context.Background(), "v7.14.3")
+	require.NoError(t, err)
+	require.True(t, r.Downloaded)
+}
+
+func TestBrokenConnectionIsTakenUpAgain(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	var broken atomic.Bool
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, ".tgz") || !broken.CompareAndSwap(false, true) {
+			return false
+		}
+		data := src.files[filepath.Base(r.URL.Path)]
+		w.Header().Set("ETag", `"`+fmt.Sprint(len(data))+`"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data[:len(data)/2])
+		return true
+	})
+	c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+	_, err := c.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	requests, moved := src.archives()
+	require.Len(t, requests, 2)
+	require.Equal(t, http.StatusPartialContent, requests[1].status)
+	require.Equal(t, len(src.files["concourse-7.14.3-linux-amd64.tgz"]), moved, "a byte moved twice")
+}
+
+func TestCancelledInstallLeavesNothing(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	ctx, cancel := context.WithCancel(context.Background())
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, ".tgz") {
+			return false
+		}
+		data := src.files[filepath.Base(r.URL.Path)]
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data[:len(data)/2])
+		http.NewResponseController(w).Flush()
+		cancel()
+		<-r.Context().Done()
+		return true
+	})
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	_, err := c.Ensure(ctx, "7.14.3")
+	require.ErrorIs(t, err, context.Canceled)
+	nothingLeft(t, root)
+}
+
+func TestFullVolume(t *testing.T) {
+	compressible := tarball(
+		entry{name: "concourse/bin/concourse", mode: 0o755, body: "x"},
+		entry{name: "concourse/bin/zeros", mode: 0o755, body: strings.Repeat("\x00", 8<<20)},
+	)
+	for name, archive := range map[string][]byte{
+		"known before":   releaseArchive("7.14.3", 8<<20),
+		"while unpacked": compressible,
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := tmpfs(t, "4m")
+			src := newSource(t)
+			src.publish("7.14.3", archive)
+			c := open(t, root, "concourse-ci/0", src.URL)
+			_, err := c.Ensure(context.Background(), "7.14.3")
+			require.ErrorIs(t, err, ErrNoSpace)
+			require.ErrorContains(t, err, "MB")
+			require.NotContains(t, err.Error(), "\n")
+			nothingLeft(t, root)
+
+			src.publish("7.14.3", releaseArchive("7.14.3", 1<<20))
+			_, err = c.Ensure(context.Background(), "7.14.3")
+			require.NoError(t, err, "what the failure took is free again")
+		})
+	}
+	t.Run("full of what a dead unit staged", func(t *testing.T) {
+		root := tmpfs(t, "4m")
+		src := newSource(t, "7.14.3")
+		c := open(t, root, "concourse-ci/0", src.URL)
+		dead := filepath.Join(root, stagingDir, "7.14.2.9.concourse-ci-7")
+		require.NoError(t, os.Mkdir(dead, 0o755))
+		err := os.WriteFile(filepath.Join(dead, "x"), make([]byte, 8<<20), 0o644)
+		require.ErrorContains(t, err, "no space")
+		_, err = c.Ensure(context.Background(), "7.14.3")
+		require.NoError(t, err)
+	})
+}
+
+func TestCorruptReleaseIsInstalledAgain(t *testing.T) {
+	damage := map[string]func(t *testing.T, dir string){
+		"file missing": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "bin/runc"))) },
+		"file cut":     func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "bin/runc"), 5)) },
+		"mode changed": func(t *testing.T, dir string) { require.NoError(t, os.Chmod(filepath.Join(dir, "bin/runc"), 0o444)) },
+		"file added": func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/extra"), nil, 0o555))
+		},
+		"no manifest": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "manifest.json"))) },
+	}
+	for name, f := range damage {
+		t.Run(name, func(t *testing.T) {
+			src := newSource(t, "7.14.3")
+			root := t.TempDir()
+			c := open(t, root, "concourse-ci/0", src.URL)
+			r, err := c.Ensure(context.Background(), "7.14.3")
+			require.NoError(t, err)
+			f(t, r.Dir)
+			_, err = c.Installed("7.14.3")
+			require.ErrorIs(t, err, ErrCorrupt)
+			r, err = c.Ensure(context.Background(), "7.14.3")
+			require.NoError(t, err)
+			require.True(t, r.Downloaded)
+			_, err = c.Installed("7.14.3")
+			require.NoError(t, err)
+			require.NotEmpty(t, listing(t, filepath.Join(root, quarantineDir)))
+		})
+	}
+}
+
+// Two holders at once is what a mount with worthless locks gives.
+func TestWorthlessLocksCostADownloadOnly(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	var both sync.WaitGroup
+	both.Add(2)
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, ".tgz") {
+			both.Done()
+			both.Wait()
+		}
+		return false
+	})
+	errs := make(chan error, 2)
+	for i := range 2 {
+		c := open(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL)
+		go func() {
+			_, err := c.Ensure(context.Background(), "7.14.3")
+			errs <- err
+		}()
+		// A new lock file is a new lock: the second unit sees nobody.
+		if i == 0 {
+			require.Eventually(t, func() bool { return os.Remove(filepath.Join(root, lockFile)) == nil }, 10*time.Second, time.Millisecond)
+		}
+	}
+	require.NoError(t, <-errs)
+	require.NoError(t, <-errs)
+	requests, _ := src.archives()
+	require.Len(t, requests, 2, "the test did not get two holders")
+	_, err := open(t, root, "concourse-ci/2", src.URL).Installed("7.14.3")
+	require.NoError(t, err)
+	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
+}
+
+func TestReleaseOnTheVolume(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	r, err := c.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	for name, mode := range map[string]os.FileMode{
+		"bin": os.ModeDir | 0o755, "bin/concourse": 0o555, "bin/runc": 0o555, "manifest.json": 0o444,
+		"resource-types/mock/resource_metadata.json": 0o444,
+	} {
+		info, err := os.Lstat(filepath.Join(r.Dir, name))
+		require.NoError(t, err)
+		require.Equal(t, mode, info.Mode(), name)
+	}
+	require.Regexp(t, "^sha256:[0-9a-f]{64}$", r.Digest)
+	for _, name := range listing(t, root) {
+		require.False(t, strings.HasSuffix(name, "amd64.tgz") && !strings.Contains(name, "fly-assets"), "the archive stays on the volume: %s", name)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	for _, good := range []string{"7.14.3", "v7.14.3", "0.0.1"} {
+		v, err := ParseVersion(good)
+		require.NoError(t, err)
+		require.Equal(t, strings.TrimPrefix(good, "v"), v)
+	}
+	c := open(t, t.TempDir(), "concourse-ci/0", "")
+	for _, bad := range []string{"", "7.14", "7.14.3.1", "latest", "vv7.14.3", "7.14.3\n", "../../etc", "7.014.3", "7.14.3-rc.1", " 7.14.3"} {
+		_, err := c.Ensure(context.Background(), bad)
+		require.ErrorIs(t, err, ErrVersion, "%q", bad)
+	}
+}
+
+func TestNewest(t *testing.T) {
+	src := newSource(t)
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/api/v3/repos/concourse/concourse/releases/latest" {
+			return false
+		}
+		fmt.Fprint(w, `{"tag_name":"v7.14.3"}`)
+		return true
+	})
+	v, err := Newest(context.Background(), nil, src.URL+"/concourse/concourse")
+	require.NoError(t, err)
+	require.Equal(t, "7.14.3", v)
+	_, err = Newest(context.Background(), nil, src.URL+"/other/repository")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = Newest(context.Background(), nil, "nonsense")
+	require.ErrorIs(t, err, ErrUnreachable)
+}

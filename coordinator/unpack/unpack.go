@@ -1,0 +1,385 @@
+// Package unpack extracts a release archive from a stream nobody trusts yet.
+//
+// It writes into a private tree only, and refuses whatever a release has no
+// reason to contain, so that a bad archive harms nothing before its digest is
+// known to be wrong.
+package unpack
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/pgzip"
+	"golang.org/x/sync/errgroup"
+)
+
+// ErrNotArchive: the bytes are no release tarball, or one that must be refused.
+var ErrNotArchive = errors.New("not a release archive")
+
+// Reserved is the one name in the top of a release that an archive may not
+// use: the manifest gets it.
+const Reserved = "manifest.json"
+
+const (
+	// top is the directory that all of a release lies in.
+	top = "concourse"
+	// buffer is the size of each copy: smaller ones cost system calls, larger
+	// ones fall out of the processor's cache.
+	buffer = 1 << 20
+	// syncers is how many files are synced while the next ones are written.
+	syncers = 4
+)
+
+// Limits bound what an archive may become.
+type Limits struct {
+	Entries int   // files, directories and links
+	Bytes   int64 // sum of the files' sizes
+	Path    int   // length of a name
+}
+
+// DefaultLimits leave a factor of about seven above the largest releases known
+// (1.2 GB, 68,000 entries).
+var DefaultLimits = Limits{Entries: 500_000, Bytes: 8 << 30, Path: 1024}
+
+// File is one file or symbolic link of an unpacked release.
+type File struct {
+	Path   string      `json:"path"` // slash separated, below the release
+	Size   int64       `json:"size"`
+	Mode   fs.FileMode `json:"mode"`             // 0444 or 0555
+	SHA256 string      `json:"sha256,omitempty"` // of the content, in hex
+	Link   string      `json:"link,omitempty"`   // target, for a symbolic link
+}
+
+// Tree extracts the gzipped tar stream r into root, without the directory
+// "concourse" that everything in it lies in. It reads r to its end, and
+// returns what it wrote; files are synced, directories are not. Owners and
+// times in the archive are ignored. What must be refused is ErrNotArchive.
+func Tree(ctx context.Context, r io.Reader, root *os.Root, limits Limits) ([]File, error) {
+	src := &source{r: r}
+	files, err := unpackFrom(ctx, src, root, limits)
+	if srcErr := src.failure(); err != nil && srcErr != nil {
+		// Whatever gzip and tar make of a stream that broke off, this is why.
+		return nil, srcErr
+	}
+	return files, err
+}
+
+func unpackFrom(ctx context.Context, r io.Reader, root *os.Root, limits Limits) ([]File, error) {
+	in := bufio.NewReaderSize(r, buffer)
+	if head, err := in.Peek(2); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if string(head) != "\x1f\x8b" {
+		return nil, fmt.Errorf("%w: it does not begin like gzip", ErrNotArchive)
+	}
+	// Inflating runs ahead in goroutines of its own, beside the writing here.
+	gz, err := pgzip.NewReaderN(in, buffer, 8)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	defer gz.Close()
+
+	x := &tree{
+		root:   root,
+		limits: limits,
+		at:     map[string]int{},
+		kinds:  map[string]byte{".": tar.TypeDir},
+		copied: make([]byte, buffer),
+		dirs:   root,
+		dir:    ".",
+	}
+	x.syncs.SetLimit(syncers)
+	err = x.extract(ctx, tar.NewReader(gz))
+	// Always wait: no writer may be left when the caller removes the tree.
+	syncErr := x.syncs.Wait()
+	x.leave()
+	if err = errors.Join(err, syncErr); err != nil {
+		return nil, err
+	}
+	// The rest of the stream holds the gzip checksum, and only padding else.
+	padding, err := io.Copy(io.Discard, io.LimitReader(gz, buffer+1))
+	if err != nil {
+		return nil, malformed(err)
+	}
+	if padding > buffer {
+		return nil, fmt.Errorf("%w: data after its end", ErrNotArchive)
+	}
+	return x.files, nil
+}
+
+type tree struct {
+	root   *os.Root
+	limits Limits
+	kinds  map[string]byte // type of every name so far
+	files  []File
+	at     map[string]int // index in files, by name
+	bytes  int64
+	copied []byte
+	syncs  errgroup.Group
+
+	// A Root walks to a name from its top. Archives list directories one after
+	// another, so the directory of the last file is kept.
+	dirs *os.Root
+	dir  string
+}
+
+func (x *tree) extract(ctx context.Context, tr *tar.Reader) error {
+	for entries := 0; ; entries++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return malformed(err)
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		if entries >= x.limits.Entries {
+			return fmt.Errorf("%w: more than %d entries", ErrNotArchive, x.limits.Entries)
+		}
+		name, err := x.name(h.Name)
+		if err != nil {
+			return err
+		}
+		if name == "." {
+			if h.Typeflag != tar.TypeDir {
+				return refuse(h.Name, "is not a directory")
+			}
+			continue
+		}
+		if err := x.parents(h.Name, path.Dir(name)); err != nil {
+			return err
+		}
+		if kind, ok := x.kinds[name]; ok && (kind != tar.TypeDir || h.Typeflag != tar.TypeDir) {
+			return refuse(h.Name, "is there twice")
+		}
+		switch h.Typeflag {
+		case tar.TypeDir:
+			err = x.mkdir(name)
+		case tar.TypeReg:
+			err = x.file(name, h, tr)
+		case tar.TypeSymlink:
+			err = x.symlink(name, h)
+		case tar.TypeLink:
+			err = x.link(name, h)
+		default:
+			err = refuse(h.Name, fmt.Sprintf("is neither file, directory nor link (type %q)", h.Typeflag))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// name checks a name in the archive and returns it relative to the release.
+func (x *tree) name(raw string) (string, error) {
+	if len(raw) > x.limits.Path {
+		return "", refuse(raw[:64]+"...", "has a name that is too long")
+	}
+	if path.IsAbs(raw) || strings.ContainsAny(raw, "\x00\n") {
+		return "", refuse(raw, "has an unusable name")
+	}
+	for part := range strings.SplitSeq(raw, "/") {
+		if part == ".." {
+			return "", refuse(raw, "leaves the release")
+		}
+	}
+	clean := path.Clean(raw)
+	if clean == top || clean == "." {
+		return ".", nil
+	}
+	name, ok := strings.CutPrefix(clean, top+"/")
+	if !ok {
+		return "", refuse(raw, "is outside of "+top+"/")
+	}
+	if name == Reserved {
+		return "", refuse(raw, "has a name that publishing needs")
+	}
+	return name, nil
+}
+
+// parents makes the directories above a name that the archive did not list. A
+// name below a link or a file is refused.
+func (x *tree) parents(raw, dir string) error {
+	if kind, ok := x.kinds[dir]; ok {
+		if kind != tar.TypeDir {
+			return refuse(raw, "lies below something that is no directory")
+		}
+		return nil
+	}
+	if err := x.parents(raw, path.Dir(dir)); err != nil {
+		return err
+	}
+	return x.mkdir(dir)
+}
+
+func (x *tree) mkdir(name string) error {
+	if x.kinds[name] == tar.TypeDir {
+		return nil
+	}
+	if err := x.root.Mkdir(name, 0o755); err != nil {
+		return fmt.Errorf("cannot unpack: %w", err)
+	}
+	x.kinds[name] = tar.TypeDir
+	return nil
+}
+
+func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
+	if h.Mode&0o7000 != 0 {
+		return refuse(h.Name, "has a setuid, setgid or sticky bit")
+	}
+	if x.bytes += h.Size; x.bytes > x.limits.Bytes {
+		return fmt.Errorf("%w: more than %d bytes unpacked", ErrNotArchive, x.limits.Bytes)
+	}
+	mode := fs.FileMode(0o444)
+	if h.Mode&0o111 != 0 {
+		mode = 0o555
+	}
+	if err := x.enter(path.Dir(name)); err != nil {
+		return err
+	}
+	f, err := x.dirs.OpenFile(path.Base(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot unpack: %w", err)
+	}
+	hash := sha256.New()
+	for err != io.EOF {
+		var n int
+		if n, err = content.Read(x.copied); err != nil && err != io.EOF {
+			f.Close()
+			return malformed(err)
+		}
+		hash.Write(x.copied[:n])
+		if _, err := f.Write(x.copied[:n]); err != nil {
+			f.Close()
+			return fmt.Errorf("cannot unpack %s: %w", name, err)
+		}
+	}
+	x.kinds[name] = tar.TypeReg
+	x.at[name] = len(x.files)
+	x.files = append(x.files, File{Path: name, Size: h.Size, Mode: mode, SHA256: hex.EncodeToString(hash.Sum(nil))})
+	x.syncs.Go(func() error {
+		err := f.Chmod(mode)
+		if err == nil {
+			err = f.Sync()
+		}
+		// Network file systems report a full disk here at the latest.
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return fmt.Errorf("cannot sync %s: %w", name, err)
+		}
+		return nil
+	})
+	return nil
+}
+
+func (x *tree) symlink(name string, h *tar.Header) error {
+	// Only leading dots may climb: then a target is inside if it is inside by
+	// its text, whatever other links it leads through.
+	target := path.Clean(h.Linkname)
+	down := strings.TrimLeft(h.Linkname, "./")
+	if h.Linkname == "" || path.IsAbs(h.Linkname) || strings.ContainsAny(h.Linkname, "\x00\n") ||
+		strings.Contains("/"+down+"/", "/../") || !fs.ValidPath(path.Join(path.Dir(name), target)) {
+		return refuse(h.Name, fmt.Sprintf("links to %q, out of the release", h.Linkname))
+	}
+	if err := x.root.Symlink(h.Linkname, name); err != nil {
+		return fmt.Errorf("cannot unpack: %w", err)
+	}
+	x.kinds[name] = tar.TypeSymlink
+	x.files = append(x.files, File{Path: name, Link: h.Linkname})
+	return nil
+}
+
+func (x *tree) link(name string, h *tar.Header) error {
+	old, err := x.name(h.Linkname)
+	if err != nil {
+		return err
+	}
+	i, ok := x.at[old]
+	if !ok {
+		return refuse(h.Name, fmt.Sprintf("links to %q, which is no file before it", h.Linkname))
+	}
+	if err := x.root.Link(old, name); err != nil {
+		return fmt.Errorf("cannot unpack: %w", err)
+	}
+	linked := x.files[i]
+	linked.Path = name
+	x.kinds[name] = tar.TypeReg
+	x.at[name] = len(x.files)
+	x.files = append(x.files, linked)
+	return nil
+}
+
+// enter makes dir the directory that files are created in.
+func (x *tree) enter(dir string) error {
+	if dir == x.dir {
+		return nil
+	}
+	x.leave()
+	if dir == "." {
+		return nil
+	}
+	sub, err := x.root.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("cannot unpack: %w", err)
+	}
+	x.dirs, x.dir = sub, dir
+	return nil
+}
+
+func (x *tree) leave() {
+	if x.dirs != x.root {
+		x.dirs.Close()
+	}
+	x.dirs, x.dir = x.root, "."
+}
+
+func refuse(name, why string) error {
+	return fmt.Errorf("%w: entry %q %s", ErrNotArchive, name, why)
+}
+
+func malformed(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w: %w", ErrNotArchive, err)
+}
+
+// source remembers why a stream ended early. The inflating goroutine reads it.
+type source struct {
+	r   io.Reader
+	mu  sync.Mutex
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+	}
+	return n, err
+}
+
+func (s *source) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}

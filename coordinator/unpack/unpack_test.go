@@ -1,0 +1,173 @@
+package unpack
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+type entry struct {
+	name, link string
+	kind       byte
+	mode       int64
+	body       string
+}
+
+func archive(t *testing.T, entries ...entry) []byte {
+	var buf bytes.Buffer
+	gz := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(gz)
+	for _, e := range entries {
+		if e.kind == 0 {
+			e.kind = tar.TypeReg
+		}
+		require.NoError(t, tw.WriteHeader(&tar.Header{Name: e.name, Typeflag: e.kind, Linkname: e.link, Mode: e.mode, Size: int64(len(e.body)), Uid: 4711, Gid: 4711}))
+		_, err := tw.Write([]byte(e.body))
+		require.NoError(t, err)
+	}
+	require.NoError(t, tw.Close())
+	require.NoError(t, gz.Close())
+	return buf.Bytes()
+}
+
+func unpack(t *testing.T, r io.Reader, limits Limits) (dir string, files []File, err error) {
+	outer := t.TempDir()
+	dir = filepath.Join(outer, "staging")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	files, err = Tree(context.Background(), r, root, limits)
+	around, readErr := os.ReadDir(outer)
+	require.NoError(t, readErr)
+	require.Len(t, around, 1, "something was written beside the tree")
+	return dir, files, err
+}
+
+func TestTree(t *testing.T) {
+	dir, files, err := unpack(t, bytes.NewReader(archive(t,
+		entry{name: "concourse/", kind: tar.TypeDir, mode: 0o2700},
+		entry{name: "./concourse/bin/concourse", mode: 0o700, body: "abc"},
+		entry{name: "concourse/bin", kind: tar.TypeDir},
+		entry{name: "concourse/readme", mode: 0o666},
+		entry{name: "concourse/a/b/up", kind: tar.TypeSymlink, link: "../../bin/concourse"},
+		entry{name: "concourse/bin/same", kind: tar.TypeLink, link: "concourse/bin/concourse"},
+	)), DefaultLimits)
+	require.NoError(t, err)
+	const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+	const nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	require.Equal(t, []File{
+		{Path: "bin/concourse", Size: 3, Mode: 0o555, SHA256: abc},
+		{Path: "readme", Mode: 0o444, SHA256: nothing},
+		{Path: "a/b/up", Link: "../../bin/concourse"},
+		{Path: "bin/same", Size: 3, Mode: 0o555, SHA256: abc},
+	}, files)
+	content, err := os.ReadFile(filepath.Join(dir, "a/b/up"))
+	require.NoError(t, err)
+	require.Equal(t, "abc", string(content))
+	info, err := os.Stat(filepath.Join(dir, "bin/concourse"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o555), info.Mode())
+}
+
+func TestHostileArchives(t *testing.T) {
+	big := strings.Repeat("x", 1000)
+	limits := Limits{Entries: 5, Bytes: 1500, Path: 100}
+	link := func(name, target string) entry { return entry{name: name, kind: tar.TypeSymlink, link: target} }
+	tests := map[string][]entry{
+		"absolute":                 {{name: "/etc/passwd"}},
+		"climbing":                 {{name: "concourse/../../x"}},
+		"climbing and back":        {{name: "concourse/../concourse/x"}},
+		"outside":                  {{name: "other/x"}},
+		"beside":                   {{name: "concoursex/x"}},
+		"release is a file":        {{name: "concourse", body: "x"}},
+		"link to absolute":         {link("concourse/l", "/etc")},
+		"link to outside":          {link("concourse/a/l", "../../x")},
+		"link to empty":            {link("concourse/a/l", "")},
+		"link climbs later":        {link("concourse/l", "a/../../x")},
+		"link climbs through link": {link("concourse/a/b/up", "../.."), link("concourse/l", "a/b/up/../x")},
+		"below a link":             {link("concourse/l", "."), {name: "concourse/l/x"}},
+		"over a link":              {link("concourse/l", "bin"), {name: "concourse/l"}},
+		"below a file":             {{name: "concourse/f"}, {name: "concourse/f/x"}},
+		"hard link to outside":     {{name: "concourse/l", kind: tar.TypeLink, link: "/etc/passwd"}},
+		"hard link to climbing":    {{name: "concourse/l", kind: tar.TypeLink, link: "concourse/../../x"}},
+		"hard link to nothing":     {{name: "concourse/l", kind: tar.TypeLink, link: "concourse/x"}},
+		"hard link to a link":      {link("concourse/a", "b"), {name: "concourse/l", kind: tar.TypeLink, link: "concourse/a"}},
+		"device":                   {{name: "concourse/d", kind: tar.TypeBlock}},
+		"character device":         {{name: "concourse/d", kind: tar.TypeChar}},
+		"fifo":                     {{name: "concourse/d", kind: tar.TypeFifo}},
+		"setuid":                   {{name: "concourse/s", mode: 0o4755}},
+		"setgid":                   {{name: "concourse/s", mode: 0o2755}},
+		"twice":                    {{name: "concourse/x"}, {name: "concourse/x"}},
+		"twice, written otherwise": {{name: "concourse/x"}, {name: "concourse//./x"}},
+		"file, then directory":     {{name: "concourse/x"}, {name: "concourse/x", kind: tar.TypeDir}},
+		"directory, then file":     {{name: "concourse/x/y"}, {name: "concourse/x"}},
+		"manifest":                 {{name: "concourse/manifest.json"}},
+		"newline in a name":        {{name: "concourse/a\nb"}},
+		"long name":                {{name: "concourse/" + strings.Repeat("y", 100)}},
+		"too many bytes":           {{name: "concourse/a", body: big}, {name: "concourse/b", body: big}},
+		"too many entries": {{name: "concourse/1"}, {name: "concourse/2"}, {name: "concourse/3"}, {name: "concourse/4"},
+			{name: "concourse/5"}, {name: "concourse/6"}},
+	}
+	for name, entries := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, files, err := unpack(t, bytes.NewReader(archive(t, entries...)), limits)
+			require.ErrorIs(t, err, ErrNotArchive)
+			require.Nil(t, files)
+			require.NotContains(t, err.Error(), "\n")
+		})
+	}
+}
+
+func TestBrokenStreams(t *testing.T) {
+	good := archive(t, entry{name: "concourse/bin/concourse", mode: 0o755, body: strings.Repeat("abcdefgh", 10000)})
+	var padded bytes.Buffer
+	gz := gzip.NewWriter(&padded)
+	gz.Write(make([]byte, 3<<20))
+	gz.Close()
+	flipped := bytes.Clone(good)
+	flipped[len(flipped)-6] ^= 1 // in the checksum
+	for name, data := range map[string][]byte{
+		"empty":          nil,
+		"one byte":       good[:1],
+		"half":           good[:len(good)/2],
+		"no checksum":    good[:len(good)-8],
+		"wrong checksum": flipped,
+		"garbage after":  append(bytes.Clone(good), "garbage"...),
+		"long padding":   append(bytes.Clone(good), padded.Bytes()...),
+		"not a tar":      nottar(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := unpack(t, bytes.NewReader(data), DefaultLimits)
+			require.ErrorIs(t, err, ErrNotArchive)
+		})
+	}
+	t.Run("the reason is the reader's", func(t *testing.T) {
+		lost := errors.New("lost")
+		_, _, err := unpack(t, io.MultiReader(bytes.NewReader(good[:len(good)/2]), failing{lost}), DefaultLimits)
+		require.ErrorIs(t, err, lost)
+		require.NotErrorIs(t, err, ErrNotArchive)
+	})
+}
+
+func nottar(t *testing.T) []byte {
+	var buf bytes.Buffer
+	gz := gzip.NewWriter(&buf)
+	_, err := gz.Write([]byte(strings.Repeat("hello", 1000)))
+	require.NoError(t, err)
+	require.NoError(t, gz.Close())
+	return buf.Bytes()
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }

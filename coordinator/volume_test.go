@@ -1,0 +1,322 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func shared(o *Options) { o.Shared = true }
+
+func TestUnmountedVolume(t *testing.T) {
+	t.Run("no directory", func(t *testing.T) {
+		_, err := Open(filepath.Join(t.TempDir(), "x"), Options{Unit: "concourse-ci/0", Shared: true})
+		require.ErrorIs(t, err, ErrNotMounted)
+	})
+	t.Run("plain directory with a marker", func(t *testing.T) {
+		root := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(root, Marker), nil, 0o644))
+		_, err := Open(root, Options{Unit: "concourse-ci/0", Shared: true})
+		require.ErrorIs(t, err, ErrNotMounted)
+		require.ErrorContains(t, err, "lxc config device add")
+		require.Equal(t, []string{Marker}, listing(t, root), "something was written underneath")
+	})
+	t.Run("mount without a marker", func(t *testing.T) {
+		root := tmpfs(t, "4m")
+		_, err := Open(root, Options{Unit: "concourse-ci/0", Shared: true})
+		require.ErrorIs(t, err, ErrNotMounted)
+		require.ErrorContains(t, err, "touch ")
+		require.Empty(t, listing(t, root))
+	})
+	t.Run("bind mount within one file system", func(t *testing.T) {
+		tmpfs(t, "4k") // skips where nothing can be mounted
+		volume, root := t.TempDir(), t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(volume, Marker), nil, 0o644))
+		require.NoError(t, syscall.Mount(volume, root, "", syscall.MS_BIND, ""))
+		t.Cleanup(func() { syscall.Unmount(root, syscall.MNT_DETACH) })
+		open(t, root, "concourse-ci/0", "", shared)
+	})
+}
+
+func TestVolumeLostInMidDownload(t *testing.T) {
+	root := tmpfs(t, "16m")
+	require.NoError(t, os.WriteFile(filepath.Join(root, Marker), nil, 0o644))
+	src := newSource(t)
+	src.publish("7.14.3", releaseArchive("7.14.3", 4<<20))
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, ".tgz") {
+			return false
+		}
+		data := src.files[filepath.Base(r.URL.Path)]
+		w.Write(data[:len(data)/2])
+		http.NewResponseController(w).Flush()
+		time.Sleep(200 * time.Millisecond)
+		if err := syscall.Unmount(root, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+		w.Write(data[len(data)/2:])
+		return true
+	})
+	c := open(t, root, "concourse-ci/0", src.URL, shared)
+	_, err := c.Ensure(context.Background(), "7.14.3")
+	require.ErrorIs(t, err, ErrNotMounted)
+	require.Empty(t, listing(t, root), "something was written underneath")
+	for name, err := range map[string]error{
+		"Check":  c.Check(),
+		"Pin":    c.Pin("7.14.3"),
+		"Leave":  c.Leave(),
+		"Ensure": func() error { _, err := c.Ensure(context.Background(), "7.14.3"); return err }(),
+		"Activate": func() error {
+			_, err := c.Activate(context.Background(), "7.14.3")
+			return err
+		}(),
+		"Collect":   func() error { _, err := c.Collect(context.Background()); return err }(),
+		"WorkerDir": func() error { _, err := c.WorkerDir(); return err }(),
+	} {
+		require.ErrorIs(t, err, ErrNotMounted, name)
+	}
+	require.Empty(t, listing(t, root), "something was written underneath")
+}
+
+func TestForeignVolume(t *testing.T) {
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", "")
+	same := open(t, root, "concourse-ci/1", "", func(o *Options) { o.VolumeID = c.VolumeID() })
+	require.Equal(t, c.VolumeID(), same.VolumeID())
+
+	_, err := Open(t.TempDir(), Options{Unit: "concourse-ci/0", VolumeID: c.VolumeID()})
+	require.ErrorIs(t, err, ErrForeignVolume, "an empty volume is another one")
+	other := t.TempDir()
+	open(t, other, "concourse-ci/5", "")
+	_, err = Open(other, Options{Unit: "concourse-ci/0", VolumeID: c.VolumeID()})
+	require.ErrorIs(t, err, ErrForeignVolume)
+	require.ErrorContains(t, err, c.VolumeID())
+
+	data, err := os.ReadFile(filepath.Join(other, volumeFile))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(root, volumeFile), data, 0o644))
+	require.ErrorIs(t, c.Check(), ErrForeignVolume)
+	require.ErrorIs(t, c.Pin("7.14.3"), ErrForeignVolume)
+}
+
+func TestOneIDForAll(t *testing.T) {
+	root := t.TempDir()
+	var ids [16]string
+	var all sync.WaitGroup
+	for i := range ids {
+		all.Go(func() {
+			if c, err := Open(root, Options{Unit: "concourse-ci/0"}); err == nil {
+				ids[i] = c.VolumeID()
+			}
+		})
+	}
+	all.Wait()
+	require.NotEmpty(t, ids[0])
+	for _, id := range ids {
+		require.Equal(t, ids[0], id)
+	}
+}
+
+func TestUnitNames(t *testing.T) {
+	for _, bad := range []string{"", "../x", "a/b/c", "a.b/0", "A/0", "/0"} {
+		_, err := Open(t.TempDir(), Options{Unit: bad})
+		require.Error(t, err, bad)
+	}
+}
+
+func installed(t *testing.T, c *Coordinator, versions ...string) {
+	for _, v := range versions {
+		_, err := c.Ensure(context.Background(), v)
+		require.NoError(t, err)
+		_, err = c.Activate(context.Background(), v)
+		require.NoError(t, err)
+	}
+}
+
+func derived(t *testing.T, root string) (bin, marker string) {
+	bin, err := os.Readlink(filepath.Join(root, binLink))
+	require.NoError(t, err)
+	data, err := os.ReadFile(filepath.Join(root, installedFile))
+	require.NoError(t, err)
+	return bin, string(data)
+}
+
+func TestActivateAndRollBack(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t, "7.14.2", "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	_, err := c.Current()
+	require.ErrorIs(t, err, ErrNotActivated)
+	_, err = c.Rollback(ctx)
+	require.ErrorIs(t, err, ErrNotActivated)
+	_, err = c.Activate(ctx, "7.14.2")
+	require.ErrorIs(t, err, ErrNotInstalled)
+
+	installed(t, c, "7.14.2")
+	_, err = c.Rollback(ctx)
+	require.ErrorIs(t, err, ErrNotActivated, "nothing before the first")
+	installed(t, c, "7.14.3")
+	a, err := c.Current()
+	require.NoError(t, err)
+	require.Equal(t, Activation{2, "7.14.3", "concourse-ci/0"}, a)
+
+	require.NoError(t, os.Remove(filepath.Join(root, binLink)))
+	require.NoError(t, os.WriteFile(filepath.Join(root, installedFile), []byte("7.14.2\n"), 0o644))
+	again, err := open(t, root, "concourse-ci/1", src.URL).Activate(ctx, "7.14.3")
+	require.NoError(t, err)
+	require.Equal(t, a, again, "no new generation")
+	bin, marker := derived(t, root)
+	require.Equal(t, "releases/7.14.3/bin", bin)
+	require.Equal(t, "7.14.3\n", marker)
+
+	back, err := c.Rollback(ctx)
+	require.NoError(t, err)
+	require.Equal(t, Activation{3, "7.14.2", "concourse-ci/0"}, back)
+	bin, marker = derived(t, root)
+	require.Equal(t, "releases/7.14.2/bin", bin)
+	require.Equal(t, "7.14.2\n", marker)
+	requests, _ := src.archives()
+	require.Len(t, requests, 2, "a rollback downloads nothing")
+}
+
+func TestActivationRace(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t, "7.14.2", "7.14.3")
+	root := t.TempDir()
+	installed(t, open(t, root, "concourse-ci/0", src.URL), "7.14.2")
+	_, err := open(t, root, "concourse-ci/0", src.URL).Ensure(ctx, "7.14.3")
+	require.NoError(t, err)
+	const units, rounds = 6, 10
+	var all sync.WaitGroup
+	won := make(chan Activation, units*rounds)
+	for i := range units {
+		c := open(t, root, "concourse-ci/"+string(rune('0'+i)), src.URL)
+		all.Go(func() {
+			for n := range rounds {
+				a, err := c.Activate(ctx, []string{"7.14.2", "7.14.3"}[(i+n)%2])
+				if err != nil {
+					t.Error(err)
+				} else if a.Unit == c.options.Unit {
+					won <- a
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(won)
+	c := open(t, root, "concourse-ci/0", src.URL)
+	last, err := c.Current()
+	require.NoError(t, err)
+	require.Len(t, listing(t, filepath.Join(root, activationsDir)), last.Generation, "generations have no gaps and no leftovers")
+	before := ""
+	for n := 1; n <= last.Generation; n++ {
+		a, err := c.activation(n)
+		require.NoError(t, err)
+		require.Equal(t, n, a.Generation)
+		require.NotEqual(t, before, a.Version, "an activation that changes nothing")
+		before = a.Version
+	}
+	for a := range won {
+		logged, err := c.activation(a.Generation)
+		require.NoError(t, err)
+		require.Equal(t, logged, a, "a generation was promised twice")
+	}
+	bin, marker := derived(t, root)
+	require.Equal(t, filepath.Join("releases", last.Version, "bin"), bin)
+	require.Equal(t, last.Version+"\n", marker)
+}
+
+func TestCollect(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t, "7.14.0", "7.14.1", "7.14.2", "7.14.3", "7.14.4")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	installed(t, c, "7.14.0")
+	worker := open(t, root, "concourse-ci/1", src.URL)
+	installed(t, c, "7.14.1", "7.14.2", "7.14.3")
+	require.NoError(t, worker.Pin("7.14.0"))
+	_, err := c.Ensure(ctx, "7.14.4")
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(filepath.Join(root, stagingDir, "7.14.9.3.concourse-ci-9"), 0o755))
+
+	removed, err := c.Collect(ctx)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{"staging/7.14.9.3.concourse-ci-9", "releases/7.14.1"}, removed,
+		"pinned 7.14.0, previous 7.14.2, current 7.14.3 and the coming 7.14.4 stay")
+	report, err := c.Inspect(ctx)
+	require.NoError(t, err)
+	require.Len(t, report.Releases, 4)
+	require.Equal(t, map[string]string{"concourse-ci-1": "7.14.0"}, report.Pins)
+	require.Positive(t, report.Free)
+
+	require.ErrorIs(t, worker.Pin("7.14.1"), ErrNotInstalled)
+	require.NoError(t, worker.Leave())
+	removed, err = c.Collect(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []string{"releases/7.14.0"}, removed)
+}
+
+func TestCollectBesideADownload(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t)
+	src.publish("7.14.3", releaseArchive("7.14.3", 4<<20))
+	root := t.TempDir()
+	collector := open(t, root, "concourse-ci/1", src.URL)
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, ".tgz") {
+			removed, err := collector.Collect(ctx)
+			if err != nil || len(removed) > 0 {
+				t.Error("collected beside a download", removed, err)
+			}
+		}
+		return false
+	})
+	_, err := open(t, root, "concourse-ci/0", src.URL).Ensure(ctx, "7.14.3")
+	require.NoError(t, err)
+}
+
+func TestWorkerDirAndLeave(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
+	installed(t, c, "7.14.3")
+	for _, u := range []*Coordinator{c, other} {
+		dir, err := u.WorkerDir()
+		require.NoError(t, err)
+		require.Equal(t, filepath.Join(root, "worker", u.unit), dir)
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		require.Equal(t, os.ModeDir|0o711, info.Mode())
+		require.NoError(t, u.Pin("7.14.3"))
+	}
+	require.NoError(t, c.Leave())
+	require.NoError(t, c.Leave(), "leaving twice")
+	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "worker")))
+	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "pins")))
+}
+
+func TestLogOfReuse(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	var first, second bytes.Buffer
+	a := open(t, root, "concourse-ci/0", src.URL, logTo(&first))
+	b := open(t, root, "concourse-ci/1", src.URL, logTo(&second))
+	for range 2 {
+		installed(t, a, "7.14.3")
+		installed(t, b, "7.14.3")
+	}
+	require.Equal(t, 1, strings.Count(first.String(), "level=INFO"), first.String())
+	require.Contains(t, first.String(), "Downloading Concourse binaries v7.14.3 from "+src.URL)
+	require.Equal(t, 1, strings.Count(second.String(), "level=INFO"), second.String())
+	require.Contains(t, second.String(), "Reusing Concourse binaries v7.14.3 installed by concourse-ci/0")
+}
