@@ -342,6 +342,10 @@ func (c *Coordinator) full(err error, size int64) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
+	// Of a quota the file system tells nothing: what it says is free is not.
+	if errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: its quota is used up, and the archive alone has %s: %w", ErrNoSpace, megabytes(uint64(size)), err)
+	}
 	free, freeErr := c.free()
 	if freeErr != nil {
 		return errors.Join(err, freeErr)

@@ -185,7 +185,8 @@ func (c *Coordinator) WorkerDir() (string, error) {
 		return "", fmt.Errorf("cannot make the worker's directory: %w", err)
 	}
 	dir := c.path(workerDir, c.unit)
-	if err := durable.Mkdir(dir, 0o711); err != nil {
+	// Mkdir leaves one that is there as it is, with whatever mode.
+	if err := errors.Join(durable.Mkdir(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
 		return "", fmt.Errorf("cannot make the worker's directory: %w", err)
 	}
 	return dir, nil
