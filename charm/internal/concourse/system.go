@@ -1,0 +1,122 @@
+package concourse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// System is what the charm asks of the machine beyond files.
+type System interface {
+	// Account makes the system user where it is missing and returns its ids.
+	Account(ctx context.Context, name string) (uid, gid int, err error)
+	// Define writes a unit file; it reports whether the file changed.
+	Define(ctx context.Context, unit, definition string) (changed bool, err error)
+	// Running tells whether systemd runs a unit or is about to run it again.
+	Running(ctx context.Context, unit string) (bool, error)
+	// Restart enables a unit at boot and (re)starts it.
+	Restart(ctx context.Context, unit string) error
+	// Reload asks a running unit to read its files again.
+	Reload(ctx context.Context, unit string) error
+	// Remove stops and disables a unit and deletes its file. A unit that is
+	// not there is no error.
+	Remove(ctx context.Context, unit string) error
+	// Execute runs a program to its end.
+	Execute(ctx context.Context, name string, args ...string) error
+}
+
+// Machine is the System that systemd runs.
+type Machine struct {
+	Units string // directory of unit files, /etc/systemd/system
+}
+
+// Account makes a system user without a shell.
+func (m Machine) Account(ctx context.Context, name string) (uid, gid int, err error) {
+	account, err := user.Lookup(name)
+	if errors.As(err, new(user.UnknownUserError)) {
+		if err := m.Execute(ctx, "useradd", "--system", "--user-group", "--no-create-home",
+			"--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", name); err != nil {
+			return 0, 0, err
+		}
+		account, err = user.Lookup(name)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look up user %s: %w", name, err)
+	}
+	uid, err = strconv.Atoi(account.Uid)
+	if err == nil {
+		gid, err = strconv.Atoi(account.Gid)
+	}
+	return uid, gid, err
+}
+
+// Define writes a unit file and has systemd read it.
+func (m Machine) Define(ctx context.Context, unit, definition string) (changed bool, err error) {
+	path := filepath.Join(m.Units, unit)
+	if old, err := os.ReadFile(path); err == nil && string(old) == definition {
+		return false, nil
+	}
+	if err := WriteFile(path, definition, 0o644); err != nil {
+		return false, err
+	}
+	return true, m.Execute(ctx, "systemctl", "daemon-reload")
+}
+
+// Running counts a unit between two attempts as running: systemd has it in hand.
+func (m Machine) Running(ctx context.Context, unit string) (bool, error) {
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=ActiveState", "--value", unit).Output()
+	if err != nil {
+		return false, fmt.Errorf("systemctl show %s: %w", unit, err)
+	}
+	switch strings.TrimSpace(string(out)) {
+	case "active", "activating", "reloading":
+		return true, nil
+	}
+	return false, nil
+}
+
+// Restart does not wait for a service to answer; the watcher does.
+func (m Machine) Restart(ctx context.Context, unit string) error {
+	if err := m.Execute(ctx, "systemctl", "enable", "--quiet", unit); err != nil {
+		return err
+	}
+	return m.Execute(ctx, "systemctl", "restart", unit)
+}
+
+// Reload runs the unit's ExecReload.
+func (m Machine) Reload(ctx context.Context, unit string) error {
+	return m.Execute(ctx, "systemctl", "reload", unit)
+}
+
+// Remove leaves no trace of a unit.
+func (m Machine) Remove(ctx context.Context, unit string) error {
+	path := filepath.Join(m.Units, unit)
+	if _, err := os.Stat(path); err != nil {
+		return nil
+	}
+	if err := m.Execute(ctx, "systemctl", "disable", "--quiet", "--now", unit); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove unit %s: %w", unit, err)
+	}
+	return m.Execute(ctx, "systemctl", "daemon-reload")
+}
+
+// Execute puts the end of the program's output into the error.
+func (m Machine) Execute(ctx context.Context, name string, args ...string) error {
+	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
+		text := strings.TrimSpace(string(out))
+		if len(text) > 400 {
+			text = "..." + text[len(text)-400:]
+		}
+		return fmt.Errorf("%s %s: %s: %w", name, strings.Join(args, " "), text, err)
+	}
+	return nil
+}

@@ -1,0 +1,440 @@
+// Package watcher is the part of the charm that may wait. A hook writes what
+// the unit wants and ends; the watcher, a service of its own, installs the
+// release, looks at the volume and at the services once a second, writes what
+// it found, and wakes the charm when something changed.
+package watcher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+)
+
+// Unit is the systemd unit of the watcher.
+const Unit = "concourse-ci-watcher.service"
+
+// Want is what a hook asks for.
+type Want struct {
+	Unit     string `json:"unit"`
+	Root     string `json:"root"` // of the volume
+	Shared   bool   `json:"shared"`
+	VolumeID string `json:"volume_id,omitempty"` // seen before, only of a shared volume
+	Source   string `json:"source"`
+	Digest   string `json:"digest,omitempty"`
+	Version  string `json:"version,omitempty"` // to install; empty for none
+	Newest   bool   `json:"newest,omitempty"`  // find out the newest version
+	Again    bool   `json:"again,omitempty"`   // wake the charm soon, whatever happens
+	Collect  bool   `json:"collect,omitempty"` // remove releases that no unit needs
+	// WebPort and WebVersion are set on a unit that runs the web server,
+	// WorkerPort and WorkerVersion on one that runs a worker.
+	WebPort       int    `json:"web_port,omitempty"`
+	WebVersion    string `json:"web_version,omitempty"`
+	WorkerPort    int    `json:"worker_port,omitempty"`
+	WorkerVersion string `json:"worker_version,omitempty"`
+}
+
+// Found is what the watcher saw last.
+type Found struct {
+	Mounted   bool   `json:"mounted"`
+	Current   string `json:"current,omitempty"`   // the active release
+	Installed string `json:"installed,omitempty"` // Want.Version once it is there
+	// Trying is the version that is being installed, Holder the unit that
+	// downloads it, Percent how far this unit's own download is, and Failure
+	// why the last try failed.
+	Trying  string `json:"trying,omitempty"`
+	Holder  string `json:"holder,omitempty"`
+	Percent int    `json:"percent,omitempty"`
+	Failure string `json:"failure,omitempty"`
+	// Newest is the newest version at the source, or NewestFailure says why it is unknown.
+	Newest        string `json:"newest,omitempty"`
+	NewestFailure string `json:"newest_failure,omitempty"`
+	// Web is the version that the web server answers with. Overdue is a version
+	// that it should have answered with for longer than the deadline.
+	Web     string `json:"web,omitempty"`
+	Overdue string `json:"overdue,omitempty"`
+	// Worker is Want.WorkerVersion while the worker is healthy.
+	Worker string `json:"worker,omitempty"`
+}
+
+// Volume is what the watcher needs of a coordinator.Coordinator.
+type Volume interface {
+	Check() error
+	Ensure(ctx context.Context, version string) (coordinator.Release, error)
+	Installed(version string) (coordinator.Release, error)
+	Current() (coordinator.Activation, error)
+	Collect(ctx context.Context) ([]string, error)
+}
+
+// Watcher has no state that a restart would miss but its timers.
+type Watcher struct {
+	Files  Files
+	Open   func(root string, o coordinator.Options) (Volume, error)
+	Newest func(ctx context.Context, client *http.Client, source string) (string, error)
+	Wake   func(ctx context.Context) error // run one hook; it may block for minutes
+	Client *http.Client                    // asks the services for their health
+	Log    *slog.Logger                    // of the watcher itself
+
+	Interval time.Duration // between two looks
+	Progress time.Duration // between two wakes for no news but progress
+	Backoff  time.Duration // longest pause between two tries
+	Deadline time.Duration // for the web server to answer with a new version
+
+	want   Want
+	volume Volume
+	found  Found
+
+	install  *attempt[coordinator.Release]
+	newest   *attempt[string]
+	collect  *attempt[[]string]
+	tidy     string // the wanted version for which was collected
+	progress chan coordinator.Progress
+	checked  time.Time // last quick check of the installed release
+	silent   time.Time // since when the web server owes an answer
+	healthy  int       // interval counter that spaces health checks
+
+	wake    waking
+	written Found
+}
+
+// Defaults fills in the intervals of production.
+func (w *Watcher) Defaults() {
+	w.Interval, w.Progress, w.Backoff, w.Deadline = time.Second, 5*time.Second, 30*time.Second, 3*time.Minute
+}
+
+// Run watches until ctx ends.
+func (w *Watcher) Run(ctx context.Context) error {
+	w.progress = make(chan coordinator.Progress, 16)
+	tick := time.NewTicker(w.Interval)
+	defer tick.Stop()
+	for {
+		if err := w.look(ctx); err != nil {
+			w.Log.Warn("cannot look at the unit", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			w.install.stop()
+			w.newest.stop()
+			w.collect.stop()
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// look is one round: read what is wanted, move towards it, say what was found.
+func (w *Watcher) look(ctx context.Context) error {
+	want, err := w.Files.Want()
+	if err != nil {
+		return err
+	}
+	if want.Unit == "" {
+		return nil // no hook has asked for anything yet
+	}
+	w.accept(want)
+	w.lookAtVolume()
+	w.lookForNewest(ctx)
+	w.lookAtRelease(ctx)
+	w.lookForLitter(ctx)
+	w.lookAtServices(ctx)
+	if w.found != w.written {
+		if err := w.Files.PutFound(w.found); err != nil {
+			return err
+		}
+		w.written = w.found
+	}
+	w.wake.consider(ctx, w)
+	return nil
+}
+
+// accept takes over a changed wish and gives up what it makes pointless.
+func (w *Watcher) accept(want Want) {
+	old := w.want
+	w.want = want
+	place := old.Root != want.Root || old.Shared != want.Shared || old.Unit != want.Unit
+	origin := old.Source != want.Source || old.Digest != want.Digest
+	if place || origin || old.VolumeID != "" && old.VolumeID != want.VolumeID {
+		w.volume = nil
+	}
+	if w.volume == nil || old.Version != want.Version {
+		w.install.stop()
+		w.install = nil
+		w.found.Installed, w.found.Trying, w.found.Holder, w.found.Percent, w.found.Failure = "", "", "", 0, ""
+	}
+	if origin || !want.Newest {
+		w.newest.stop()
+		w.newest = nil
+		w.found.Newest, w.found.NewestFailure = "", ""
+	}
+	if old.WebVersion != want.WebVersion {
+		w.silent, w.found.Overdue = time.Time{}, ""
+	}
+	if old.WorkerVersion != want.WorkerVersion {
+		w.found.Worker = ""
+	}
+}
+
+func (w *Watcher) lookAtVolume() {
+	if w.volume == nil {
+		volume, err := w.Open(w.want.Root, coordinator.Options{
+			Unit: w.want.Unit, Shared: w.want.Shared, VolumeID: w.want.VolumeID,
+			Source: w.want.Source, Digest: w.want.Digest,
+			Log:      slog.New(slog.NewJSONHandler(w.Files.Journal(), nil)),
+			Progress: w.report,
+		})
+		if err != nil {
+			w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
+			return
+		}
+		w.volume = volume
+	}
+	if err := w.volume.Check(); err != nil {
+		w.volume = nil
+		w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
+		return
+	}
+	w.found.Mounted = true
+	w.found.Current = ""
+	if current, err := w.volume.Current(); err == nil {
+		w.found.Current = current.Version
+	}
+}
+
+// report is called by the coordinator; it must not block the download.
+func (w *Watcher) report(p coordinator.Progress) {
+	select {
+	case w.progress <- p:
+	default:
+	}
+}
+
+// recheck is how often an installed release is compared with its manifest.
+const recheck = 10 * time.Second
+
+func (w *Watcher) lookAtRelease(ctx context.Context) {
+	for len(w.progress) > 0 {
+		p := <-w.progress
+		if p.Version != w.want.Version {
+			continue
+		}
+		w.found.Holder, w.found.Percent = p.Unit, 0
+		if p.Unit == w.want.Unit && p.Total > 0 {
+			w.found.Percent = int(100 * p.Bytes / p.Total)
+		}
+	}
+	if w.volume == nil || w.want.Version == "" {
+		return
+	}
+	if w.found.Installed == w.want.Version {
+		if time.Since(w.checked) < recheck {
+			return
+		}
+		w.checked = time.Now()
+		if _, err := w.volume.Installed(w.want.Version); err == nil {
+			return
+		}
+		w.found.Installed = ""
+	}
+	if w.install == nil {
+		volume, version := w.volume, w.want.Version
+		w.install = newAttempt(w.Backoff, func(ctx context.Context) (coordinator.Release, error) {
+			return volume.Ensure(ctx, version)
+		})
+	}
+	w.found.Trying = w.want.Version
+	_, done, err := w.install.poll(ctx)
+	if err != nil {
+		w.found.Failure = err.Error()
+		w.found.Holder, w.found.Percent = "", 0
+	}
+	if done {
+		w.found.Installed, w.checked, w.install = w.want.Version, time.Now(), nil
+		w.found.Trying, w.found.Holder, w.found.Percent, w.found.Failure = "", "", 0, ""
+	}
+}
+
+func (w *Watcher) lookForNewest(ctx context.Context) {
+	if !w.want.Newest || w.found.Newest != "" {
+		return
+	}
+	if w.newest == nil {
+		source := w.want.Source
+		w.newest = newAttempt(w.Backoff, func(ctx context.Context) (string, error) {
+			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			return w.Newest(ctx, nil, source)
+		})
+	}
+	version, done, err := w.newest.poll(ctx)
+	if err != nil {
+		w.found.NewestFailure = err.Error()
+	}
+	if done {
+		w.found.Newest, w.found.NewestFailure, w.newest = version, "", nil
+	}
+}
+
+// lookForLitter collects once for each version that all units came to run.
+func (w *Watcher) lookForLitter(ctx context.Context) {
+	if !w.want.Collect || w.volume == nil || w.tidy == w.want.Version {
+		return
+	}
+	if w.collect == nil {
+		w.collect = newAttempt(w.Backoff, w.volume.Collect)
+	}
+	removed, done, err := w.collect.poll(ctx)
+	if err != nil {
+		w.Log.Warn("cannot remove old releases", "error", err)
+	}
+	if done {
+		w.tidy, w.collect = w.want.Version, nil
+		w.Log.Info("removed old releases", "versions", removed)
+	}
+}
+
+// steady spaces the health checks of services that answered last time: a
+// change still shows within seconds, and no access log fills up.
+const steady = 5
+
+func (w *Watcher) lookAtServices(ctx context.Context) {
+	w.healthy++
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	switch {
+	case w.want.WebPort == 0:
+		w.found.Web = ""
+	case w.found.Web != w.want.WebVersion || w.healthy%steady == 0:
+		// An error means no version; which one it is does not matter.
+		w.found.Web, _ = concourse.WebVersion(ctx, w.Client, w.want.WebPort)
+	}
+	switch {
+	case w.want.WebVersion == "" || w.found.Web == w.want.WebVersion:
+		w.silent, w.found.Overdue = time.Time{}, ""
+	case w.silent.IsZero():
+		w.silent = time.Now()
+	case time.Since(w.silent) > w.Deadline:
+		w.found.Overdue = w.want.WebVersion
+	}
+	switch {
+	case w.want.WorkerPort == 0:
+		w.found.Worker = ""
+	case w.found.Worker != w.want.WorkerVersion || w.healthy%steady == 0:
+		w.found.Worker = ""
+		if concourse.WorkerHealthy(ctx, w.Client, w.want.WorkerPort) == nil {
+			w.found.Worker = w.want.WorkerVersion
+		}
+	}
+}
+
+// waking brings what was found to the charm, one hook at a time.
+type waking struct {
+	told    Found
+	at      time.Time
+	failed  int
+	pause   time.Time
+	pending Found
+	result  chan error
+}
+
+func (k *waking) consider(ctx context.Context, w *Watcher) {
+	if k.result != nil {
+		select {
+		case err := <-k.result:
+			k.result, k.at = nil, time.Now()
+			if err != nil {
+				// The agent may be busy or not up yet.
+				k.failed++
+				k.pause = time.Now().Add(pause(k.failed, w.Interval, w.Backoff))
+				w.Log.Warn("cannot wake the charm", "error", err)
+			} else {
+				k.failed, k.told = 0, k.pending
+			}
+		default:
+		}
+		return
+	}
+	if time.Now().Before(k.pause) {
+		return
+	}
+	calm := w.found
+	calm.Percent = k.told.Percent
+	changed := calm != k.told || w.Files.Journal().Waiting()
+	progressed := (w.found != k.told || w.want.Again) && time.Since(k.at) >= w.Progress
+	if !changed && !progressed {
+		return
+	}
+	k.pending, k.result = w.found, make(chan error, 1)
+	go func(result chan<- error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+		defer cancel()
+		result <- w.Wake(ctx)
+	}(k.result)
+}
+
+// attempt runs a function in the background until it succeeds, with growing
+// pauses between the tries.
+type attempt[T any] struct {
+	try     func(context.Context) (T, error)
+	longest time.Duration
+	failed  int
+	next    time.Time
+	cancel  context.CancelFunc
+	result  chan outcome[T]
+}
+
+type outcome[T any] struct {
+	value T
+	err   error
+}
+
+func newAttempt[T any](longest time.Duration, try func(context.Context) (T, error)) *attempt[T] {
+	return &attempt[T]{try: try, longest: longest}
+}
+
+// poll starts a try when one is due and collects the result of one that ended.
+// The error is reported once for each failed try.
+func (a *attempt[T]) poll(ctx context.Context) (value T, done bool, err error) {
+	if a.result == nil {
+		if time.Now().Before(a.next) {
+			return value, false, nil
+		}
+		ctx, a.cancel = context.WithCancel(ctx)
+		a.result = make(chan outcome[T], 1)
+		go func(result chan<- outcome[T]) {
+			value, err := a.try(ctx)
+			result <- outcome[T]{value, err}
+		}(a.result)
+	}
+	select {
+	case o := <-a.result:
+		a.stop()
+		a.result = nil
+		if o.err == nil {
+			return o.value, true, nil
+		}
+		if errors.Is(o.err, context.Canceled) && ctx.Err() != nil {
+			return value, false, nil
+		}
+		a.failed++
+		a.next = time.Now().Add(pause(a.failed, time.Second, a.longest))
+		return value, false, o.err
+	default:
+		return value, false, nil
+	}
+}
+
+func (a *attempt[T]) stop() {
+	if a != nil && a.cancel != nil {
+		a.cancel()
+	}
+}
+
+// pause doubles from first up to longest.
+func pause(failed int, first, longest time.Duration) time.Duration {
+	d := first << min(failed-1, 16)
+	return min(d, longest)
+}

@@ -1,0 +1,268 @@
+package watcher_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+)
+
+// archive is a release that is small, but has the layout of a genuine one.
+func archive(t *testing.T) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zipped := gzip.NewWriter(&out)
+	files := tar.NewWriter(zipped)
+	for _, name := range []string{"concourse/bin/concourse", "concourse/fly-assets/fly-linux-amd64.tgz"} {
+		require.NoError(t, files.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(name)), Typeflag: tar.TypeReg}))
+		_, err := files.Write([]byte(name))
+		require.NoError(t, err)
+	}
+	require.NoError(t, errors.Join(files.Close(), zipped.Close()))
+	return out.Bytes()
+}
+
+// mirror serves version 7.14.3 and counts downloads.
+type mirror struct {
+	*httptest.Server
+	downloads atomic.Int32
+	down      atomic.Bool
+}
+
+func newMirror(t *testing.T) *mirror {
+	data := archive(t)
+	m := &mirror{}
+	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		const name = "/o/r/releases/download/v7.14.3/concourse-7.14.3-linux-amd64.tgz"
+		switch {
+		case m.down.Load():
+			http.Error(w, "down for maintenance", http.StatusServiceUnavailable)
+		case r.URL.Path == name+".sha256":
+			fmt.Fprintf(w, "%x  %s\n", sha256.Sum256(data), filepath.Base(name))
+		case r.URL.Path == name:
+			if r.Method == http.MethodGet {
+				m.downloads.Add(1)
+			}
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+		case r.URL.Path == "/api/v3/repos/o/r/releases/latest":
+			fmt.Fprint(w, `{"tag_name":"v7.14.3"}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(m.Close)
+	return m
+}
+
+// charm stands for Juju: it is woken, and remembers what it found then.
+type charm struct {
+	mu    sync.Mutex
+	files watcher.Files
+	busy  bool
+	wakes int
+	found watcher.Found
+	log   []string
+}
+
+func (c *charm) wake(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy {
+		return errors.New("agent is not up")
+	}
+	c.wakes++
+	records, err := c.files.Journal().Take()
+	for _, r := range records {
+		c.log = append(c.log, r.Message)
+	}
+	if err == nil {
+		c.found, err = c.files.Found()
+	}
+	return err
+}
+
+func (c *charm) saw(ready func(watcher.Found) bool) func() bool {
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return ready(c.found)
+	}
+}
+
+func (c *charm) setBusy(busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = busy
+}
+
+func start(t *testing.T) *charm {
+	t.Helper()
+	c := &charm{files: watcher.Files(t.TempDir())}
+	w := watcher.Watcher{
+		Files: c.files,
+		Open: func(root string, o coordinator.Options) (watcher.Volume, error) {
+			return coordinator.Open(root, o)
+		},
+		Newest:   coordinator.Newest,
+		Wake:     c.wake,
+		Client:   http.DefaultClient,
+		Log:      slog.New(slog.DiscardHandler),
+		Interval: 10 * time.Millisecond,
+		Progress: 50 * time.Millisecond,
+		Backoff:  100 * time.Millisecond,
+		Deadline: 300 * time.Millisecond,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+	return c
+}
+
+func eventually(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	require.Eventually(t, ready, 20*time.Second, 10*time.Millisecond, what)
+}
+
+func TestInstallsAndWakes(t *testing.T) {
+	m, c := newMirror(t), start(t)
+	want := watcher.Want{Unit: "ci/0", Root: t.TempDir(), Source: m.URL + "/o/r", Newest: true}
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "the newest version", c.saw(func(f watcher.Found) bool { return f.Newest == "7.14.3" }))
+
+	want.Newest, want.Version = false, "7.14.3"
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "the release", c.saw(func(f watcher.Found) bool {
+		return f.Installed == "7.14.3" && f.Newest == "" && f.Mounted && f.Trying == ""
+	}))
+	require.EqualValues(t, 1, m.downloads.Load())
+	eventually(t, "one line in the log", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return strings.Count(strings.Join(c.log, "\n"), "Downloading Concourse binaries v7.14.3") == 1
+	})
+
+	// Nothing changes, so the charm is left alone.
+	c.mu.Lock()
+	wakes := c.wakes
+	c.mu.Unlock()
+	time.Sleep(200 * time.Millisecond)
+	c.mu.Lock()
+	require.LessOrEqual(t, c.wakes, wakes+1)
+	c.mu.Unlock()
+}
+
+func TestAnotherUnitReuses(t *testing.T) {
+	m, root := newMirror(t), t.TempDir()
+	for _, unit := range []string{"ci/0", "ci/1"} {
+		c := start(t)
+		require.NoError(t, c.files.PutWant(watcher.Want{Unit: unit, Root: root, Source: m.URL + "/o/r", Version: "7.14.3"}))
+		eventually(t, unit, c.saw(func(f watcher.Found) bool { return f.Installed == "7.14.3" }))
+	}
+	require.EqualValues(t, 1, m.downloads.Load())
+}
+
+func TestFailureIsToldAndRecovers(t *testing.T) {
+	m, c := newMirror(t), start(t)
+	want := watcher.Want{Unit: "ci/0", Root: t.TempDir(), Source: m.URL + "/o/r", Version: "7.14.9"}
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "the failure", c.saw(func(f watcher.Found) bool { return f.Failure != "" && f.Trying == "7.14.9" }))
+
+	want.Version = "7.14.3"
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "the other version", c.saw(func(f watcher.Found) bool { return f.Installed == "7.14.3" && f.Failure == "" }))
+}
+
+func TestVolumeThatIsNotMounted(t *testing.T) {
+	m, c := newMirror(t), start(t)
+	root := t.TempDir()
+	require.NoError(t, c.files.PutWant(watcher.Want{Unit: "ci/0", Root: root, Shared: true, Source: m.URL + "/o/r", Version: "7.14.3"}))
+	time.Sleep(100 * time.Millisecond)
+	found, err := c.files.Found()
+	require.NoError(t, err)
+	require.Equal(t, watcher.Found{}, found)
+	left, err := filepath.Glob(filepath.Join(root, "*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "nothing is written below an unmounted volume")
+}
+
+func TestServices(t *testing.T) {
+	var version atomic.Value
+	version.Store("7.14.2")
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"version":%q}`, version.Load())
+	}))
+	t.Cleanup(web.Close)
+	address, err := url.Parse(web.URL)
+	require.NoError(t, err)
+	port, err := strconv.Atoi(address.Port())
+	require.NoError(t, err)
+
+	c := start(t)
+	want := watcher.Want{Unit: "ci/0", Root: t.TempDir(), WebPort: port, WebVersion: "7.14.2", WorkerPort: port, WorkerVersion: "7.14.2"}
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "both answer", c.saw(func(f watcher.Found) bool {
+		return f.Web == "7.14.2" && f.Worker == "7.14.2" && f.Overdue == ""
+	}))
+
+	want.WebVersion, want.WorkerPort, want.WorkerVersion = "7.14.3", 0, ""
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "an overdue version", c.saw(func(f watcher.Found) bool { return f.Overdue == "7.14.3" && f.Worker == "" }))
+	version.Store("7.14.3")
+	eventually(t, "its late answer", c.saw(func(f watcher.Found) bool { return f.Web == "7.14.3" && f.Overdue == "" }))
+}
+
+func TestWakesAgainWhenTheAgentIsBusy(t *testing.T) {
+	c := start(t)
+	c.setBusy(true)
+	require.NoError(t, c.files.PutWant(watcher.Want{Unit: "ci/0", Root: t.TempDir()}))
+	time.Sleep(100 * time.Millisecond)
+	c.setBusy(false)
+	eventually(t, "the wake that was missed", c.saw(func(f watcher.Found) bool { return f.Mounted }))
+}
+
+func TestCollectsOncePerVersion(t *testing.T) {
+	m, c := newMirror(t), start(t)
+	root := t.TempDir()
+	stray := filepath.Join(root, "releases", "7.14.1")
+	want := watcher.Want{Unit: "ci/0", Root: root, Source: m.URL + "/o/r", Version: "7.14.3"}
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "the release", c.saw(func(f watcher.Found) bool { return f.Installed == "7.14.3" }))
+	volume, err := coordinator.Open(root, coordinator.Options{Unit: "ci/0"})
+	require.NoError(t, err)
+	_, err = volume.Activate(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(stray, 0o755))
+
+	want.Collect = true
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "the stray release to go", func() bool {
+		_, err := os.Stat(stray)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	require.DirExists(t, filepath.Join(root, "releases", "7.14.3"))
+}
