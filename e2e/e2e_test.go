@@ -1,0 +1,189 @@
+// Package e2e runs the scenarios on a real Juju and LXD.
+//
+// It needs what `ccbench env up` makes. Where that is missing the tests are
+// skipped and say so; with E2E_REQUIRE=juju in the environment they fail.
+//
+//	E2E_KEEP=1         keep the model and the volume of every test
+//	E2E_ARTIFACTS=DIR  where evidence and reports go; the default is artifacts/
+//	                   in the repository, or with -artifacts go test's own place
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/pack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/environment"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/mirror"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/postgresql"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/release"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/juju"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/scenarios"
+)
+
+const (
+	fromVersion = "7.14.2"
+	toVersion   = "7.14.3"
+)
+
+// cleanupLimit bounds evidence and destruction after a test, which go on when
+// the test's own time is over.
+const cleanupLimit = 5 * time.Minute
+
+func TestAuto(t *testing.T) { play(t, "auto", "", scenarios.Auto) }
+
+func TestBadInput(t *testing.T) {
+	play(t, "bad input", scenarios.BadInputVolume, scenarios.BadInput)
+}
+
+// play runs a scenario on a cluster of its own, reports, and on failure saves
+// evidence before anything is destroyed.
+func play(t *testing.T, name, volumeSize string, scenario func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)) {
+	ctx := t.Context()
+	if testing.Short() {
+		t.Skip("takes minutes on a real Juju: run it without -short")
+	}
+	env, err := environment.Find(ctx, environment.Options{})
+	if err != nil {
+		text := fmt.Sprintf("needs Juju and LXD: %v (make them with `ccbench env up`)", err)
+		if os.Getenv("E2E_REQUIRE") == "juju" {
+			t.Fatal(text)
+		}
+		t.Skip(text)
+	}
+	report := cluster.NewReport(name)
+	dir := artifacts(t)
+	t.Cleanup(func() { publish(t, report, dir) })
+
+	in := scenarios.Inputs{Report: report}
+	var from, to release.Archive
+	require.NoError(t, report.Time("releases built, charms packed", 0, func() error {
+		var err error
+		if from, err = release.Build(ctx, filepath.Join(env.CacheDir, "releases"), fromVersion, func(s string) { t.Log(s) }); err != nil {
+			return err
+		}
+		if to, err = release.Build(ctx, filepath.Join(env.CacheDir, "releases"), toVersion, func(s string) { t.Log(s) }); err != nil {
+			return err
+		}
+		if in.From, err = unpacked(from, t.TempDir()); err != nil {
+			return err
+		}
+		if in.To, err = unpacked(to, t.TempDir()); err != nil {
+			return err
+		}
+		charms := t.TempDir()
+		in.Charm = filepath.Join(charms, "concourse-ci-machine_amd64.charm")
+		in.PostgreSQL = filepath.Join(charms, "postgresql.charm")
+		err = pack.Charm(ctx, pack.Spec{
+			Dir:  "../charm",
+			Main: "github.com/concourse-ci-machine/concourse-ci-machine/charm/cmd/dispatch",
+			Out:  in.Charm,
+		})
+		if err != nil {
+			return err
+		}
+		return postgresql.Pack(ctx, in.PostgreSQL)
+	}))
+
+	m, err := mirror.Start(net.JoinHostPort(env.BridgeAddress, "0"), from.Path, to.Path)
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	in.Mirror = source{m}
+
+	var c *juju.Cluster
+	require.NoError(t, report.Time("model and volume made", 0, func() error {
+		var err error
+		c, err = juju.New(ctx, juju.Options{
+			JujuData:   env.JujuData,
+			Controller: env.Controller,
+			LXDSocket:  env.LXDSocket,
+			Pool:       env.Pool,
+			VolumeSize: volumeSize,
+		})
+		return err
+	}))
+	t.Logf("model %s on controller %s", c.Name(), env.Controller)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
+		defer cancel()
+		if t.Failed() {
+			collect(ctx, t, c, m, dir)
+		}
+		if os.Getenv("E2E_KEEP") != "" {
+			t.Logf("kept, as E2E_KEEP says: JUJU_DATA=%s %s status -m %s", env.JujuData, env.JujuBinary, c.Name())
+			return
+		}
+		start := time.Now()
+		if err := c.Destroy(ctx); err != nil {
+			t.Errorf("cannot clean up: %v", err)
+		}
+		t.Logf("model %s destroyed in %s", c.Name(), time.Since(start).Round(100*time.Millisecond))
+	})
+	scenario(ctx, t, c, in)
+}
+
+// artifacts returns the directory for what a test leaves behind.
+func artifacts(t *testing.T) string {
+	base := os.Getenv("E2E_ARTIFACTS")
+	switch {
+	case base != "":
+	case flag.Lookup("test.artifacts").Value.String() == "true":
+		return t.ArtifactDir()
+	default:
+		base = filepath.Join("..", "artifacts")
+	}
+	dir, err := filepath.Abs(filepath.Join(base, t.Name()))
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(dir), "old artifacts")
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	return dir
+}
+
+// collect saves what tells why a test failed, and says how to run it again.
+func collect(ctx context.Context, t *testing.T, c *juju.Cluster, m *mirror.Mirror, dir string) {
+	if err := c.Collect(ctx, dir); err != nil {
+		t.Logf("not all evidence could be had: %v", err)
+	}
+	ledger, err := json.MarshalIndent(m.Ledger(), "", "  ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "ledger.json"), ledger, 0o644)
+	}
+	if err != nil {
+		t.Logf("cannot save the mirror's ledger: %v", err)
+	}
+	t.Logf("evidence is in %s\nrun this scenario again: E2E_REQUIRE=juju go test ./e2e -count=1 -v -timeout 40m -run '^%s$'\nkeep the model to look around: prefix it with E2E_KEEP=1", dir, t.Name())
+}
+
+// publish prints the report and writes it as JSON and as markdown, also into
+// the summary of a GitHub job.
+func publish(t *testing.T, report *cluster.Report, dir string) {
+	if t.Failed() {
+		report.Note("result", "failed; what is known is in %s", dir)
+	}
+	var text, markdown bytes.Buffer
+	report.WriteText(&text)
+	report.WriteMarkdown(&markdown)
+	t.Logf("report\n\n%s", text.String())
+	raw, err := json.MarshalIndent(report, "", "  ")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "report.json"), append(raw, '\n'), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "report.md"), markdown.Bytes(), 0o644))
+	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
+		f, err := os.OpenFile(summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		require.NoError(t, err)
+		defer f.Close()
+		_, err = f.Write(markdown.Bytes())
+		require.NoError(t, err)
+	}
+}
