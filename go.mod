@@ -9,6 +9,8 @@ require (
 	github.com/gofrs/flock v0.13.1
 	github.com/gruyaume/goops v0.0.23
 	github.com/juju/juju v0.0.0-20260713142945-570e41eadd7e
+	github.com/juju/loggo/v3 v3.0.0-20260430073220-8e1a5fe19b98
+	github.com/juju/names/v6 v6.0.0
 	github.com/klauspost/compress v1.20.3
 	github.com/klauspost/pgzip v1.3.0
 	github.com/rogpeppe/go-internal v1.14.1
@@ -62,9 +64,7 @@ require (
 	github.com/juju/gojsonschema v1.0.0 // indirect
 	github.com/juju/idmclient/v2 v2.0.1 // indirect
 	github.com/juju/loggo/v2 v2.2.0 // indirect
-	github.com/juju/loggo/v3 v3.0.0-20260430073220-8e1a5fe19b98 // indirect
 	github.com/juju/mutex/v2 v2.0.0 // indirect
-	github.com/juju/names/v6 v6.0.0 // indirect
 	github.com/juju/persistent-cookiejar v1.0.0 // indirect
 	github.com/juju/proxy v1.0.0 // indirect
 	github.com/juju/retry v1.0.1 // indirect

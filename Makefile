@@ -1,0 +1,31 @@
+# make help lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help e2e test charm env lint clean
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+CHARM       := concourse-ci-machine_amd64.charm
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+e2e: env ## bring the environment up, then run every scenario on real Juju and LXD and print the report (root)
+	E2E_REQUIRE=juju $(GO) test -short ./... -count=1 -v -timeout 60m
+
+test: ## run every test that needs no Juju
+	$(GO) test -short ./...
+
+charm: ## pack the charm, without charmcraft
+	$(GO) run ./charm/cmd/pack -o $(CHARM)
+
+env: ## bring up LXD and a Juju controller, or reuse what answers (root)
+	$(GO) run ./cmd/ccbench env up
+
+lint: ## gofmt, go vet, staticcheck, go mod tidy
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+
+clean: ## remove what make built here; caches stay (ccbench env down --purge removes them)
+	rm -rf $(CHARM) artifacts

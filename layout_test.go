@@ -1,0 +1,81 @@
+// Package layout_test holds the rules of the house: what may import what.
+package layout_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/concourse-ci-machine/concourse-ci-machine/"
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T, patterns ...string) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, patterns...)...).Output()
+	require.NoError(t, err)
+	var pkgs []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else {
+			require.NoError(t, err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// TestImportsRunDownwards keeps the coordinator free of the charm, the charm
+// free of the suite, and scenarios free of Juju and LXD.
+func TestImportsRunDownwards(t *testing.T) {
+	rules := []struct {
+		below, above string
+	}{
+		{"coordinator", "charm"}, {"coordinator", "e2e"}, {"coordinator", "bench"}, {"coordinator", "cmd"},
+		{"charm", "e2e"}, {"charm", "bench"}, {"charm", "cmd"},
+		{"e2e", "bench"}, {"e2e", "cmd"},
+		{"e2e/cluster", "e2e/juju"}, {"e2e/cluster", "e2e/fixtures"}, {"e2e/cluster", "e2e/scenarios"},
+		{"e2e/scenarios", "e2e/juju"}, {"e2e/scenarios", "e2e/fixtures"},
+		{"e2e/fixtures", "e2e/juju"}, {"e2e/fixtures", "e2e/cluster"}, {"e2e/fixtures", "e2e/scenarios"},
+	}
+	within := func(path, dir string) bool {
+		return path == module+dir || strings.HasPrefix(path, module+dir+"/")
+	}
+	for _, p := range list(t, "./...") {
+		for _, rule := range rules {
+			if !within(p.ImportPath, rule.below) {
+				continue
+			}
+			for _, imported := range p.Imports {
+				if within(imported, rule.above) {
+					t.Errorf("%s imports %s: %s must know nothing of %s", p.ImportPath, imported, rule.below, rule.above)
+				}
+			}
+		}
+	}
+}
+
+// TestHeavyDependenciesHaveOneHome keeps Juju's and LXD's libraries, and what
+// they pull in, out of everything but the packages that talk to them.
+func TestHeavyDependenciesHaveOneHome(t *testing.T) {
+	for _, p := range list(t, "./coordinator/...", "./charm/...", "./e2e/cluster/...", "./e2e/scenarios/...") {
+		for _, dep := range p.Deps {
+			for _, heavy := range []string{"github.com/juju/juju/", "github.com/canonical/lxd/"} {
+				if strings.HasPrefix(dep, heavy) {
+					t.Errorf("%s links %s", p.ImportPath, dep)
+				}
+			}
+		}
+	}
+}
