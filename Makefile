@@ -10,7 +10,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 e2e: env ## bring the environment up, then run every scenario on real Juju and LXD and print the report (root)
-	E2E_REQUIRE=juju $(GO) test -short ./... -count=1 -v -timeout 60m
+	E2E_REQUIRE=juju $(GO) test ./e2e -count=1 -v -timeout 60m
 
 test: ## run every test that needs no Juju
 	$(GO) test -short ./...
