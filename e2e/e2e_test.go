@@ -4,6 +4,8 @@
 // skipped and say so; with E2E_REQUIRE=juju in the environment they fail.
 //
 //	E2E_KEEP=1         keep the model and the volume of every test
+//	E2E_POSTGRESQL_CHANNEL=16/stable
+//	                   use Charmhub's PostgreSQL instead of the suite's own
 //	E2E_ARTIFACTS=DIR  where evidence and reports go; the default is artifacts/
 //	                   in the repository, or with -artifacts go test's own place
 package e2e
@@ -84,7 +86,7 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 		}
 		charms := t.TempDir()
 		in.Charm = filepath.Join(charms, "concourse-ci-machine_amd64.charm")
-		in.PostgreSQL = filepath.Join(charms, "postgresql.charm")
+		in.Database = cluster.App{Name: "postgresql", Charm: "ch:postgresql", Channel: os.Getenv("E2E_POSTGRESQL_CHANNEL"), Units: 1}
 		err = pack.Charm(ctx, pack.Spec{
 			Dir:  "../charm",
 			Main: "github.com/concourse-ci-machine/concourse-ci-machine/charm/cmd/dispatch",
@@ -93,7 +95,11 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 		if err != nil {
 			return err
 		}
-		return postgresql.Pack(ctx, in.PostgreSQL)
+		if in.Database.Channel != "" {
+			return nil
+		}
+		in.Database.Charm = filepath.Join(charms, "postgresql.charm")
+		return postgresql.Pack(ctx, in.Database.Charm)
 	}))
 
 	m, err := mirror.Start(net.JoinHostPort(env.BridgeAddress, "0"), from.Path, to.Path)

@@ -56,12 +56,13 @@ func newCommand() *cobra.Command {
 		Long: `ccbench brings up LXD and a Juju controller on this machine, to run the
 suite of the Concourse CI machine charm on.`,
 		Example: `  ccbench env up        # LXD and a controller, or what is there already
-  ccbench env doctor    # what this machine lacks, and the remedy`,
+  ccbench env doctor    # what this machine lacks, and the remedy
+  ccbench mirror        # Concourse releases for machines without internet`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newEnvCommand())
+	root.AddCommand(newEnvCommand(), newMirrorCommand())
 	return root
 }

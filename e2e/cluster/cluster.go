@@ -21,12 +21,14 @@ var (
 	ErrTimeout = errors.New("timed out")
 )
 
-// App is an application to deploy from a packed charm.
+// App is an application to deploy.
 type App struct {
-	Name   string
-	Charm  string // path of the .charm file
-	Units  int
-	Config map[string]string
+	Name string
+	// Charm is the path of a .charm file, or "ch:NAME" for a charm of Charmhub.
+	Charm   string
+	Channel string // of Charmhub, such as "16/stable"
+	Units   int
+	Config  map[string]string
 	// Shared attaches the cluster's volume to every unit of the application,
 	// as soon as its machine exists, those added later included.
 	Shared bool

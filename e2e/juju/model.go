@@ -2,11 +2,13 @@ package juju
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 	"time"
 
+	"github.com/juju/juju/api"
 	"github.com/juju/juju/api/client/action"
 	"github.com/juju/juju/api/client/application"
 	"github.com/juju/juju/api/client/charms"
@@ -19,6 +21,7 @@ import (
 	"github.com/juju/juju/rpc/params"
 	"github.com/juju/loggo/v3"
 	"github.com/juju/names/v6"
+	"gopkg.in/yaml.v3"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
@@ -29,12 +32,55 @@ const base = "ubuntu@24.04"
 // modelPatience is how long a controller may take to forget a destroyed model.
 const modelPatience = 2 * time.Minute
 
-// Deploy uploads the charm and deploys it.
+// Deploy deploys a charm of Charmhub, or one that it uploads.
 func (c *Cluster) Deploy(ctx context.Context, app cluster.App) error {
 	conn, err := c.connection()
 	if err != nil {
 		return err
 	}
+	if name, ok := strings.CutPrefix(app.Charm, "ch:"); ok {
+		err = deployFromCharmhub(ctx, conn, name, app)
+	} else {
+		err = deployFromFile(ctx, conn, app)
+	}
+	if err != nil {
+		return err
+	}
+	if app.Shared {
+		c.mu.Lock()
+		c.shared[app.Name] = true
+		c.mu.Unlock()
+		for i := range app.Units {
+			c.attachLater(fmt.Sprintf("%s/%d", app.Name, i))
+		}
+	}
+	return nil
+}
+
+func deployFromCharmhub(ctx context.Context, conn api.Connection, charm string, app cluster.App) error {
+	on, err := corebase.ParseBaseFromString(base)
+	if err != nil {
+		return fmt.Errorf("cannot deploy on %s: %w", base, err)
+	}
+	config, err := yaml.Marshal(map[string]map[string]string{app.Name: app.Config})
+	if err != nil {
+		return fmt.Errorf("cannot configure %s: %w", app.Name, err)
+	}
+	_, _, errs := application.NewClient(conn).DeployFromRepository(ctx, application.DeployFromRepositoryArg{
+		CharmName:       charm,
+		Channel:         &app.Channel,
+		ApplicationName: app.Name,
+		Base:            &on,
+		NumUnits:        &app.Units,
+		ConfigYAML:      string(config),
+	})
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot deploy %s from Charmhub's %s, channel %s (does the controller reach the internet?): %w", app.Name, charm, app.Channel, err)
+	}
+	return nil
+}
+
+func deployFromFile(ctx context.Context, conn api.Connection, app cluster.App) error {
 	archive, url, err := corecharm.NewCharmAtPath(app.Charm)
 	if err != nil {
 		return fmt.Errorf("cannot read charm %s: %w", app.Charm, err)
@@ -67,14 +113,6 @@ func (c *Cluster) Deploy(ctx context.Context, app cluster.App) error {
 	})
 	if err != nil {
 		return fmt.Errorf("cannot deploy %s: %w", app.Name, err)
-	}
-	if app.Shared {
-		c.mu.Lock()
-		c.shared[app.Name] = true
-		c.mu.Unlock()
-		for i := range app.Units {
-			c.attachLater(fmt.Sprintf("%s/%d", app.Name, i))
-		}
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func Auto(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 
 	start := time.Now()
 	require.NoError(t, c.Deploy(ctx, cluster.App{Name: app, Charm: in.Charm, Units: 3, Config: in.config(), Shared: true}))
-	require.NoError(t, c.Deploy(ctx, cluster.App{Name: database, Charm: in.PostgreSQL, Units: 1}))
-	require.NoError(t, c.Integrate(ctx, app+":postgresql", database+":database"))
+	require.NoError(t, c.Deploy(ctx, in.Database))
+	require.NoError(t, c.Integrate(ctx, app+":postgresql", in.Database.Name+":database"))
 	r.wait("the first unit", 10*time.Minute, cluster.AnyActive(app))
 	in.Report.Add("first unit active, release downloaded", time.Since(start), firstUnitTarget, nil)
 	status := r.wait("three units on "+from.Version, 10*time.Minute, cluster.UnitsAre(app, 3, cluster.Active, "v"+from.Version))

@@ -67,10 +67,10 @@ func BadInput(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	meet([]trouble{
 		{"no database relation", func() error { return c.AttachVolume(ctx, unit) }, []string{"PostgreSQL database required"}},
 		{"mirror unreachable", func() error {
-			if err := c.Deploy(ctx, cluster.App{Name: database, Charm: in.PostgreSQL, Units: 1}); err != nil {
+			if err := c.Deploy(ctx, in.Database); err != nil {
 				return err
 			}
-			return c.Integrate(ctx, app+":postgresql", database+":database")
+			return c.Integrate(ctx, app+":postgresql", in.Database.Name+":database")
 		}, []string{"unreachable", "release-url"}},
 		{"mirror without the version", func() error {
 			in.Mirror.Break(in.From.Version, cluster.NotFound)

@@ -22,11 +22,11 @@ type T interface {
 
 // Inputs are what a scenario deploys.
 type Inputs struct {
-	Charm      string // path of the packed charm
-	PostgreSQL string // path of a packed charm that provides postgresql_client as `database`
-	Mirror     cluster.Mirror
-	From, To   Release // what is deployed, and what it is upgraded to
-	Report     *cluster.Report
+	Charm    string      // path of the packed charm
+	Database cluster.App // provides postgresql_client as the endpoint `database`
+	Mirror   cluster.Mirror
+	From, To Release // what is deployed, and what it is upgraded to
+	Report   *cluster.Report
 }
 
 // Release is a release that the mirror serves.
@@ -37,10 +37,9 @@ type Release struct {
 }
 
 const (
-	app      = "concourse-ci"
-	database = "postgresql"
-	root     = "/var/lib/concourse"
-	webPort  = "8080"
+	app     = "concourse-ci"
+	root    = "/var/lib/concourse"
+	webPort = "8080"
 )
 
 // run is one scenario under way.
