@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
@@ -60,6 +61,8 @@ var (
 	// ErrNotActivated: no release was ever activated on the volume, or none
 	// before the current one.
 	ErrNotActivated = errors.New("no release is active")
+	// ErrHeld: another unit downloads.
+	ErrHeld = claim.ErrHeld
 	// ErrCorrupt: the release on the volume differs from its manifest.
 	ErrCorrupt = publish.ErrCorrupt
 )
@@ -246,7 +249,7 @@ func remedy(err error) string {
 	case errors.Is(err, ErrNoDigest):
 		return ": put the .sha256 file beside the archive"
 	case errors.Is(err, ErrDigest):
-		return ": nothing was installed; check the mirror and the proxy between"
+		return ": nothing was installed; check the option release-digest, the mirror and the proxy between"
 	case errors.Is(err, ErrNoSpace):
 		return ": enlarge the volume or remove what is not needed"
 	}

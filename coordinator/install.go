@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -26,9 +27,13 @@ import (
 var errPublished = errors.New("published")
 
 // Ensure returns once the release is on the volume, fetching it if no other
-// unit does. A release that is there but corrupt goes to quarantine and is
-// installed again. It may take minutes; cancel ctx to give up. Whatever the
-// error, nothing of the release is visible and nothing staged is left.
+// unit does. A release that is there but corrupt is installed again; units may
+// run from it, so it goes to quarantine only when the new one is verified, or
+// when both do not fit. It may take minutes; cancel ctx to give up. Whatever the
+// error, nothing half installed is visible and nothing staged is left.
+//
+// With Options.Digest a release of another digest is ErrDigest, also when it is
+// on the volume already; it stays there for those who want it.
 //
 // Errors are ErrVersion, ErrNotMounted, ErrForeignVolume, ErrUnreachable,
 // ErrNotFound, ErrNotArchive, ErrNoDigest, ErrDigest, ErrNoSpace and those of
@@ -61,7 +66,7 @@ func (c *Coordinator) ensure(ctx context.Context, version string) (Release, erro
 	if err := c.Check(); err != nil {
 		return Release{}, err
 	}
-	if r, err := c.release(version); !absent(err) {
+	if r, err := c.wanted(version); !absent(err) {
 		return r, err
 	}
 	w := waiting{c: c, version: version}
@@ -111,6 +116,15 @@ func (c *Coordinator) release(version string) (Release, error) {
 	return Release{Version: version, Dir: dir, Digest: m.Digest, InstalledBy: m.InstalledBy, Bytes: m.Bytes}, nil
 }
 
+// wanted is release for the one who asks for it to be installed.
+func (c *Coordinator) wanted(version string) (Release, error) {
+	r, err := c.release(version)
+	if err == nil && c.digest.Algorithm == "sha256" && r.Digest != c.digest.String() {
+		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, c.digest)
+	}
+	return r, err
+}
+
 // waiting looks at the volume while another unit holds the claim.
 type waiting struct {
 	c       *Coordinator
@@ -125,7 +139,7 @@ func (w *waiting) look(holder claim.Holder) error {
 		return err
 	}
 	var err error
-	if w.release, err = w.c.release(w.version); err == nil {
+	if w.release, err = w.c.wanted(w.version); err == nil {
 		return errPublished
 	} else if !absent(err) {
 		return err
@@ -144,19 +158,12 @@ func (w *waiting) look(holder claim.Holder) error {
 // install runs while this unit holds the claim.
 func (c *Coordinator) install(ctx context.Context, version string, held *claim.Claim) (Release, error) {
 	// Published between the last look and the claim?
-	r, err := c.release(version)
+	r, err := c.wanted(version)
 	if !absent(err) {
 		return r, err
 	}
 	if err := c.Check(); err != nil {
 		return Release{}, err
-	}
-	if errors.Is(err, ErrCorrupt) {
-		place, moveErr := publish.Quarantine(c.path(releasesDir, version), c.path(quarantineDir))
-		if moveErr != nil {
-			return Release{}, moveErr
-		}
-		c.options.Log.Warn("quarantined a corrupt release", "reason", err, "place", place)
 	}
 	// What an earlier life of this unit left.
 	if err := c.sweep(func(s staged) bool { return s.unit == c.unit }); err != nil {
@@ -176,7 +183,7 @@ func (c *Coordinator) install(ctx context.Context, version string, held *claim.C
 		return Release{}, err
 	}
 	defer stream.Close()
-	if err := c.room(stream.Size); err != nil {
+	if err := c.room(version, stream.Size); err != nil {
 		return Release{}, err
 	}
 	c.options.Log.Info(fmt.Sprintf("Downloading Concourse binaries v%s from %s", version, stream.URL))
@@ -212,7 +219,7 @@ func (c *Coordinator) install(ctx context.Context, version string, held *claim.C
 	}
 	// Where locks are worth nothing another unit may have published meanwhile,
 	// and removed what it took for leftovers.
-	if r, lookErr := c.release(version); lookErr == nil {
+	if r, lookErr := c.wanted(version); lookErr == nil {
 		return r, nil
 	}
 	if ctx.Err() != nil {
@@ -278,11 +285,14 @@ func (c *Coordinator) publish(staging, version string, m *meter, held *claim.Cla
 	if err := c.Check(); err != nil {
 		return Release{}, err
 	}
+	if err := c.quarantine(version); err != nil {
+		return Release{}, err
+	}
 	err = publish.Release(staging, c.path(releasesDir, version), manifest)
 	if err != nil && !errors.Is(err, publish.ErrExist) {
 		return Release{}, err
 	}
-	r, checkErr := c.release(version)
+	r, checkErr := c.wanted(version)
 	if checkErr != nil {
 		return Release{}, checkErr
 	}
@@ -290,6 +300,22 @@ func (c *Coordinator) publish(staging, version string, m *meter, held *claim.Cla
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
 	return r, c.sweep(func(s staged) bool { return s.version == version })
+}
+
+// quarantine moves a release away if it is corrupt.
+func (c *Coordinator) quarantine(version string) error {
+	_, reason := c.release(version)
+	if !errors.Is(reason, ErrCorrupt) {
+		return nil
+	}
+	place, err := publish.Quarantine(c.path(releasesDir, version), c.path(quarantineDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another holder was faster
+	}
+	if err == nil {
+		c.options.Log.Warn("quarantined a corrupt release", "reason", reason, "place", place)
+	}
+	return err
 }
 
 // staged is what the name of a staging tree says.
@@ -310,22 +336,49 @@ func (c *Coordinator) sweep(stale func(staged) bool) error {
 		if !stale(s) {
 			continue
 		}
-		if err := os.RemoveAll(c.path(stagingDir, e.Name())); err != nil {
+		if err := c.discard(c.path(stagingDir, e.Name())); err != nil {
 			return fmt.Errorf("cannot remove what is staged: %w", err)
 		}
 	}
 	return nil
 }
 
+// discard removes a tree of the volume. It takes it out of the way first, in one
+// step: where locks are worth nothing its unit may be publishing it, and the
+// release would lose its files while they are removed here.
+func (c *Coordinator) discard(path string) error {
+	away := c.path(stagingDir, ".gone-"+rand.Text())
+	if err := os.Rename(path, away); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if err := os.RemoveAll(away); err != nil {
+		c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
+	}
+	return nil
+}
+
 // room refuses a download that cannot fit. An unpacked release is larger than
 // its archive, by how much nobody knows yet; three times was never seen. Below
-// that, what dead units left and what was found corrupt makes room first.
-func (c *Coordinator) room(size int64) error {
+// that, what dead units left and what was found corrupt makes room first, and
+// last the corrupt release itself.
+func (c *Coordinator) room(version string, size int64) error {
 	free, err := c.free()
 	if err != nil || free >= 3*uint64(size) {
 		return err
 	}
 	if err := c.sweep(func(staged) bool { return true }); err != nil {
+		return err
+	}
+	if _, err := c.removeAll(quarantineDir); err != nil {
+		return err
+	}
+	if free, err = c.free(); err != nil || free >= 3*uint64(size) {
+		return err
+	}
+	if err := c.quarantine(version); err != nil {
 		return err
 	}
 	if _, err := c.removeAll(quarantineDir); err != nil {
@@ -418,7 +471,7 @@ func (c *Coordinator) removeAll(dir string) ([]string, error) {
 	}
 	var removed []string
 	for _, e := range entries {
-		if err := os.RemoveAll(c.path(dir, e.Name())); err != nil {
+		if err := c.discard(c.path(dir, e.Name())); err != nil {
 			return removed, fmt.Errorf("cannot remove %s: %w", filepath.Join(dir, e.Name()), err)
 		}
 		removed = append(removed, filepath.Join(dir, e.Name()))

@@ -329,6 +329,95 @@ func TestCorruptReleaseIsInstalledAgain(t *testing.T) {
 	}
 }
 
+func damaged(t *testing.T, c *Coordinator) Release {
+	r, err := c.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(filepath.Join(r.Dir, "bin/runc"), 0o444))
+	return r
+}
+
+// Units run from what is damaged; most of it may be as good as ever.
+func TestCorruptReleaseStaysUntilThereIsANewOne(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	r := damaged(t, c)
+	program := filepath.Join(r.Dir, "bin/concourse")
+
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusBadGateway)
+		return true
+	})
+	_, err := c.Ensure(context.Background(), "7.14.3")
+	require.ErrorIs(t, err, ErrUnreachable)
+	require.FileExists(t, program)
+
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if _, err := os.Stat(program); err != nil {
+			t.Error("gone before there is a new one", err)
+		}
+		return false
+	})
+	_, err = c.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	_, err = c.Installed("7.14.3")
+	require.NoError(t, err)
+	require.NotEmpty(t, listing(t, filepath.Join(root, quarantineDir)))
+}
+
+func TestCorruptReleaseMakesRoom(t *testing.T) {
+	root := tmpfs(t, "4m")
+	src := newSource(t)
+	src.publish("7.14.3", releaseArchive("7.14.3", 5<<19))
+	c := open(t, root, "concourse-ci/0", src.URL)
+	damaged(t, c)
+	_, err := c.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err, "the volume holds one release, not two")
+}
+
+func TestPinnedDigestOfAReleaseThatIsThere(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	r, err := open(t, root, "concourse-ci/0", src.URL).Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	same := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Digest = r.Digest })
+	_, err = same.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+
+	pin := "sha256:" + strings.Repeat("0", 64)
+	other := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Digest = pin })
+	_, err = other.Ensure(context.Background(), "7.14.3")
+	require.ErrorIs(t, err, ErrDigest)
+	require.ErrorContains(t, err, pin)
+	require.ErrorContains(t, err, r.Digest)
+	require.DirExists(t, r.Dir, "others want it")
+	requests, _ := src.archives()
+	require.Len(t, requests, 1)
+}
+
+// A unit that sweeps while another publishes, which worthless locks allow.
+func TestSweptTreeIsPublishedWholeOrNotAtAll(t *testing.T) {
+	c := open(t, t.TempDir(), "concourse-ci/0", "")
+	const files = 200
+	for round := range 40 {
+		staging, dir := c.path(stagingDir, "7.14.3.1.concourse-ci-1"), c.path(releasesDir, "7.14.3")
+		require.NoError(t, os.Mkdir(staging, 0o755))
+		for i := range files {
+			require.NoError(t, os.WriteFile(filepath.Join(staging, fmt.Sprint(i)), nil, 0o444))
+		}
+		swept := make(chan error)
+		go func() { swept <- c.sweep(func(staged) bool { return true }) }()
+		time.Sleep(time.Duration(round) * 50 * time.Microsecond)
+		published := os.Rename(staging, dir)
+		require.NoError(t, <-swept)
+		if published == nil {
+			require.Len(t, listing(t, dir), files)
+			require.NoError(t, os.RemoveAll(dir))
+		}
+		require.Empty(t, listing(t, c.path(stagingDir)))
+	}
+}
+
 // Two holders at once is what a mount with worthless locks gives.
 func TestWorthlessLocksCostADownloadOnly(t *testing.T) {
 	src := newSource(t, "7.14.3")

@@ -95,7 +95,7 @@ func (c *Coordinator) kept(versions []string) (map[string]bool, error) {
 
 // Collect removes what is neither current, previous, pinned nor in flight, and
 // returns what it removed, as paths below the root. While another unit
-// downloads, it removes nothing.
+// downloads it removes nothing and returns ErrHeld.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
 	removed, err := c.collect(ctx)
 	if err != nil {
@@ -109,9 +109,6 @@ func (c *Coordinator) collect(ctx context.Context) (removed []string, err error)
 		return nil, err
 	}
 	held, err := claim.Try(c.path(lockFile), c.holder(""))
-	if errors.Is(err, claim.ErrHeld) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

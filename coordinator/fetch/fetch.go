@@ -159,7 +159,7 @@ func (s Source) do(ctx context.Context, method, url string, header http.Header) 
 	for attempt := range s.Policy.Attempts {
 		if attempt > 0 {
 			if err := sleep(ctx, s.pause(attempt, lastErr)); err != nil {
-				return nil, err
+				return nil, late(url, err, lastErr)
 			}
 		}
 		req, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -176,7 +176,7 @@ func (s Source) do(ctx context.Context, method, url string, header http.Header) 
 			if err == nil {
 				resp.Body.Close()
 			}
-			return nil, context.Cause(ctx)
+			return nil, late(url, context.Cause(ctx), lastErr)
 		}
 		if err != nil {
 			lastErr = err
@@ -201,6 +201,18 @@ func (s Source) do(ctx context.Context, method, url string, header http.Header) 
 		}
 	}
 	return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, unwrapURL(lastErr))
+}
+
+// late says whom a deadline was waiting for. Other ends of a context have their
+// own reason.
+func late(url string, cause, last error) error {
+	switch {
+	case !errors.Is(cause, context.DeadlineExceeded):
+		return cause
+	case last == nil:
+		return fmt.Errorf("%s: %w: no answer: %w", redact(url), ErrUnreachable, cause)
+	}
+	return fmt.Errorf("%s: %w: %w: %w", redact(url), ErrUnreachable, unwrapURL(last), cause)
 }
 
 // pause doubles with each attempt, and differs between machines so that they do

@@ -111,6 +111,33 @@ func TestSHA1IsTheSecondChoice(t *testing.T) {
 	require.Equal(t, "sha1:"+sum, d.String())
 }
 
+// A firewall that drops packets lets every deadline pass.
+func TestDeadlineNamesTheSource(t *testing.T) {
+	silent, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	busy, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "30")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	for name, test := range map[string]struct {
+		source Source
+		text   string
+	}{"while it waits for an answer": {silent, "no answer"}, "between two attempts": {busy, "503"}} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			_, err := test.source.Digest(ctx, "7.14.3")
+			require.ErrorIs(t, err, ErrUnreachable)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, test.source.Archive("7.14.3"))
+			require.ErrorContains(t, err, test.text)
+		})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := silent.Digest(ctx, "7.14.3")
+	require.Equal(t, context.Canceled, err, "who cancels knows why")
+}
+
 func TestPasswordsStayOut(t *testing.T) {
 	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
 	s.URL = strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)

@@ -126,12 +126,13 @@ func (c Charm) prepare(ctx context.Context) error {
 	return c.installWatcher(ctx)
 }
 
-// chown is for root; tests run as whoever they are.
+// chown is for root; tests run as whoever they are. It follows no link: the web
+// server's user could have put one in its directory.
 func chown(path string, uid, gid int) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	return os.Chown(path, uid, gid)
+	return os.Lchown(path, uid, gid)
 }
 
 // installWatcher copies this program, so that a charm upgrade replaces the
@@ -306,10 +307,15 @@ func (c Charm) observe(ctx context.Context, d reconcile.Desired, n notes) (Volum
 	}
 	o.Volume.ID = volume.VolumeID()
 	if current, err := volume.Current(); err == nil {
-		o.Volume.Current = current.Version
+		o.Volume.Current, o.Volume.CurrentBy = current.Version, current.Unit
 	}
 	for _, version := range candidates(d, o) {
-		if _, err := volume.Installed(version); err == nil {
+		release, err := volume.Installed(version)
+		// The option is about what is to be installed: versions that run, or ran
+		// before it was set, have digests of their own.
+		accepted := d.Config.ReleaseDigest == "" || d.Config.ReleaseDigest == release.Digest ||
+			version == o.Running || d.Peers != nil && version == d.Peers.App[relations.ActiveVersion]
+		if err == nil && accepted {
 			o.Volume.Installed = append(o.Volume.Installed, version)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gruyaume/goops"
@@ -316,6 +317,62 @@ func TestSecretThatMayNotBeReadYet(t *testing.T) {
 	u.state.Secrets = append(u.state.Secrets, secrets...)
 	require.Equal(t, "maintenance Waiting for binaries v7.14.2...", u.hook("volume-changed"))
 	require.False(t, u.want().Again)
+}
+
+func TestPinnedDigest(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.relate()
+	u.hook("start")
+	u.install()
+	u.system.done()
+	u.state.Config["release-digest"] = "sha256:" + strings.Repeat("0", 64)
+	require.Equal(t, "maintenance Waiting for binaries v7.14.2...", u.hook("config-changed"))
+	require.Empty(t, u.system.done(), "what is on the volume is another archive")
+
+	u.state.Config["release-digest"] = ""
+	u.hook("config-changed")
+	require.Equal(t, []string{"restart " + server}, u.system.done())
+	u.state.Config["release-digest"] = "sha256:" + strings.Repeat("0", 64)
+	u.found(watcher.Found{Mounted: true, Web: "7.14.2"})
+	require.Equal(t, "active Web server ready (v7.14.2)", u.hook("config-changed"), "what runs goes on")
+}
+
+func TestTwoApplicationsOnOneVolume(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.relate()
+	u.hook("start")
+	u.install()
+	u.hook("volume-changed")
+	other, err := coordinator.Open(u.charm.Paths.Volume, coordinator.Options{Unit: "other/0", Source: u.source})
+	require.NoError(t, err)
+	_, err = other.Ensure(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	theirs, err := other.Activate(context.Background(), "7.14.3")
+	require.NoError(t, err)
+	u.hook("volume-changed")
+	current, err := other.Current()
+	require.NoError(t, err)
+	require.Equal(t, theirs, current)
+}
+
+// elsewhere is a machine on which the web server has a user of its own.
+type elsewhere struct{ *system }
+
+func (elsewhere) Account(context.Context, string) (uid, gid int, err error) { return 4711, 4711, nil }
+
+func TestLinksAreNotGivenAway(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	u := newUnit(t, "ci/0", true)
+	u.charm.System = elsewhere{u.system}
+	target := t.TempDir()
+	require.NoError(t, os.Mkdir(u.charm.Paths.State, 0o700))
+	require.NoError(t, os.Symlink(target, u.charm.Paths.WebDir()))
+	u.hook("install")
+	info, err := os.Stat(target)
+	require.NoError(t, err)
+	require.EqualValues(t, 0, info.Sys().(*syscall.Stat_t).Uid)
 }
 
 func TestDatabaseRelationBroken(t *testing.T) {

@@ -62,6 +62,7 @@ type Volume struct {
 	ID        string
 	SeenID    string   // the shared volume this unit has used before
 	Current   string   // active release
+	CurrentBy string   // unit that activated it
 	Installed []string // releases that passed the quick check
 	WorkDir   string   // this unit's own directory
 }
@@ -152,6 +153,7 @@ type maker struct {
 	active      string // what the web server has proven
 	newest      bool   // the target is still to be found
 	run         string // what this unit's services start from now
+	damaged     bool   // what they were started from is not sound any more
 }
 
 // say sets the status unless an earlier part had something to say: parts
@@ -262,7 +264,10 @@ func (m *maker) chooseTarget() {
 		}
 		m.plan.App[handled] = request
 		if _, version, ok := strings.Cut(request, " "); ok {
-			m.target, failed = version, ""
+			m.target, failed, m.newest = version, "", false
+			if option != "" {
+				m.plan.App[relations.ConfigVersion] = option
+			}
 		}
 	}
 	if m.active != "" && m.target != m.active && m.o.Found.Overdue == m.target {
@@ -285,7 +290,7 @@ func (m *maker) checkVolume() {
 			m.say(Waiting, "Waiting for shared storage mount")
 			return
 		}
-		m.say(Blocked, "Shared storage unavailable - run: lxc config device add %s concourse disk pool=POOL source=VOLUME path=%s",
+		m.say(Blocked, "Shared storage unavailable - attach it again with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`",
 			m.o.Hostname, m.d.Paths.Volume)
 	case Foreign:
 		m.say(Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s",
@@ -319,10 +324,14 @@ func (m *maker) chooseRun() {
 		}
 	}
 	if m.run == "" {
+		m.damaged = m.o.Running != ""
 		return
 	}
-	// On a shared volume only the leader says what is current.
-	if m.run != m.o.Volume.Current && (m.d.Leader || !m.d.Config.Shared()) {
+	// On a shared volume only the leader says what is current. Of two that lead
+	// applications on one volume the last to change its version has said it.
+	v := m.o.Volume
+	other := v.Current != "" && application(v.CurrentBy) != application(m.d.Unit)
+	if m.run != v.Current && (m.d.Leader || !m.d.Config.Shared()) && (!other || m.run != m.o.Running) {
 		m.plan.Steps = append(m.plan.Steps, Step{Verb: Activate, Version: m.run})
 	}
 	if m.run != m.o.Running {
@@ -330,15 +339,25 @@ func (m *maker) chooseRun() {
 	}
 }
 
+func application(unit string) string {
+	name, _, _ := strings.Cut(unit, "/")
+	return name
+}
+
 // planServer leaves a running web server alone when the volume went away, as
-// it writes nothing there and users keep their pages, and when the database's
-// settings are incomplete, as they may be for a moment while they change.
+// it writes nothing there and users keep their pages, while its release is
+// repaired, and when the database's settings or the keys cannot be read, as may
+// be for a moment while they change.
 func (m *maker) planServer() {
-	incomplete := m.d.Database.Related && m.d.Database.Database == nil
+	unread := m.d.Keys == nil && m.d.Peers.App[relations.KeysSecret] != ""
+	unready := m.d.Database.Database == nil || unread || m.damaged
 	if m.web {
 		m.plan.Ports = []int{m.d.Config.WebPort, concourse.TSAPort}
+		if m.d.Keys == nil {
+			m.say(Waiting, "Waiting for the leader's keys...")
+		}
 	}
-	if m.web && (m.o.Volume.Fault != Healthy || incomplete) {
+	if m.web && (m.o.Volume.Fault != Healthy || m.d.Database.Related && unready) {
 		return
 	}
 	if !m.web || m.d.Database.Database == nil || m.d.Keys == nil || m.run == "" {
@@ -359,15 +378,23 @@ func (m *maker) planServer() {
 }
 
 // planWorker stops a worker whose volume went away: it would fill the
-// directory underneath.
+// directory underneath. Otherwise one that runs stays while its release is
+// repaired, and with the web server it knows while the keys cannot be read.
 func (m *maker) planWorker() {
+	if !m.worker || m.o.Volume.Fault != Healthy {
+		m.stop(concourse.WorkerUnit)
+		return
+	}
+	if m.o.Active[concourse.WorkerUnit] && (m.damaged || m.web && m.d.Keys == nil) {
+		return
+	}
 	app := m.d.Peers.App
 	host, key := app[relations.TSAHost], app[relations.TSAPublicKey]
 	if m.web && m.d.Keys != nil {
 		// A unit that is both registers with its own web server.
 		host, key = fmt.Sprintf("%s:%d", m.d.Address, concourse.TSAPort), m.hostPublicKey()
 	}
-	if !m.worker || host == "" || key == "" || m.run == "" {
+	if host == "" || key == "" || m.run == "" {
 		m.stop(concourse.WorkerUnit)
 		return
 	}
@@ -398,7 +425,7 @@ func (m *maker) tellWatcher() {
 	want := watcher.Want{
 		Unit: m.d.Unit, Root: m.d.Paths.Volume, Shared: c.Shared(),
 		Source: c.ReleaseURL, Digest: c.ReleaseDigest, Version: m.target, Newest: m.newest,
-		Again: m.d.Again, Collect: m.settled(),
+		Collect: m.settled(),
 	}
 	if c.Shared() {
 		want.VolumeID = m.o.Volume.SeenID
@@ -406,12 +433,14 @@ func (m *maker) tellWatcher() {
 			want.VolumeID = m.o.Volume.ID
 		}
 	}
-	if _, ok := m.plan.Services[concourse.ServerUnit]; ok {
-		want.WebPort, want.WebVersion = c.WebPort, m.run
+	if s, ok := m.plan.Services[concourse.ServerUnit]; ok {
+		want.WebPort, want.WebVersion, want.WebService = c.WebPort, m.run, s.Digest()
 	}
-	if _, ok := m.plan.Services[concourse.WorkerUnit]; ok {
-		want.WorkerPort, want.WorkerVersion = concourse.WorkerHealthPort, m.run
+	if s, ok := m.plan.Services[concourse.WorkerUnit]; ok {
+		want.WorkerPort, want.WorkerVersion, want.WorkerService = concourse.WorkerHealthPort, m.run, s.Digest()
 	}
+	// A service that answers at once again is no news to the watcher.
+	want.Again = m.d.Again || slices.ContainsFunc(m.plan.Steps, func(s Step) bool { return s.Verb == Restart })
 	m.plan.Want = &want
 }
 

@@ -75,7 +75,7 @@ func at(leads bool, app map[string]string) unit {
 		},
 		o: reconcile.Observed{
 			Hostname: "juju-1-0",
-			Volume: reconcile.Volume{ID: "v1", SeenID: "v1", Current: old, Installed: []string{old},
+			Volume: reconcile.Volume{ID: "v1", SeenID: "v1", Current: old, CurrentBy: "ci/0", Installed: []string{old},
 				WorkDir: "/var/lib/concourse/worker/ci-0"},
 			Running: old, Applied: map[string]string{}, Active: map[string]bool{},
 			Found: watcher.Found{Mounted: true, Installed: old},
@@ -101,7 +101,7 @@ func (u *unit) obey(plan reconcile.Plan) {
 	for _, step := range plan.Steps {
 		switch step.Verb {
 		case reconcile.Activate:
-			u.o.Volume.Current = step.Version
+			u.o.Volume.Current, u.o.Volume.CurrentBy = step.Version, u.d.Unit
 		case reconcile.Pin:
 			u.o.Running = step.Version
 		case reconcile.Restart:
@@ -132,6 +132,16 @@ func app(name, value string) func(*unit) {
 
 func installed(versions ...string) func(*unit) {
 	return func(u *unit) { u.o.Volume.Installed = versions }
+}
+
+// unread is a unit that runs the web server and cannot read the leader's keys.
+func unread(mode string) unit {
+	return leader(config(func(c *reconcile.Config) { c.Mode = mode }), func(u *unit) {
+		u.settle()
+		u.o.Found.Worker = old
+		u.d.Leader, u.d.Keys, u.d.Again = false, nil, true
+		u.d.Peers.App[relations.KeysSecret], u.d.Peers.App[relations.TSAHost] = "secret:keys", "10.0.0.2:2222"
+	})
 }
 
 func found(change func(*watcher.Found)) func(*unit) {
@@ -260,10 +270,10 @@ func TestMake(t *testing.T) {
 			status: "waiting Waiting for shared storage mount", want: old,
 		}, {
 			name: "web lost its volume", unit: leader(fault(reconcile.NotMounted)), want: old,
-			status: "blocked Shared storage unavailable - run: lxc config device add juju-1-0 concourse disk pool=POOL source=VOLUME path=/var/lib/concourse",
+			status: "blocked Shared storage unavailable - attach it again with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
 		}, {
 			name: "worker lost its volume", unit: follower(fault(reconcile.NotMounted)), want: old,
-			status: "blocked Shared storage unavailable - run: lxc config device add juju-1-0 concourse disk pool=POOL source=VOLUME path=/var/lib/concourse",
+			status: "blocked Shared storage unavailable - attach it again with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
 			steps:  "stop worker",
 		}, {
 			name: "another volume", unit: follower(fault(reconcile.Foreign)), want: old,
@@ -272,6 +282,39 @@ func TestMake(t *testing.T) {
 		}, {
 			name: "volume fails", unit: leader(fault(reconcile.Broken)), want: old,
 			status: "blocked Storage unavailable - disk is on fire",
+		},
+		{
+			name: "worker's directory fails", want: old,
+			unit: follower(func(u *unit) {
+				u.o.Volume.Fault, u.o.Volume.Detail, u.o.Volume.WorkDir = reconcile.Broken, "disk is on fire", ""
+			}),
+			status: "blocked Storage unavailable - disk is on fire", steps: "stop worker",
+		}, {
+			name: "release of the web server is damaged", want: old,
+			unit: leader(installed(), found(func(f *watcher.Found) {
+				f.Trying, f.Failure = old, "release source is unreachable"
+			})),
+			status: "blocked Cannot install Concourse v7.14.2: release source is unreachable",
+		}, {
+			name: "release of the worker is damaged", unit: follower(installed()), want: old,
+			status: "maintenance Waiting for binaries v7.14.2...",
+		}, {
+			name: "release is damaged and the database is gone", want: old,
+			unit:   leader(installed(), func(u *unit) { u.d.Database = relations.Reply{} }),
+			status: "blocked PostgreSQL database required", steps: "stop server",
+		}, {
+			name: "another application activated its version", want: old,
+			unit:   leader(func(u *unit) { u.o.Volume.Current, u.o.Volume.CurrentBy = next, "other/0" }),
+			status: "active Web server ready (v7.14.2)",
+		}, {
+			name: "upgrade beside another application", want: next,
+			unit: leader(app(relations.TargetVersion, next), installed(old, next),
+				func(u *unit) { u.o.Volume.CurrentBy = "other/0" }),
+			status: "maintenance Upgrading to v7.14.3...", steps: "activate 7.14.3, pin 7.14.3, restart server 7.14.3",
+		}, {
+			name: "an activation that was lost", want: old,
+			unit:   leader(func(u *unit) { u.o.Volume.Current, u.o.Volume.CurrentBy = next, "ci/7" }),
+			status: "active Web server ready (v7.14.2)", steps: "activate 7.14.2",
 		},
 		// Changes to what runs.
 		{
@@ -307,6 +350,13 @@ func TestMake(t *testing.T) {
 			}),
 			status: "maintenance Starting Concourse v7.14.2...", steps: "restart server 7.14.2, stop worker",
 		},
+		{
+			name: "keys cannot be read by a web server", unit: unread("web"), want: old,
+			status: "waiting Waiting for the leader's keys...",
+		}, {
+			name: "keys cannot be read by a unit of both roles", unit: unread("all"), want: old,
+			status: "waiting Waiting for the leader's keys...",
+		},
 		// Upgrade.
 		{
 			name: "option asks for an upgrade", unit: leader(config(func(c *reconcile.Config) { c.Version = "v" + next })),
@@ -319,6 +369,13 @@ func TestMake(t *testing.T) {
 			status: "maintenance Upgrading to v7.14.3...", want: next,
 			app:   map[string]string{relations.TargetVersion: next, relations.Handled + "ci-1": "17 " + next},
 			steps: "",
+		}, {
+			name: "an action is heard before the newest version is known",
+			unit: fresh(config(func(c *reconcile.Config) { c.Version = "" }), func(u *unit) {
+				u.d.Peers.Self[relations.UpgradeRequest] = "17 " + old
+			}),
+			status: "maintenance Waiting for binaries v7.14.2...", want: old,
+			app: map[string]string{relations.TargetVersion: old, relations.ConfigVersion: relations.Newest},
 		}, {
 			name: "an action that was heard stays quiet", unit: leader(app(relations.Handled+"ci-1", "17 "+next), func(u *unit) {
 				u.d.Peers.Units["ci/1"] = map[string]string{relations.UpgradeRequest: "17 " + next}
@@ -370,6 +427,7 @@ func TestMake(t *testing.T) {
 				require.True(t, plan.Want == nil || plan.Want.Version == "", "wants %+v", plan.Want)
 			} else {
 				require.Equal(t, test.want, plan.Want.Version)
+				require.False(t, plan.Want.Newest, "a version is chosen")
 			}
 			for name, value := range test.app {
 				require.Equal(t, value, plan.App[name], name)
@@ -387,6 +445,24 @@ func TestMake(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWatcherIsToldOfARestart(t *testing.T) {
+	u := leader()
+	before := reconcile.Make(u.d, u.o)
+	require.False(t, before.Want.Again)
+	u.d.Config.LogLevel = "debug"
+	after := reconcile.Make(u.d, u.o)
+	require.Equal(t, "restart server "+old, steps(after))
+	require.True(t, after.Want.Again, "or a service that answers at once again would be no news")
+	require.Equal(t, after.Services[concourse.ServerUnit].Digest(), after.Want.WebService)
+	require.NotEqual(t, before.Want.WebService, after.Want.WebService)
+
+	u = follower()
+	u.d.Config.LogLevel = "debug"
+	after = reconcile.Make(u.d, u.o)
+	require.Equal(t, after.Services[concourse.WorkerUnit].Digest(), after.Want.WorkerService)
+	require.NotEmpty(t, after.Want.WorkerService)
 }
 
 func TestCollectsWhenAllUnitsRunTheTarget(t *testing.T) {

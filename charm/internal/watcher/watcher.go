@@ -30,12 +30,15 @@ type Want struct {
 	Newest   bool   `json:"newest,omitempty"`  // find out the newest version
 	Again    bool   `json:"again,omitempty"`   // wake the charm soon, whatever happens
 	Collect  bool   `json:"collect,omitempty"` // remove releases that no unit needs
-	// WebPort and WebVersion are set on a unit that runs the web server,
-	// WorkerPort and WorkerVersion on one that runs a worker.
+	// WebPort, WebVersion and WebService are set on a unit that runs the web
+	// server, those of the worker on one that runs a worker. A service with
+	// another digest was started anew: what was known of its health is void.
 	WebPort       int    `json:"web_port,omitempty"`
 	WebVersion    string `json:"web_version,omitempty"`
+	WebService    string `json:"web_service,omitempty"` // concourse.Service.Digest
 	WorkerPort    int    `json:"worker_port,omitempty"`
 	WorkerVersion string `json:"worker_version,omitempty"`
+	WorkerService string `json:"worker_service,omitempty"`
 }
 
 // Found is what the watcher saw last.
@@ -97,8 +100,10 @@ type Watcher struct {
 	silent   time.Time // since when the web server owes an answer
 	healthy  int       // interval counter that spaces health checks
 
+	webMissed, workerMissed int // checks in a row
+
 	wake    waking
-	written Found
+	written *Found // nil before the first look: an earlier life may have left other news
 }
 
 // Defaults fills in the intervals of production.
@@ -141,11 +146,12 @@ func (w *Watcher) look(ctx context.Context) error {
 	w.lookAtRelease(ctx)
 	w.lookForLitter(ctx)
 	w.lookAtServices(ctx)
-	if w.found != w.written {
+	if w.written == nil || w.found != *w.written {
 		if err := w.Files.PutFound(w.found); err != nil {
 			return err
 		}
-		w.written = w.found
+		found := w.found
+		w.written = &found
 	}
 	w.wake.consider(ctx, w)
 	return nil
@@ -170,10 +176,10 @@ func (w *Watcher) accept(want Want) {
 		w.newest = nil
 		w.found.Newest, w.found.NewestFailure = "", ""
 	}
-	if old.WebVersion != want.WebVersion {
-		w.silent, w.found.Overdue = time.Time{}, ""
+	if old.WebService != want.WebService {
+		w.found.Web, w.silent, w.found.Overdue = "", time.Time{}, ""
 	}
-	if old.WorkerVersion != want.WorkerVersion {
+	if old.WorkerService != want.WorkerService {
 		w.found.Worker = ""
 	}
 }
@@ -300,16 +306,34 @@ func (w *Watcher) lookForLitter(ctx context.Context) {
 // change still shows within seconds, and no access log fills up.
 const steady = 5
 
-func (w *Watcher) lookAtServices(ctx context.Context) {
-	w.healthy++
+// patience is how many checks in a row a service must miss to count as down: one
+// that is busy for a moment is not.
+const patience = 3
+
+// check asks a service once, in a time of its own.
+func check(ctx context.Context, answer *string, missed *int, ask func(context.Context) (string, error)) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	got, err := ask(ctx)
+	if err == nil {
+		*answer, *missed = got, 0
+		return
+	}
+	// Which error it is does not matter.
+	if *missed++; *missed >= patience {
+		*answer = ""
+	}
+}
+
+func (w *Watcher) lookAtServices(ctx context.Context) {
+	w.healthy++
 	switch {
 	case w.want.WebPort == 0:
 		w.found.Web = ""
-	case w.found.Web != w.want.WebVersion || w.healthy%steady == 0:
-		// An error means no version; which one it is does not matter.
-		w.found.Web, _ = concourse.WebVersion(ctx, w.Client, w.want.WebPort)
+	case w.found.Web != w.want.WebVersion || w.webMissed > 0 || w.healthy%steady == 0:
+		check(ctx, &w.found.Web, &w.webMissed, func(ctx context.Context) (string, error) {
+			return concourse.WebVersion(ctx, w.Client, w.want.WebPort)
+		})
 	}
 	switch {
 	case w.want.WebVersion == "" || w.found.Web == w.want.WebVersion:
@@ -322,17 +346,16 @@ func (w *Watcher) lookAtServices(ctx context.Context) {
 	switch {
 	case w.want.WorkerPort == 0:
 		w.found.Worker = ""
-	case w.found.Worker != w.want.WorkerVersion || w.healthy%steady == 0:
-		w.found.Worker = ""
-		if concourse.WorkerHealthy(ctx, w.Client, w.want.WorkerPort) == nil {
-			w.found.Worker = w.want.WorkerVersion
-		}
+	case w.found.Worker != w.want.WorkerVersion || w.workerMissed > 0 || w.healthy%steady == 0:
+		check(ctx, &w.found.Worker, &w.workerMissed, func(ctx context.Context) (string, error) {
+			return w.want.WorkerVersion, concourse.WorkerHealthy(ctx, w.Client, w.want.WorkerPort)
+		})
 	}
 }
 
 // waking brings what was found to the charm, one hook at a time.
 type waking struct {
-	told    Found
+	told    *Found // nil before the first wake
 	at      time.Time
 	failed  int
 	pause   time.Time
@@ -351,7 +374,8 @@ func (k *waking) consider(ctx context.Context, w *Watcher) {
 				k.pause = time.Now().Add(pause(k.failed, w.Interval, w.Backoff))
 				w.Log.Warn("cannot wake the charm", "error", err)
 			} else {
-				k.failed, k.told = 0, k.pending
+				told := k.pending
+				k.failed, k.told = 0, &told
 			}
 		default:
 		}
@@ -360,11 +384,13 @@ func (k *waking) consider(ctx context.Context, w *Watcher) {
 	if time.Now().Before(k.pause) {
 		return
 	}
-	calm := w.found
-	calm.Percent = k.told.Percent
-	changed := calm != k.told || w.Files.Journal().Waiting()
-	progressed := (w.found != k.told || w.want.Again) && time.Since(k.at) >= w.Progress
-	if !changed && !progressed {
+	changed := k.told == nil || w.Files.Journal().Waiting()
+	if !changed {
+		calm := w.found
+		calm.Percent = k.told.Percent
+		changed = calm != *k.told || (w.found != *k.told || w.want.Again) && time.Since(k.at) >= w.Progress
+	}
+	if !changed {
 		return
 	}
 	k.pending, k.result = w.found, make(chan error, 1)

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -213,14 +214,9 @@ func TestVolumeThatIsNotMounted(t *testing.T) {
 func TestServices(t *testing.T) {
 	var version atomic.Value
 	version.Store("7.14.2")
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	port := service(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"version":%q}`, version.Load())
-	}))
-	t.Cleanup(web.Close)
-	address, err := url.Parse(web.URL)
-	require.NoError(t, err)
-	port, err := strconv.Atoi(address.Port())
-	require.NoError(t, err)
+	})
 
 	c := start(t)
 	want := watcher.Want{Unit: "ci/0", Root: t.TempDir(), WebPort: port, WebVersion: "7.14.2", WorkerPort: port, WorkerVersion: "7.14.2"}
@@ -234,6 +230,110 @@ func TestServices(t *testing.T) {
 	eventually(t, "an overdue version", c.saw(func(f watcher.Found) bool { return f.Overdue == "7.14.3" && f.Worker == "" }))
 	version.Store("7.14.3")
 	eventually(t, "its late answer", c.saw(func(f watcher.Found) bool { return f.Web == "7.14.3" && f.Overdue == "" }))
+}
+
+// service is a local server for the port of the wish.
+func service(t *testing.T, answer http.HandlerFunc) int {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	port, err := strconv.Atoi(address.Port())
+	require.NoError(t, err)
+	return port
+}
+
+// checks is a web server that notes what the watcher had found at each check.
+type checks struct {
+	down  func() bool
+	files watcher.Files
+	mu    sync.Mutex
+	saw   []watcher.Found // since it went down
+}
+
+func (s *checks) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	if !s.down() {
+		fmt.Fprint(w, `{"version":"7.14.2"}`)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found, err := s.files.Found(); err == nil {
+		s.saw = append(s.saw, found)
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// first waits for n checks and returns what had been found before each.
+func (s *checks) first(t *testing.T, n int) (saw []watcher.Found) {
+	t.Helper()
+	eventually(t, "some checks", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		saw = slices.Clone(s.saw)
+		return len(saw) >= n
+	})
+	return saw[:n]
+}
+
+func TestOneMissIsNoOutage(t *testing.T) {
+	c := start(t)
+	var down atomic.Bool
+	s := &checks{down: down.Load, files: c.files}
+	port := service(t, s.ServeHTTP)
+	want := watcher.Want{Unit: "ci/0", Root: t.TempDir(), WebPort: port, WebVersion: "7.14.2", WorkerPort: port, WorkerVersion: "7.14.2"}
+	require.NoError(t, c.files.PutWant(want))
+	both := func(f watcher.Found) bool { return f.Web == "7.14.2" && f.Worker == "7.14.2" }
+	eventually(t, "both answer", c.saw(both))
+	down.Store(true)
+	for i, found := range s.first(t, 5) { // web and worker take turns
+		require.True(t, both(found), "after %d checks", i)
+	}
+	eventually(t, "the outage", c.saw(func(f watcher.Found) bool { return f.Web == "" && f.Worker == "" }))
+}
+
+func TestServiceStartedAnew(t *testing.T) {
+	c := start(t)
+	s := &checks{files: c.files, down: func() bool {
+		want, err := c.files.Want()
+		return err == nil && want.WebService != "first"
+	}}
+	port := service(t, s.ServeHTTP)
+	want := watcher.Want{Unit: "ci/0", Root: t.TempDir(), WebPort: port, WebVersion: "7.14.2", WebService: "first",
+		WorkerPort: port, WorkerVersion: "7.14.2", WorkerService: "first"}
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "both answer", c.saw(func(f watcher.Found) bool { return f.Web == "7.14.2" && f.Worker == "7.14.2" }))
+	want.WebService, want.WorkerService = "second", "second"
+	require.NoError(t, c.files.PutWant(want))
+	// One look may be under way, the next one knows better.
+	after := s.first(t, 5)[4]
+	require.Empty(t, after.Web+after.Worker, "these answers were those of other processes")
+
+	eventually(t, "its deadline", c.saw(func(f watcher.Found) bool { return f.Overdue == "7.14.2" }))
+	want.WebService = "third"
+	require.NoError(t, c.files.PutWant(want))
+	eventually(t, "a deadline of its own", c.saw(func(f watcher.Found) bool { return f.Overdue == "" }))
+}
+
+func TestWorkerIsCheckedBesideAWebServerThatHangs(t *testing.T) {
+	c := start(t)
+	hanging := service(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	healthy := service(t, func(http.ResponseWriter, *http.Request) {})
+	require.NoError(t, c.files.PutWant(watcher.Want{Unit: "ci/0", Root: t.TempDir(),
+		WebPort: hanging, WebVersion: "7.14.2", WorkerPort: healthy, WorkerVersion: "7.14.2"}))
+	eventually(t, "the worker", c.saw(func(f watcher.Found) bool { return f.Worker == "7.14.2" }))
+}
+
+func TestFirstLookIsNewsEvenOfNothing(t *testing.T) {
+	c := start(t)
+	require.NoError(t, c.files.PutFound(watcher.Found{Mounted: true, Web: "7.14.2"})) // of an earlier life
+	require.NoError(t, c.files.PutWant(watcher.Want{Unit: "ci/0", Root: t.TempDir(), Shared: true}))
+	eventually(t, "a wake", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.wakes > 0 && c.found == watcher.Found{}
+	})
 }
 
 func TestWakesAgainWhenTheAgentIsBusy(t *testing.T) {
