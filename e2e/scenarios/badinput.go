@@ -77,7 +77,7 @@ func BadInput(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 			return c.Configure(ctx, app, map[string]string{"release-url": in.Mirror.URL()})
 		}, []string{"not found", "release-url"}},
 		{"web page instead of a tarball", breaking(cluster.WebPage), []string{"not a release archive", "release-url"}},
-		{"wrong digest", breaking(cluster.WrongDigest), []string{"digest", "check the mirror"}},
+		{"wrong digest", breaking(cluster.WrongDigest), []string{"digest mismatch", "release-digest"}},
 		{"disk full", func() error {
 			_, err := c.Exec(ctx, unit, "sh", "-c", fill)
 			in.Mirror.Repair(in.From.Version)
