@@ -53,6 +53,7 @@ type Cluster struct {
 
 	// attachers hold a goroutine for every unit that waits for its volume.
 	attachers sync.WaitGroup
+	attaching sync.Mutex
 	ctx       context.Context // of the attachers; ends with Destroy
 	stop      context.CancelFunc
 

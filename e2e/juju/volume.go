@@ -69,30 +69,41 @@ func (c *Cluster) attachLater(unit string) {
 	})
 }
 
-// AttachVolume attaches the volume as soon as the unit's container exists,
-// which is before it boots: the charm's first hook finds the mount there.
+// AttachVolume attaches the volume as soon as the unit's container runs.
+//
+// Not before, and one at a time: LXD shifts a volume's owners to the id map of
+// the first container, and refuses when another user of the volume has none
+// yet, which is so while it starts ("Idmaps of container and storage volume
+// are not identical").
 func (c *Cluster) AttachVolume(ctx context.Context, unit string) error {
 	for {
 		name, err := c.instance(ctx, unit)
-		if err == nil {
+		if err == nil && c.runs(name) {
+			c.attaching.Lock()
 			err = c.changeDevices(ctx, name, func(devices map[string]map[string]string) {
 				devices[volumeDevice] = map[string]string{"type": "disk", "pool": c.options.Pool, "source": c.name, "path": mountPoint}
 			})
+			c.attaching.Unlock()
 			if err != nil {
 				return fmt.Errorf("cannot attach the volume to %s: %w", unit, err)
 			}
-			// A container that does not run yet has no mount to put the marker on.
+			// One that was stopped meanwhile has no mount to put the marker on.
 			if _, err := c.execIn(ctx, name, "sh", "-c", "mountpoint -q "+mountPoint+" && touch "+marker); err == nil {
 				c.log.Info("volume attached", "unit", unit, "instance", name)
 				return nil
 			}
-		} else if !errors.Is(err, cluster.ErrNoUnit) {
+		} else if err != nil && !errors.Is(err, cluster.ErrNoUnit) {
 			c.log.Warn("cannot look up a unit's container yet", "unit", unit, "error", err)
 		}
 		if err := sleep(ctx, time.Second); err != nil {
 			return fmt.Errorf("attaching the volume to %s: %w", unit, err)
 		}
 	}
+}
+
+func (c *Cluster) runs(instance string) bool {
+	state, _, err := c.lxd.GetInstanceState(instance)
+	return err == nil && state.StatusCode == api.Running
 }
 
 // DetachVolume removes the device from the container while it runs.
