@@ -106,11 +106,18 @@ func writeManifest(path string, data []byte) error {
 // Read returns the manifest of the release in dir.
 func Read(dir string) (Manifest, error) {
 	var m Manifest
-	data, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	// The directory first, and the manifest through it: one that appears between
+	// two looks by name is a release just published, not one without a manifest.
+	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			return m, fmt.Errorf("%s: %w", dir, ErrNotInstalled)
-		}
+		return m, fmt.Errorf("%s: %w", dir, ErrNotInstalled)
+	}
+	if err != nil {
+		return m, fmt.Errorf("cannot open the release: %w", err)
+	}
+	defer root.Close()
+	data, err := root.ReadFile(ManifestName)
+	if errors.Is(err, fs.ErrNotExist) {
 		return m, corrupt(dir, "it has no %s", ManifestName)
 	}
 	if err != nil {
