@@ -5,9 +5,11 @@ go 1.26.5
 replace gopkg.in/yaml.v2 => github.com/juju/yaml/v2 v2.0.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/canonical/lxd v0.0.0-20251125210512-b190d213bd11
 	github.com/gofrs/flock v0.13.1
 	github.com/gruyaume/goops v0.0.23
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/juju/juju v0.0.0-20260713142945-570e41eadd7e
 	github.com/juju/loggo/v3 v3.0.0-20260430073220-8e1a5fe19b98
 	github.com/juju/names/v6 v6.0.0

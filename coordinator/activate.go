@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
@@ -17,14 +21,20 @@ import (
 // activations, and after it the names derived from it, bin and
 // .installed_version. If the release is current already, it only repairs those
 // names. When several units activate at once, the highest generation counts.
+// It needs no claim, so that a rollback need not wait for a download: the log
+// puts activations in order by itself.
 //
-// Errors are those of Installed and of Check.
+// Errors are ErrNoSpace, and those of Installed and of Check.
 func (c *Coordinator) Activate(ctx context.Context, version string) (Activation, error) {
 	v, err := ParseVersion(version)
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot activate concourse: %w", err)
 	}
 	a, err := c.activate(ctx, v)
+	err = c.reason(err)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w: %w: enlarge it or remove what is not needed", ErrNoSpace, err)
+	}
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w", v, err)
 	}
@@ -32,7 +42,7 @@ func (c *Coordinator) Activate(ctx context.Context, version string) (Activation,
 }
 
 func (c *Coordinator) activate(ctx context.Context, version string) (Activation, error) {
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
 		if err := ctx.Err(); err != nil {
 			return Activation{}, err
 		}
@@ -49,6 +59,7 @@ func (c *Coordinator) activate(ctx context.Context, version string) (Activation,
 		if current.Version == version {
 			return current, c.derive()
 		}
+		c.at("activate", current.Generation+1)
 		next := Activation{Generation: current.Generation + 1, Version: version, Unit: c.options.Unit}
 		data, err := json.Marshal(next)
 		if err != nil {
@@ -56,11 +67,14 @@ func (c *Coordinator) activate(ctx context.Context, version string) (Activation,
 		}
 		err = durable.Create(c.path(activationsDir, strconv.Itoa(next.Generation)), append(data, '\n'))
 		if errors.Is(err, fs.ErrExist) {
-			continue // another unit has this generation: look again
+			// Another unit has this generation: look again, until its entry shows.
+			time.Sleep(rand.N(pause))
+			continue
 		}
 		if err != nil {
 			return Activation{}, err
 		}
+		c.at("activated", next.Generation)
 		return next, c.derive()
 	}
 }
@@ -77,6 +91,7 @@ func (c *Coordinator) derive() error {
 		if err := durable.Symlink(filepath.Join(releasesDir, a.Version, "bin"), c.path(binLink)); err != nil {
 			return err
 		}
+		c.at("linked", a.Generation)
 		line := a.Version + "\n"
 		if old, err := os.ReadFile(c.path(installedFile)); err != nil || string(old) != line {
 			if err := durable.Replace(c.path(installedFile), []byte(line)); err != nil {
@@ -141,11 +156,21 @@ func (c *Coordinator) lastGeneration() (int, error) {
 			last = max(last, n)
 		}
 	}
-	return last, nil
+	// A listing may be older than a name.
+	for {
+		if _, err := os.Lstat(c.path(activationsDir, strconv.Itoa(last+1))); err != nil {
+			return last, nil
+		}
+		last++
+	}
 }
 
 func (c *Coordinator) activation(generation int) (Activation, error) {
-	data, err := os.ReadFile(c.path(activationsDir, strconv.Itoa(generation)))
+	path := c.path(activationsDir, strconv.Itoa(generation))
+	data, err := os.ReadFile(path)
+	if errors.Is(err, unix.ESTALE) {
+		data, err = os.ReadFile(path) // by its name, not by what is remembered of it
+	}
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot read the log of activations: %w", err)
 	}

@@ -86,6 +86,22 @@ type Options struct {
 	Digest string
 	// AllowUnverified installs a release that has no digest at all.
 	AllowUnverified bool
+	// Lease is how long a unit that downloads may be silent before another one
+	// takes its place; it shows that it lives four times as often. What it costs
+	// is that long a wait after a crash, where file locks do not tell of it, and
+	// a second download if a unit is only slow. 0 is claim.DefaultLease. All
+	// units of a volume need the same one.
+	Lease time.Duration
+	// Token goes as "Authorization: Bearer" with requests to the host of Source,
+	// for GitHub's also to that of its API. It is sent to no other host, wherever
+	// a request is redirected to, and is never logged.
+	Token string
+	// Connections is how many ranges of an archive are fetched at a time. 0 is
+	// fetch.DefaultConnections: one connection seldom fills a long line.
+	Connections int
+	// Chunk is the length of a range in bytes, and what a crash costs for each
+	// connection. 0 is fetch.DefaultChunk.
+	Chunk int64
 	// Client makes the requests; nil is a client with sane limits.
 	Client *http.Client
 	// Log receives what an operator may want to read later; nil discards it.
@@ -159,6 +175,8 @@ type Coordinator struct {
 
 	mu   sync.Mutex
 	told map[string]bool // versions whose reuse is in the log
+
+	at func(point string, generation int) // for tests, which stop units there
 }
 
 // A unit's name becomes part of file names.
@@ -184,6 +202,9 @@ func Open(root string, o Options) (*Coordinator, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Lease == 0 {
+		o.Lease = claim.DefaultLease
+	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
@@ -191,8 +212,12 @@ func Open(root string, o Options) (*Coordinator, error) {
 		root:    root,
 		options: o,
 		unit:    strings.ReplaceAll(o.Unit, "/", "-"),
-		source:  fetch.Source{URL: o.Source, Client: o.Client, Policy: fetch.DefaultPolicy},
-		told:    map[string]bool{},
+		source: fetch.Source{
+			URL: o.Source, Client: o.Client, Policy: fetch.DefaultPolicy,
+			Token: o.Token, Connections: o.Connections, Chunk: o.Chunk,
+		},
+		told: map[string]bool{},
+		at:   func(string, int) {},
 	}
 	if o.Digest != "" {
 		if c.digest, err = fetch.ParseDigest(o.Digest); err != nil {
@@ -221,7 +246,7 @@ func (c *Coordinator) open() error {
 	} else if err := c.same(identify(c.root)); err != nil {
 		return err
 	}
-	for _, dir := range []string{releasesDir, stagingDir, quarantineDir, activationsDir, pinsDir, workerDir} {
+	for _, dir := range []string{claimsDir, releasesDir, stagingDir, quarantineDir, activationsDir, pinsDir, workerDir} {
 		if err := durable.Mkdir(filepath.Join(c.root, dir), 0o755); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -222,18 +221,7 @@ func TestMain(m *testing.M) {
 	if root == "" {
 		os.Exit(m.Run())
 	}
-	c, err := Open(root, Options{
-		Unit:   os.Getenv("TEST_UNIT"),
-		Source: os.Getenv("TEST_UNIT_SOURCE"),
-		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
-	})
-	if err == nil {
-		_, err = c.Ensure(context.Background(), os.Getenv("TEST_UNIT_VERSION"))
-	}
-	if err == nil {
-		_, err = c.Activate(context.Background(), os.Getenv("TEST_UNIT_VERSION"))
-	}
-	if err != nil {
+	if err := live(root); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

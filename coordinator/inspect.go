@@ -4,9 +4,191 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 )
+
+// ErrNoVolume: a directory is no volume, or there is no such directory.
+var ErrNoVolume = errors.New("not a volume")
+
+// Damage is what Verify found wrong with a release, file by file. It is an
+// ErrCorrupt.
+type Damage = publish.Damage
+
+// Inspection is Report for an operator: with what is wrong and what takes room.
+type Inspection struct {
+	Report
+	Marked   bool              `json:"marked"`             // has Marker: it is shared on purpose
+	Previous *Activation       `json:"previous,omitempty"` // what Rollback would activate
+	Claim    *claim.Holder     `json:"claim,omitempty"`    // of who downloads, or did when it died
+	Damaged  map[string]string `json:"damaged"`            // version -> what the quick check found
+	Use      Use               `json:"use"`
+}
+
+// Use is what the parts of a volume take on the disk, in bytes. Mounts below
+// the volume, which workers make, are not counted.
+type Use struct {
+	Releases   uint64 `json:"releases"`
+	Staging    uint64 `json:"staging"`
+	Quarantine uint64 `json:"quarantine"`
+	Worker     uint64 `json:"worker"`
+}
+
+// Inspect describes the volume at root, whoever asks. It changes nothing there,
+// works beside a download, and needs no mount: a copy of a volume will do. An
+// error is ErrNoVolume, ErrForeignVolume for an unknown layout, or that of ctx.
+func Inspect(ctx context.Context, root string) (Inspection, error) {
+	c, err := look(root)
+	if err != nil {
+		return Inspection{}, err
+	}
+	i, err := c.examine(ctx)
+	if err != nil {
+		return Inspection{}, fmt.Errorf("cannot inspect %s: %w", c.root, err)
+	}
+	return i, nil
+}
+
+// Verify reads every file of a release on the volume at root and compares it
+// with the manifest, on all processors. It changes nothing. What differs is a
+// *Damage, which is an ErrCorrupt; other errors are ErrNoVolume, ErrVersion,
+// ErrNotInstalled and that of ctx. progress, unless nil, is told how many bytes
+// of how many are compared; it is called by several goroutines, one at a time.
+func Verify(ctx context.Context, root, version string, progress func(done, total int64)) error {
+	c, err := look(root)
+	if err != nil {
+		return err
+	}
+	return c.verify(ctx, version, progress)
+}
+
+// Verify is the function Verify for the volume that was opened.
+func (c *Coordinator) Verify(ctx context.Context, version string) error {
+	return c.verify(ctx, version, nil)
+}
+
+func (c *Coordinator) verify(ctx context.Context, version string, progress func(done, total int64)) error {
+	v, err := ParseVersion(version)
+	if err != nil {
+		return fmt.Errorf("cannot verify concourse: %w", err)
+	}
+	if err := c.Check(); err != nil {
+		return fmt.Errorf("cannot verify concourse %s: %w", v, err)
+	}
+	if _, err := publish.Verify(ctx, c.path(releasesDir, v), progress); err != nil {
+		return fmt.Errorf("cannot trust concourse %s: %w", v, err)
+	}
+	return nil
+}
+
+// look returns a Coordinator that must not write: it is no unit.
+func look(root string) (*Coordinator, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the volume: %w", err)
+	}
+	const mean = "name the directory where the units mount it, such as /var/lib/concourse"
+	info, err := os.Stat(root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s is %w: there is no such directory: %s", root, ErrNoVolume, mean)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open the volume: %w", err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s is %w but a file: %s", root, ErrNoVolume, mean)
+	}
+	id, err := identify(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is %w: it has no %s: %s", root, ErrNoVolume, volumeFile, mean)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %s: %w", root, err)
+	}
+	return &Coordinator{root: root, id: id}, nil
+}
+
+func (c *Coordinator) examine(ctx context.Context) (Inspection, error) {
+	report, err := c.inspect(ctx)
+	if err != nil {
+		return Inspection{}, err
+	}
+	i := Inspection{Report: report, Damaged: map[string]string{}}
+	_, err = os.Stat(c.path(Marker))
+	i.Marked = err == nil
+	if before, err := c.previous(); err == nil {
+		i.Previous = &before
+	} else if !incomplete(err) {
+		return Inspection{}, err
+	}
+	if holder, err := (claim.Log{Dir: c.path(claimsDir)}).Holder(); err == nil && holder.Unit != "" {
+		i.Claim = &holder
+	}
+	versions, err := c.versions()
+	if err != nil && !incomplete(err) {
+		return Inspection{}, err
+	}
+	for _, v := range versions {
+		if _, err := c.release(v); errors.Is(err, ErrCorrupt) {
+			i.Damaged[v] = err.Error()
+		}
+	}
+	for dir, sum := range map[string]*uint64{
+		releasesDir: &i.Use.Releases, stagingDir: &i.Use.Staging, quarantineDir: &i.Use.Quarantine, workerDir: &i.Use.Worker,
+	} {
+		if *sum, err = use(ctx, c.path(dir)); err != nil {
+			return Inspection{}, err
+		}
+	}
+	return i, nil
+}
+
+// incomplete tells whether an error only says that nothing was done yet on a
+// volume: a directory or an entry that comes later is not there.
+func incomplete(err error) bool {
+	return errors.Is(err, ErrNotActivated) || errors.Is(err, fs.ErrNotExist)
+}
+
+// use returns the bytes allocated to what is below a directory, while others
+// add to it and take away from it.
+func use(ctx context.Context, dir string) (uint64, error) {
+	var sum uint64
+	var device uint64
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var info fs.FileInfo
+		if err == nil {
+			info, err = d.Info()
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		if path == dir {
+			device = stat.Dev
+		} else if stat.Dev != device {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		sum += uint64(stat.Blocks) * 512
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("cannot measure %s: %w", dir, err)
+	}
+	return sum, nil
+}
 
 // Inspect describes the volume. Only releases that pass the quick check are
 // listed. It changes nothing, and works beside a download.
@@ -22,15 +204,15 @@ func (c *Coordinator) inspect(ctx context.Context) (Report, error) {
 	if err := c.Check(); err != nil {
 		return Report{}, err
 	}
-	r := Report{Root: c.root, VolumeID: c.id}
+	r := Report{Root: c.root, VolumeID: c.id, Releases: []Release{}, Pins: map[string]string{}}
 	current, err := c.Current()
 	if err == nil {
 		r.Current = &current
-	} else if !errors.Is(err, ErrNotActivated) {
+	} else if !incomplete(err) {
 		return Report{}, err
 	}
 	versions, err := c.versions()
-	if err != nil {
+	if err != nil && !incomplete(err) {
 		return Report{}, err
 	}
 	for _, v := range versions {
@@ -50,7 +232,9 @@ func (c *Coordinator) inspect(ctx context.Context) (Report, error) {
 	if p, err := c.progress(); err == nil && p.Unit == r.Holder {
 		r.Progress = &p
 	}
-	if r.Pins, err = c.pins(); err != nil {
+	if pins, err := c.pins(); err == nil {
+		r.Pins = pins
+	} else if !incomplete(err) {
 		return Report{}, err
 	}
 	if r.Free, err = c.free(); err != nil {

@@ -3,13 +3,8 @@ package coordinator
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,9 +13,8 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
 )
 
 // errPublished ends the waiting for a claim that nobody needs any more.
@@ -30,7 +24,8 @@ var errPublished = errors.New("published")
 // unit does. A release that is there but corrupt is installed again; units may
 // run from it, so it goes to quarantine only when the new one is verified, or
 // when both do not fit. It may take minutes; cancel ctx to give up. Whatever the
-// error, nothing half installed is visible and nothing staged is left.
+// error, nothing half installed is visible, and nothing staged is left but a
+// partial archive that a later attempt goes on from.
 //
 // With Options.Digest a release of another digest is ErrDigest, also when it is
 // on the volume already; it stays there for those who want it.
@@ -45,7 +40,7 @@ func (c *Coordinator) Ensure(ctx context.Context, version string) (Release, erro
 		return Release{}, fmt.Errorf("cannot install concourse: %w", err)
 	}
 	r, err := c.ensure(ctx, v)
-	if err != nil {
+	if err = c.reason(err); err != nil {
 		return Release{}, fmt.Errorf("cannot install concourse %s: %w%s", v, err, remedy(err))
 	}
 	r.Took = time.Since(start)
@@ -66,22 +61,46 @@ func (c *Coordinator) ensure(ctx context.Context, version string) (Release, erro
 	if err := c.Check(); err != nil {
 		return Release{}, err
 	}
-	if r, err := c.wanted(version); !absent(err) {
-		return r, err
+	for {
+		if r, err := c.wanted(version); !absent(err) {
+			return r, err
+		}
+		c.at("claim", 0)
+		w := waiting{c: c, version: version}
+		held, err := c.claims().Acquire(ctx, c.holder(version), w.look)
+		if errors.Is(err, errPublished) {
+			return w.release, nil
+		}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
+		if err != nil {
+			return Release{}, err
+		}
+		c.at("claimed", held.Generation())
+		r, err := c.install(ctx, version, held)
+		c.at("release", held.Generation())
+		if releaseErr := held.Release(); releaseErr != nil && err == nil {
+			c.options.Log.Warn("cannot release the claim", "error", releaseErr)
+		}
+		c.at("released", held.Generation())
+		if !errors.Is(err, claim.ErrFenced) {
+			return r, err
+		}
+		c.options.Log.Warn("another unit took over the download", "reason", err)
 	}
-	w := waiting{c: c, version: version}
-	held, err := claim.Acquire(ctx, c.path(lockFile), c.holder(version), w.look)
-	if errors.Is(err, errPublished) {
-		return w.release, nil
+}
+
+func (c *Coordinator) claims() claim.Log {
+	return claim.Log{
+		Dir:   c.path(claimsDir),
+		Lock:  c.path(lockFile),
+		Lease: c.options.Lease,
+		Guard: func(step string) error {
+			c.at("before "+step, 0)
+			return c.Check()
+		},
 	}
-	if err != nil {
-		return Release{}, err
-	}
-	r, err := c.install(ctx, version, held)
-	if releaseErr := held.Release(); releaseErr != nil && err == nil {
-		c.options.Log.Warn("cannot release the claim", "error", releaseErr)
-	}
-	return r, err
 }
 
 func (c *Coordinator) holder(version string) claim.Holder {
@@ -165,116 +184,44 @@ func (c *Coordinator) install(ctx context.Context, version string, held *claim.C
 	if err := c.Check(); err != nil {
 		return Release{}, err
 	}
-	// What an earlier life of this unit left.
-	if err := c.sweep(func(s staged) bool { return s.unit == c.unit }); err != nil {
-		return Release{}, err
-	}
-	digest := c.digest
-	if digest == (fetch.Digest{}) {
-		digest, err = c.source.Digest(ctx, version)
-		if err != nil && !(errors.Is(err, ErrNoDigest) && c.options.AllowUnverified) {
-			return Release{}, err
-		}
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stream, err := c.source.Open(ctx, version)
-	if err != nil {
-		return Release{}, err
-	}
-	defer stream.Close()
-	if err := c.room(version, stream.Size); err != nil {
-		return Release{}, err
-	}
-	c.options.Log.Info(fmt.Sprintf("Downloading Concourse binaries v%s from %s", version, stream.URL))
-
-	staging := c.path(stagingDir, fmt.Sprintf("%s.%d.%s", version, held.Generation(), c.unit))
-	if err := os.Mkdir(staging, 0o755); err != nil {
-		return Release{}, c.full(fmt.Errorf("cannot stage: %w", err), stream.Size)
-	}
-	m := &meter{
-		Progress: Progress{Version: version, State: Downloading, Unit: c.options.Unit, Total: stream.Size, Started: time.Now().UTC()},
-		c:        c, cancel: cancel, r: stream,
-		sums: map[string]hash.Hash{"sha256": sha256.New()},
-	}
-	if digest.Algorithm == "sha1" {
-		m.sums["sha1"] = digest.New()
-	}
-	err = c.stage(ctx, staging, m, digest)
+	go func() {
+		select {
+		case <-held.Lost():
+			cancel(claim.ErrFenced)
+		case <-ctx.Done():
+		}
+	}()
+	s := &stage{c: c, version: version, generation: held.Generation()}
+	err = s.run(ctx)
+	c.at("staged", held.Generation())
 	if err == nil {
-		r, err = c.publish(staging, version, m, held)
+		r, err = c.publish(s, held)
 	}
-	if removeErr := os.RemoveAll(staging); removeErr != nil && err == nil {
-		c.options.Log.Warn("cannot remove the staging tree", "error", removeErr)
-	}
-	if p, readErr := c.progress(); readErr == nil && p.Unit == c.options.Unit {
-		os.Remove(c.path(progressFile))
-	}
+	s.remove()
 	if err == nil {
 		return r, nil
 	}
-	// Whatever failed on a volume that is gone, that it is gone is the reason.
-	if checkErr := c.Check(); checkErr != nil {
-		return Release{}, checkErr
-	}
-	// Where locks are worth nothing another unit may have published meanwhile,
-	// and removed what it took for leftovers.
+	// Another unit that took this one for dead may have published meanwhile, and
+	// removed what it took for leftovers; or it is about to.
 	if r, lookErr := c.wanted(version); lookErr == nil {
 		return r, nil
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if fence := held.Check(); fence != nil {
+		return Release{}, fence
 	}
-	return Release{}, c.full(err, stream.Size)
+	return Release{}, c.full(err, s.size())
 }
 
-// stage downloads, hashes, inflates and writes at the same time.
-func (c *Coordinator) stage(ctx context.Context, staging string, m *meter, digest fetch.Digest) error {
-	root, err := os.OpenRoot(staging)
-	if err != nil {
-		return fmt.Errorf("cannot stage: %w", err)
-	}
-	defer root.Close()
-	m.report()
-	ahead := readAhead(m)
-	m.files, err = unpack.Tree(ctx, ahead, root, unpack.DefaultLimits)
-	if err == nil || errors.Is(err, ErrNotArchive) {
-		// Bytes that make no sense are most likely not those that were published:
-		// the digest knows, and it is the better answer.
-		if _, drainErr := io.Copy(io.Discard, io.LimitReader(ahead, unpack.DefaultLimits.Bytes)); drainErr != nil {
-			err = drainErr
-		}
-	}
-	if err != nil && !errors.Is(err, ErrNotArchive) {
-		m.cancel(err) // or Close would wait for the network
-		ahead.Close()
-		return err
-	}
-	ahead.Close()
-	if digest != (fetch.Digest{}) {
-		if sum := hex.EncodeToString(m.sums[digest.Algorithm].Sum(nil)); sum != digest.Hex {
-			return fmt.Errorf("%s: %w: it has %s:%s, expected is %s", m.r.URL, ErrDigest, digest.Algorithm, sum, digest)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.r.URL, err)
-	}
-	for _, f := range m.files {
-		if f.Path == "bin/concourse" && f.Mode == 0o555 {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s: %w: it has no executable concourse/bin/concourse", m.r.URL, ErrNotArchive)
-}
-
-func (c *Coordinator) publish(staging, version string, m *meter, held *claim.Claim) (Release, error) {
+func (c *Coordinator) publish(s *stage, held *claim.Claim) (Release, error) {
 	manifest := publish.Manifest{
-		Version:     version,
-		Digest:      "sha256:" + hex.EncodeToString(m.sums["sha256"].Sum(nil)),
+		Version:     s.version,
+		Digest:      s.sum.String(),
 		InstalledBy: c.options.Unit,
-		Files:       m.files,
+		Files:       s.files,
 	}
-	for _, f := range m.files {
+	for _, f := range s.files {
 		manifest.Bytes += f.Size
 	}
 	current, err := c.Current()
@@ -285,21 +232,26 @@ func (c *Coordinator) publish(staging, version string, m *meter, held *claim.Cla
 	if err := c.Check(); err != nil {
 		return Release{}, err
 	}
-	if err := c.quarantine(version); err != nil {
+	if err := held.Check(); err != nil {
 		return Release{}, err
 	}
-	err = publish.Release(staging, c.path(releasesDir, version), manifest)
+	c.at("fenced", held.Generation())
+	if err := c.quarantine(s.version); err != nil {
+		return Release{}, err
+	}
+	err = publish.Release(s.dir, c.path(releasesDir, s.version), manifest)
 	if err != nil && !errors.Is(err, publish.ErrExist) {
 		return Release{}, err
 	}
-	r, checkErr := c.wanted(version)
+	c.at("published", held.Generation())
+	r, checkErr := c.wanted(s.version)
 	if checkErr != nil {
 		return Release{}, checkErr
 	}
 	r.Downloaded = err == nil
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	return r, c.sweep(func(s staged) bool { return s.version == version })
+	return r, c.sweep(func(t staged) bool { return t.version == s.version })
 }
 
 // quarantine moves a release away if it is corrupt.
@@ -348,7 +300,7 @@ func (c *Coordinator) sweep(stale func(staged) bool) error {
 // release would lose its files while they are removed here.
 func (c *Coordinator) discard(path string) error {
 	away := c.path(stagingDir, ".gone-"+rand.Text())
-	if err := os.Rename(path, away); err != nil {
+	if err := durable.Rename(path, away); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -358,109 +310,6 @@ func (c *Coordinator) discard(path string) error {
 		c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
 	}
 	return nil
-}
-
-// room refuses a download that cannot fit. An unpacked release is larger than
-// its archive, by how much nobody knows yet; three times was never seen. Below
-// that, what dead units left and what was found corrupt makes room first, and
-// last the corrupt release itself.
-func (c *Coordinator) room(version string, size int64) error {
-	free, err := c.free()
-	if err != nil || free >= 3*uint64(size) {
-		return err
-	}
-	if err := c.sweep(func(staged) bool { return true }); err != nil {
-		return err
-	}
-	if _, err := c.removeAll(quarantineDir); err != nil {
-		return err
-	}
-	if free, err = c.free(); err != nil || free >= 3*uint64(size) {
-		return err
-	}
-	if err := c.quarantine(version); err != nil {
-		return err
-	}
-	if _, err := c.removeAll(quarantineDir); err != nil {
-		return err
-	}
-	if free, err = c.free(); err != nil || free >= uint64(size) {
-		return err
-	}
-	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(uint64(size)), megabytes(free))
-}
-
-// full turns the kernel's word for a full volume into this package's.
-func (c *Coordinator) full(err error, size int64) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		return err
-	}
-	// Of a quota the file system tells nothing: what it says is free is not.
-	if errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: its quota is used up, and the archive alone has %s: %w", ErrNoSpace, megabytes(uint64(size)), err)
-	}
-	free, freeErr := c.free()
-	if freeErr != nil {
-		return errors.Join(err, freeErr)
-	}
-	return fmt.Errorf("%w: the archive has %s and needs more than the %s that are free: %w", ErrNoSpace, megabytes(uint64(size)), megabytes(free), err)
-}
-
-func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
-
-// meter counts, hashes and reports what passes.
-type meter struct {
-	Progress
-	c        *Coordinator
-	cancel   context.CancelCauseFunc
-	r        *fetch.Stream
-	sums     map[string]hash.Hash // by algorithm
-	reported time.Time
-	files    []unpack.File
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
-	for _, h := range m.sums {
-		h.Write(p[:n])
-	}
-	m.Bytes += int64(n)
-	if time.Since(m.reported) >= time.Second {
-		m.report()
-	}
-	return n, err
-}
-
-// report writes down how far the download is, for the others. It stops the
-// download when the volume is no longer there.
-func (m *meter) report() {
-	m.reported = time.Now()
-	if err := m.c.Check(); err != nil {
-		m.cancel(err)
-		return
-	}
-	m.c.options.Progress(m.Progress)
-	// For people and for waiting units; no decision rests on it, so that a
-	// power cut may have it, and a failure is no reason to give up.
-	data, err := json.Marshal(m.Progress)
-	if err != nil {
-		return
-	}
-	tmp := m.c.path(progressFile + "." + m.c.unit)
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
-		os.Remove(tmp)
-		return
-	}
-	os.Rename(tmp, m.c.path(progressFile))
-}
-
-func (c *Coordinator) progress() (Progress, error) {
-	var p Progress
-	data, err := os.ReadFile(c.path(progressFile))
-	if err != nil {
-		return p, err
-	}
-	return p, json.Unmarshal(data, &p)
 }
 
 // removeAll empties a directory of the volume and returns the names removed.

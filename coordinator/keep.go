@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 )
@@ -108,7 +107,7 @@ func (c *Coordinator) collect(ctx context.Context) (removed []string, err error)
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	held, err := claim.Try(c.path(lockFile), c.holder(""))
+	held, err := c.claims().Try(ctx, c.holder(""))
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +139,13 @@ func (c *Coordinator) collect(ctx context.Context) (removed []string, err error)
 		}
 		// Out of sight first, in one step: a release is whole or absent.
 		away := c.path(stagingDir, "collected-"+v)
-		if err := os.Rename(c.path(releasesDir, v), away); err != nil {
+		if err := durable.Rename(c.path(releasesDir, v), away); err != nil {
 			return removed, err
 		}
 		again, err := c.kept(nil)
 		if err != nil || again[v] {
 			// Pinned or activated in the meantime.
-			if err := errors.Join(err, os.Rename(away, c.path(releasesDir, v))); err != nil {
+			if err := errors.Join(err, durable.Rename(away, c.path(releasesDir, v))); err != nil {
 				return removed, err
 			}
 			continue

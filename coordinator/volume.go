@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,7 @@ import (
 const (
 	volumeFile      = "volume.json"
 	lockFile        = ".install.lock"
+	claimsDir       = "claims"
 	progressFile    = ".download_in_progress"
 	installedFile   = ".installed_version"
 	binLink         = "bin"
@@ -75,9 +77,17 @@ func mountPoint(dir string) (bool, error) {
 }
 
 // identify returns the id of the volume at root.
+//
+// A volume that has none yet is asked again for a while: a client of a network
+// file system may not see for a second what another unit has put there, and
+// must not tell an operator that the volume is another one.
 func identify(root string) (string, error) {
 	path := filepath.Join(root, volumeFile)
 	data, err := os.ReadFile(path)
+	for start := time.Now(); transient(err) && time.Since(start) < durable.Settle; {
+		time.Sleep(50 * time.Millisecond)
+		data, err = os.ReadFile(path)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -91,17 +101,21 @@ func identify(root string) (string, error) {
 	return v.ID, nil
 }
 
+func transient(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESTALE)
+}
+
 // christen gives the volume an id unless it has one, and returns it.
 func christen(root string) (string, error) {
-	id, err := identify(root)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return id, err
+	path := filepath.Join(root, volumeFile)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return identify(root)
 	}
 	data, err := json.Marshal(identity{ID: rand.Text(), Layout: layoutOfVolumes})
 	if err != nil {
 		return "", err
 	}
-	if err := durable.Create(filepath.Join(root, volumeFile), append(data, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.Create(path, append(data, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
 	return identify(root)
@@ -117,6 +131,18 @@ func (c *Coordinator) Check() error {
 		}
 	}
 	return c.same(identify(c.root))
+}
+
+// reason returns why a call failed with err: whatever failed on a volume that
+// is gone, that it is gone is the reason.
+func (c *Coordinator) reason(err error) error {
+	if err == nil {
+		return nil
+	}
+	if gone := c.Check(); gone != nil {
+		return gone
+	}
+	return err
 }
 
 func (c *Coordinator) same(id string, err error) error {

@@ -1,111 +1,412 @@
 // Package claim decides who downloads.
 //
-// A claim saves bandwidth and nothing else: two holders at once would cost a
-// second download, and publishing sorts them out. So a mount whose locks are
-// worth nothing is slow, not wrong.
+// Claims are numbered. The file N in the directory of claims is made by link(2)
+// from a private file, so that of any number of contenders on any number of
+// machines one gets generation N. Its holder writes a new nonce to N.beat four
+// times a lease, and "done" when it gives up. A contender that has seen the same
+// nonce for a whole lease takes the holder for dead and claims N+1; the lease is
+// measured by the contender's monotonic clock alone, and no time of one machine
+// is ever compared with one of another.
+//
+// A claim saves bandwidth and safeguards nothing by itself: a holder that was
+// only asleep goes on when it wakes. It has to ask Check before it makes
+// anything visible, and publishing by rename sorts out the rest.
+//
+// A flock on a file beside is a hint, where it works: who gets the lock that a
+// holder had knows at once that the holder is dead. Where it fails, hangs, or
+// excludes nobody, it is done without.
 package claim
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"io/fs"
+	mathrand "math/rand/v2"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
 
-// ErrHeld is returned by Try while another process holds the claim.
-var ErrHeld = errors.New("claim is held")
+var (
+	// ErrHeld is returned by Try while another process holds the claim.
+	ErrHeld = errors.New("claim is held")
+	// ErrFenced: a later generation is claimed, so this one counts no more.
+	ErrFenced = errors.New("claim was lost to another unit")
+)
+
+// DefaultLease is how long a silent holder is waited for where flock does not
+// tell that it died. A holder renews four times in that time; writing back a
+// release was seen to keep a disk busy for 19 s, and a holder that is only slow
+// should not cost a second download.
+const DefaultLease = 20 * time.Second
 
 // Waiters look again after pollMin to pollMax: a human does not notice the
-// delay, and a hundred waiters cost a file server 700 requests a second at most.
+// delay, and a hundred waiters look 700 times a second at most.
 const (
 	pollMin = 50 * time.Millisecond
 	pollMax = 250 * time.Millisecond
 )
 
-// Holder is what the lock file says about its holder, as JSON.
+// Generations that are kept in the log, for people. None of them is needed.
+const kept = 8
+
+// Holder is who holds a claim, or wants to.
 type Holder struct {
-	Unit       string    `json:"unit"` // empty after a release
+	Unit       string    `json:"unit"` // empty for nobody
 	Version    string    `json:"version"`
 	PID        int       `json:"pid"`
 	Since      time.Time `json:"since"` // by the holder's clock: for people only
 	Generation int       `json:"generation"`
 }
 
-// Claim is held until Release, or until the process dies.
-type Claim struct {
-	lock   *flock.Flock
-	holder Holder
+// Log is where the units that share a directory claim.
+type Log struct {
+	// Dir holds the generations. It must be there.
+	Dir string
+	// Lock is the file for the flock. It names the holder, for people, and is
+	// never removed: another file would be another lock.
+	Lock string
+	// Lease is how long a silent holder is taken to be alive.
+	Lease time.Duration
+	// Guard is asked before each write, with what will be written ("lock",
+	// "claim", "beat", "done"). An error prevents it.
+	Guard func(step string) error
 }
 
-// Acquire waits for the claim on the lock file at path. Before each pause it
-// calls wait with the holder, as far as it is known; an error from wait ends
-// the waiting and is returned as it is. So does the end of ctx.
-func Acquire(ctx context.Context, path string, me Holder, wait func(Holder) error) (*Claim, error) {
-	for {
-		c, err := Try(path, me)
+// record is the content of a claim.
+type record struct {
+	Holder
+	Nonce string `json:"nonce"`
+	Boot  string `json:"boot,omitempty"`  // of the kernel that the holder runs on
+	Flock uint64 `json:"flock,omitempty"` // inode of the file it has locked
+}
+
+// released is what a beat says when its holder has given up.
+const released = "done"
+
+// Claim is held until Release, or until the process dies or falls silent.
+type Claim struct {
+	log     Log
+	record  record
+	lock    *lock // nil without
+	lost    chan struct{}
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+// Acquire waits for the claim. While somebody else holds it, it calls wait with
+// the holder, as far as it is known, and once more before each attempt; an error
+// from wait ends the waiting and is returned as it is. So does the end of ctx.
+func (l Log) Acquire(ctx context.Context, me Holder, wait func(Holder) error) (*Claim, error) {
+	s := contender{log: l, me: me}
+	for pause := pollMin; ; pause = min(pause+pollMin, pollMax) {
+		c, err := s.try(ctx)
 		if !errors.Is(err, ErrHeld) {
 			return c, err
 		}
-		holder, _ := Read(path) // a holder between lock and write is nobody yet
-		if err := wait(holder); err != nil {
+		if pause == pollMin {
+			if err := wait(s.holder); err != nil {
+				return nil, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pollMin + mathrand.N(pause)*4/5):
+		}
+		// Last, so that nobody claims what has become needless.
+		if err := wait(s.holder); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Try takes the claim, or returns ErrHeld as soon as it sees that the holder
+// lives. Where flock tells nothing that takes half a lease, and a whole lease to
+// find the holder dead.
+func (l Log) Try(ctx context.Context, me Holder) (*Claim, error) {
+	s := contender{log: l, me: me}
+	for first := ""; ; {
+		c, err := s.try(ctx)
+		if !errors.Is(err, ErrHeld) || s.excluded {
+			return c, err
+		}
+		if first == "" {
+			first = s.key
+		}
+		if s.key != first {
 			return nil, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(pollMin + rand.N(pollMax-pollMin)):
+		case <-time.After(pollMax):
 		}
 	}
 }
 
-// Try takes the claim, or returns ErrHeld at once.
-func Try(path string, me Holder) (*Claim, error) {
-	// A writable descriptor, because NFS turns flock into a byte-range lock and
-	// those are exclusive on writable descriptors only.
-	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-	ok, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
+// Holder returns who holds the newest generation, dead or alive; nobody if it
+// was released.
+func (l Log) Holder() (Holder, error) {
+	n, err := l.newest(0)
+	if err != nil || n == 0 {
+		return Holder{}, err
 	}
-	if !ok {
-		return nil, ErrHeld
+	if beat, err := os.ReadFile(l.beat(n)); err == nil && string(beat) == released {
+		return Holder{}, nil
 	}
-	// The path is never unlinked by this package. If somebody else did, the lock
-	// is on a file that no contender can see.
-	locked, err := lock.Stat()
-	if err == nil {
-		var named os.FileInfo
-		if named, err = os.Stat(path); err == nil && !os.SameFile(locked, named) {
-			err = ErrHeld
-		}
-	}
-	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("cannot confirm the lock %s: %w", path, err)
-	}
-	last, _ := Read(path) // unreadable after a crash in mid-write: count from 0 again
-	me.Generation = last.Generation + 1
-	c := &Claim{lock: lock, holder: me}
-	// A full volume must not keep away the one who could make room on it.
-	if err := c.write(me); err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
-		lock.Close()
+	return l.read(n).Holder, nil
+}
+
+// contender is what a process that wants the claim has seen so far.
+type contender struct {
+	log      Log
+	me       Holder
+	lockless bool // flock does not work here: it is not tried again
+	excluded bool // the last attempt to lock was refused
+	refused  int  // attempts to lock in a row that were refused
+
+	last   record // of the newest generation
+	holder Holder // nobody if it was released
+	key    string // generation and nonce
+	silent time.Duration
+	looked time.Time
+}
+
+func (s *contender) try(ctx context.Context) (*Claim, error) {
+	if err := s.log.guard("lock"); err != nil {
 		return nil, err
 	}
+	held, err := s.flock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.claim(held)
+	if err != nil && held != nil {
+		held.Close()
+	}
+	return c, err
+}
+
+func (s *contender) claim(held *lock) (*Claim, error) {
+	free, err := s.look()
+	if err != nil {
+		return nil, err
+	}
+	// Either nobody holds the claim and nobody is about to take it; or this
+	// process has the very lock that the holder had; or there was not a sign of
+	// life for a lease, be it from the holder or from who is about to claim.
+	if !(free && !s.excluded) && !s.inherits(held) && s.silent < s.log.Lease {
+		return nil, ErrHeld
+	}
+	if err := s.log.guard("claim"); err != nil {
+		return nil, err
+	}
+	c := &Claim{
+		log: s.log, record: record{Holder: s.me, Nonce: rand.Text(), Boot: boot()}, lock: held,
+		lost: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	c.record.Generation = s.last.Generation + 1
+	if held != nil {
+		c.record.Flock = held.inode
+	}
+	data, err := json.Marshal(c.record)
+	if err != nil {
+		return nil, err
+	}
+	path := s.log.name(c.record.Generation)
+	err = durable.Create(path, append(data, '\n'))
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// A full volume must not keep away the one who could make room on it.
+		err = durable.Create(path, nil)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil, ErrHeld
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot claim: %w", err)
+	}
+	// The generation is an old one, and its file was removed, if this process
+	// has slept since it looked.
+	if err := c.Check(); err != nil {
+		os.Remove(path)
+		if errors.Is(err, ErrFenced) {
+			err = ErrHeld
+		}
+		return nil, err
+	}
+	c.name(c.record.Holder)
+	s.log.prune(c.record.Generation)
+	go c.renew()
 	return c, nil
 }
 
-// Generation numbers the holders of one lock file, each higher than those before.
-func (c *Claim) Generation() int { return c.holder.Generation }
+// flock returns the lock, or nil: refused, or of no use here.
+func (s *contender) flock(ctx context.Context) (*lock, error) {
+	s.excluded = false
+	if s.lockless {
+		return nil, nil
+	}
+	held, err := tryLock(ctx, s.log.Lock)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, ErrHeld):
+		s.excluded = true
+		s.refused++
+	case err != nil:
+		s.lockless = true
+	}
+	return held, nil
+}
 
-// Release gives the claim up and takes the holder's name out of the lock file.
+// look reads the newest generation, and measures how long it is silent.
+func (s *contender) look() (free bool, err error) {
+	n, err := s.log.newest(s.last.Generation)
+	if err != nil {
+		return false, err
+	}
+	if n != s.last.Generation || s.last.Nonce == "" {
+		s.last = s.log.read(n)
+	}
+	nonce := s.last.Nonce
+	if beat, err := os.ReadFile(s.log.beat(n)); err == nil {
+		nonce = string(beat)
+	}
+	free = n == 0 || nonce == released
+	s.holder = s.last.Holder
+	if free {
+		s.holder = Holder{}
+	}
+	now := time.Now()
+	if key := fmt.Sprint(n, " ", nonce); key != s.key {
+		s.key, s.silent = key, 0
+	} else {
+		// Who was asleep has not been watching.
+		s.silent += min(now.Sub(s.looked), 4*pollMax)
+	}
+	s.looked = now
+	return free, nil
+}
+
+// inherits tells whether a lock proves that the last holder is dead: it had the
+// lock, too, and its lock kept others out. On one kernel it did; between two
+// machines only if this process was kept out before, and more often than by
+// another contender, which has the lock for a moment only.
+func (s *contender) inherits(held *lock) bool {
+	refused := s.refused
+	if held != nil {
+		s.refused = 0
+	}
+	if held == nil || held.inode != s.last.Flock {
+		return false
+	}
+	return s.last.Boot != "" && s.last.Boot == boot() || refused >= 4
+}
+
+// Generation numbers the claims, each higher than those before.
+func (c *Claim) Generation() int { return c.record.Generation }
+
+// Lost is closed when the claim is found to be lost, which takes a quarter of a
+// lease, or longer if this process sleeps.
+func (c *Claim) Lost() <-chan struct{} { return c.lost }
+
+// Check returns ErrFenced if a later generation was claimed.
+func (c *Claim) Check() error {
+	n, err := c.log.newest(c.record.Generation)
+	if err != nil {
+		return err
+	}
+	if n != c.record.Generation {
+		h := c.log.read(n).Holder
+		return fmt.Errorf("%w: %s has generation %d, this is %d", ErrFenced, h.Unit, n, c.record.Generation)
+	}
+	return nil
+}
+
+// Release gives the claim up, so that the next one need not wait, and takes the
+// holder's name out of the lock file.
 func (c *Claim) Release() error {
-	return errors.Join(c.write(Holder{Generation: c.holder.Generation}), c.lock.Close())
+	close(c.stop)
+	<-c.stopped
+	err := c.log.guard("done")
+	if err == nil {
+		err = c.beat(released)
+	}
+	if err == nil {
+		if h, err := Read(c.log.Lock); err == nil && h.Generation == c.record.Generation {
+			c.name(Holder{Generation: h.Generation})
+		}
+	}
+	if c.lock != nil {
+		c.lock.Close()
+	}
+	return err
+}
+
+// renew shows that the holder lives, until it is stopped or has lost the claim.
+func (c *Claim) renew() {
+	defer close(c.stopped)
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-time.After(c.log.Lease / 4):
+		}
+		if errors.Is(c.Check(), ErrFenced) {
+			close(c.lost)
+			return
+		}
+		// Whatever is wrong, the work itself will meet it; a claim that is not
+		// renewed only ends.
+		if c.log.guard("beat") == nil {
+			c.beat(rand.Text())
+		}
+	}
+}
+
+// beat replaces the nonce. It is of no use after a power cut, and not synced.
+func (c *Claim) beat(nonce string) error {
+	path := c.log.beat(c.record.Generation)
+	tmp := filepath.Join(c.log.Dir, "."+filepath.Base(path))
+	err := os.WriteFile(tmp, []byte(nonce), 0o644)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		// Also if a network file system reports a failure after success.
+		if there, readErr := os.ReadFile(path); readErr == nil && string(there) == nonce {
+			return nil
+		}
+		return fmt.Errorf("cannot renew the claim: %w", err)
+	}
+	return nil
+}
+
+// name puts the holder into the lock file, in place. That it fails is no reason
+// to give up: it is for people.
+func (c *Claim) name(h Holder) {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return
+	}
+	f, err := os.OpenFile(c.log.Lock, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	data = append(data, '\n')
+	if _, err := f.WriteAt(data, 0); err == nil {
+		f.Truncate(int64(len(data)))
+	}
 }
 
 // Read returns what the lock file says: the holder, or who held it when it
@@ -124,26 +425,57 @@ func Read(path string) (Holder, error) {
 	return h, nil
 }
 
-// write replaces the content in place: a new file would be a new lock.
-func (c *Claim) write(h Holder) error {
-	data, err := json.Marshal(h)
+func (l Log) name(n int) string { return filepath.Join(l.Dir, strconv.Itoa(n)) }
+
+func (l Log) beat(n int) string { return filepath.Join(l.Dir, strconv.Itoa(n)+".beat") }
+
+func (l Log) guard(step string) error {
+	if l.Guard == nil {
+		return nil
+	}
+	return l.Guard(step)
+}
+
+// newest returns the highest generation, at least from.
+func (l Log) newest(from int) (int, error) {
+	entries, err := os.ReadDir(l.Dir)
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("cannot read the claims: %w", err)
 	}
-	f, err := os.OpenFile(c.lock.Path(), os.O_RDWR, 0)
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			from = max(from, n)
+		}
+	}
+	// A listing may be older than a name.
+	for {
+		if _, err := os.Lstat(l.name(from + 1)); err != nil {
+			return from, nil
+		}
+		from++
+	}
+}
+
+// read returns a claim, or of one that is gone or empty, its number only.
+func (l Log) read(n int) record {
+	var r record
+	if data, err := os.ReadFile(l.name(n)); err == nil && json.Unmarshal(data, &r) != nil {
+		r = record{}
+	}
+	r.Generation = n
+	return r
+}
+
+// prune removes old generations, and what died before it got a name.
+func (l Log) prune(newest int) {
+	entries, err := os.ReadDir(l.Dir)
 	if err != nil {
-		return fmt.Errorf("cannot name the holder: %w", err)
+		return
 	}
-	data = append(data, '\n')
-	_, err = f.WriteAt(data, 0)
-	if err == nil {
-		err = f.Truncate(int64(len(data)))
+	for _, e := range entries {
+		number, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), "."), ".")
+		if n, err := strconv.Atoi(number); err == nil && n <= newest-kept {
+			os.Remove(filepath.Join(l.Dir, e.Name()))
+		}
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("cannot name the holder in %s: %w", c.lock.Path(), err)
-	}
-	return nil
 }

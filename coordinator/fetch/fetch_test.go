@@ -23,14 +23,25 @@ func serve(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Reque
 	return Source{URL: s.URL, Client: NewClient(), Policy: Policy{Attempts: 3, Pause: time.Millisecond, Stall: 100 * time.Millisecond}}, &n
 }
 
-func readAll(s Source) (string, error) {
-	stream, err := s.Open(context.Background(), "7.14.3")
+// readIn downloads into dir and reads beside it.
+func readIn(t *testing.T, s Source, dir string, want Digest) (string, map[string]string, *Download, error) {
+	d, err := s.Open(context.Background(), "7.14.3", dir, want)
 	if err != nil {
-		return "", err
+		return "", nil, nil, err
 	}
-	defer stream.Close()
-	data, err := io.ReadAll(stream)
-	return string(data), err
+	defer d.Close()
+	require.NoError(t, d.Start())
+	data, err := io.ReadAll(d.Reader())
+	if err != nil {
+		return "", nil, d, err
+	}
+	sums, err := d.Wait()
+	return string(data), sums, d, err
+}
+
+func readAll(t *testing.T, s Source) (string, error) {
+	data, _, _, err := readIn(t, s, t.TempDir(), Digest{})
+	return data, err
 }
 
 func TestRetries(t *testing.T) {
@@ -42,14 +53,14 @@ func TestRetries(t *testing.T) {
 			}
 			fmt.Fprint(w, "archive")
 		})
-		data, err := readAll(s)
+		data, err := readAll(t, s)
 		require.NoError(t, err, status)
 		require.Equal(t, "archive", data)
 		require.EqualValues(t, 3, n.Load())
 	}
 	for status, want := range map[int]error{404: ErrNotFound, 410: ErrNotFound, 403: ErrUnreachable, 400: ErrUnreachable} {
 		s, n := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(status) })
-		_, err := readAll(s)
+		_, err := readAll(t, s)
 		require.ErrorIs(t, err, want)
 		require.EqualValues(t, 1, n.Load(), "%d will not get better", status)
 	}
@@ -66,7 +77,7 @@ func TestStall(t *testing.T) {
 		}
 		fmt.Fprint(w, "0123456789") // knows no ranges
 	})
-	data, err := readAll(s)
+	data, err := readAll(t, s)
 	require.NoError(t, err)
 	require.Equal(t, "0123456789", data)
 	require.EqualValues(t, 2, n.Load())
@@ -76,7 +87,7 @@ func TestStall(t *testing.T) {
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	})
-	_, err = readAll(silent)
+	_, err = readAll(t, silent)
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorIs(t, err, errStalled)
 }
@@ -92,7 +103,7 @@ func TestChangedArchive(t *testing.T) {
 		require.Equal(t, `"1"`, r.Header.Get("If-Range"))
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader("other"))
 	})
-	_, err := readAll(s)
+	_, err := readAll(t, s)
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.ErrorContains(t, err, "changed")
 }
@@ -141,7 +152,7 @@ func TestDeadlineNamesTheSource(t *testing.T) {
 func TestPasswordsStayOut(t *testing.T) {
 	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
 	s.URL = strings.Replace(s.URL, "http://", "http://user:hunter2@", 1)
-	_, err := readAll(s)
+	_, err := readAll(t, s)
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.NotContains(t, err.Error(), "hunter2")
 	_, err = s.Digest(context.Background(), "7.14.3")

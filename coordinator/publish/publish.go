@@ -62,22 +62,12 @@ func Release(staging, dir string, m Manifest) error {
 	if err != nil {
 		return fmt.Errorf("cannot sync the staged release: %w", err)
 	}
-	staged, err := os.Lstat(staging)
-	if err != nil {
-		return fmt.Errorf("cannot publish: %w", err)
+	err = durable.Rename(staging, dir)
+	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("%s: %w", dir, ErrExist)
 	}
-	// Not os.Rename, which looks for dir first: only the file system may decide
-	// who is first.
-	if err := syscall.Rename(staging, dir); err != nil {
-		there, statErr := os.Lstat(dir)
-		switch {
-		case statErr == nil && os.SameFile(staged, there):
-			// A repeated request whose first answer was lost: it is done.
-		case errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST):
-			return fmt.Errorf("%s: %w", dir, ErrExist)
-		default:
-			return fmt.Errorf("cannot publish %s: %w", dir, err)
-		}
+	if err != nil {
+		return fmt.Errorf("cannot publish %s: %w", dir, err)
 	}
 	return errors.Join(durable.SyncDir(filepath.Dir(dir)), durable.SyncDir(filepath.Dir(staging)))
 }
@@ -139,11 +129,17 @@ func Check(dir string) (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
+	return m, compare(dir, m, func(d Difference) error { return corrupt(dir, "%s", d) })
+}
+
+// compare calls differs for everything in dir that is not as the manifest says,
+// and stops with the first error that it returns.
+func compare(dir string, m Manifest, differs func(Difference) error) error {
 	want := make(map[string]unpack.File, len(m.Files))
 	for _, f := range m.Files {
 		want[f.Path] = f
 	}
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -153,12 +149,12 @@ func Check(dir string) (Manifest, error) {
 		}
 		f, ok := want[name]
 		if !ok {
-			return corrupt(dir, "%s does not belong to it", name)
+			return differs(Difference{name, "does not belong to it"})
 		}
 		delete(want, name)
 		if f.Link != "" {
 			if target, err := os.Readlink(path); err != nil || target != f.Link {
-				return corrupt(dir, "%s is no link to %s", name, f.Link)
+				return differs(Difference{name, "is no link to " + f.Link})
 			}
 			return nil
 		}
@@ -167,21 +163,25 @@ func Check(dir string) (Manifest, error) {
 			return err
 		}
 		if info.Size() != f.Size || info.Mode() != f.Mode {
-			return corrupt(dir, "%s has %d bytes and mode %v instead of %d and %v", name, info.Size(), info.Mode(), f.Size, f.Mode)
+			return differs(Difference{name, fmt.Sprintf("has %d bytes and mode %v instead of %d and %v", info.Size(), info.Mode(), f.Size, f.Mode)})
 		}
 		return nil
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// Taken away while it was looked at.
-		return m, fmt.Errorf("%s: %w", dir, ErrNotInstalled)
+		return fmt.Errorf("%s: %w", dir, ErrNotInstalled)
 	case err != nil:
-		return m, err
+		return err
 	}
-	for name := range want {
-		return m, corrupt(dir, "%s is missing", name)
+	for _, f := range m.Files {
+		if _, missing := want[f.Path]; missing {
+			if err := differs(Difference{f.Path, "is missing"}); err != nil {
+				return err
+			}
+		}
 	}
-	return m, nil
+	return nil
 }
 
 // Quarantine moves a corrupt release out of the way, to below dir, and returns
@@ -191,7 +191,7 @@ func Quarantine(release, dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot quarantine %s: %w", release, err)
 	}
-	if err := syscall.Rename(release, place); err != nil {
+	if err := durable.Rename(release, place); err != nil {
 		return "", errors.Join(fmt.Errorf("cannot quarantine %s: %w", release, err), os.Remove(place))
 	}
 	return place, errors.Join(durable.SyncDir(filepath.Dir(release)), durable.SyncDir(dir))

@@ -19,6 +19,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/pgzip"
 	"golang.org/x/sync/errgroup"
@@ -37,8 +38,6 @@ const (
 	// buffer is the size of each copy: smaller ones cost system calls, larger
 	// ones fall out of the processor's cache.
 	buffer = 1 << 20
-	// syncers is how many files are synced while the next ones are written.
-	syncers = 4
 )
 
 // Limits bound what an archive may become.
@@ -46,11 +45,16 @@ type Limits struct {
 	Entries int   // files, directories and links
 	Bytes   int64 // sum of the files' sizes
 	Path    int   // length of a name
+	Ratio   int64 // bytes unpacked for each byte of the archive, beyond the first 64 MiB
 }
 
 // DefaultLimits leave a factor of about seven above the largest releases known
-// (1.2 GB, 68,000 entries).
-var DefaultLimits = Limits{Entries: 500_000, Bytes: 8 << 30, Path: 1024}
+// (1.2 GB, 68,000 entries). Releases unpack to two to four times their size; what
+// gzip makes of zeros is a thousand times.
+var DefaultLimits = Limits{Entries: 500_000, Bytes: 8 << 30, Path: 1024, Ratio: 100}
+
+// ratioFloor is what any archive may unpack to: small ones prove nothing.
+const ratioFloor = 64 << 20
 
 // File is one file or symbolic link of an unpacked release.
 type File struct {
@@ -63,7 +67,7 @@ type File struct {
 
 // Tree extracts the gzipped tar stream r into root, without the directory
 // "concourse" that everything in it lies in. It reads r to its end, and
-// returns what it wrote; files are synced, directories are not. Owners and
+// returns what it wrote; nothing is synced, see Sync. Owners and
 // times in the archive are ignored. What must be refused is ErrNotArchive.
 func Tree(ctx context.Context, r io.Reader, root *os.Root, limits Limits) ([]File, error) {
 	src := &source{r: r}
@@ -75,8 +79,8 @@ func Tree(ctx context.Context, r io.Reader, root *os.Root, limits Limits) ([]Fil
 	return files, err
 }
 
-func unpackFrom(ctx context.Context, r io.Reader, root *os.Root, limits Limits) ([]File, error) {
-	in := bufio.NewReaderSize(r, buffer)
+func unpackFrom(ctx context.Context, src *source, root *os.Root, limits Limits) ([]File, error) {
+	in := bufio.NewReaderSize(src, buffer)
 	if head, err := in.Peek(2); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	} else if string(head) != "\x1f\x8b" {
@@ -91,6 +95,7 @@ func unpackFrom(ctx context.Context, r io.Reader, root *os.Root, limits Limits) 
 
 	x := &tree{
 		root:   root,
+		src:    src,
 		limits: limits,
 		at:     map[string]int{},
 		kinds:  map[string]byte{".": tar.TypeDir},
@@ -98,12 +103,14 @@ func unpackFrom(ctx context.Context, r io.Reader, root *os.Root, limits Limits) 
 		dirs:   root,
 		dir:    ".",
 	}
-	x.syncs.SetLimit(syncers)
+	x.written.SetLimit(syncers)
 	err = x.extract(ctx, tar.NewReader(gz))
 	// Always wait: no writer may be left when the caller removes the tree.
-	syncErr := x.syncs.Wait()
+	if closeErr := x.written.Wait(); err == nil {
+		err = closeErr
+	}
 	x.leave()
-	if err = errors.Join(err, syncErr); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	// The rest of the stream holds the gzip checksum, and only padding else.
@@ -119,13 +126,17 @@ func unpackFrom(ctx context.Context, r io.Reader, root *os.Root, limits Limits) 
 
 type tree struct {
 	root   *os.Root
+	src    *source
 	limits Limits
 	kinds  map[string]byte // type of every name so far
 	files  []File
 	at     map[string]int // index in files, by name
-	bytes  int64
-	copied []byte
-	syncs  errgroup.Group
+	bytes  int64          // announced
+	// unpacked is what was really written.
+	unpacked int64
+	copied   []byte
+	// Files are closed beside the writing of the next ones.
+	written errgroup.Group
 
 	// A Root walks to a name from its top. Archives list directories one after
 	// another, so the directory of the last file is kept.
@@ -252,7 +263,7 @@ func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
 	if err := x.enter(path.Dir(name)); err != nil {
 		return err
 	}
-	f, err := x.dirs.OpenFile(path.Base(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := x.dirs.OpenFile(path.Base(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return fmt.Errorf("cannot unpack: %w", err)
 	}
@@ -264,6 +275,10 @@ func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
 			return malformed(err)
 		}
 		hash.Write(x.copied[:n])
+		if x.unpacked += int64(n); x.unpacked > ratioFloor && x.unpacked/x.limits.Ratio > x.src.read.Load() {
+			f.Close()
+			return fmt.Errorf("%w: it unpacks to more than %d times its size", ErrNotArchive, x.limits.Ratio)
+		}
 		if _, err := f.Write(x.copied[:n]); err != nil {
 			f.Close()
 			return fmt.Errorf("cannot unpack %s: %w", name, err)
@@ -272,17 +287,14 @@ func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
 	x.kinds[name] = tar.TypeReg
 	x.at[name] = len(x.files)
 	x.files = append(x.files, File{Path: name, Size: h.Size, Mode: mode, SHA256: hex.EncodeToString(hash.Sum(nil))})
-	x.syncs.Go(func() error {
-		err := f.Chmod(mode)
-		if err == nil {
-			err = f.Sync()
-		}
+	x.written.Go(func() error {
+		err := settle(f, mode)
 		// Network file systems report a full disk here at the latest.
 		if closeErr := f.Close(); err == nil {
 			err = closeErr
 		}
 		if err != nil {
-			return fmt.Errorf("cannot sync %s: %w", name, err)
+			return fmt.Errorf("cannot unpack %s: %w", name, err)
 		}
 		return nil
 	})
@@ -363,13 +375,15 @@ func malformed(err error) error {
 
 // source remembers why a stream ended early. The inflating goroutine reads it.
 type source struct {
-	r   io.Reader
-	mu  sync.Mutex
-	err error
+	r    io.Reader
+	read atomic.Int64
+	mu   sync.Mutex
+	err  error
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
+	s.read.Add(int64(n))
 	if err != nil && err != io.EOF {
 		s.mu.Lock()
 		s.err = err

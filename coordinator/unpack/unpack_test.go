@@ -81,7 +81,7 @@ func TestTree(t *testing.T) {
 
 func TestHostileArchives(t *testing.T) {
 	big := strings.Repeat("x", 1000)
-	limits := Limits{Entries: 5, Bytes: 1500, Path: 100}
+	limits := Limits{Entries: 5, Bytes: 1500, Path: 100, Ratio: 100}
 	link := func(name, target string) entry { return entry{name: name, kind: tar.TypeSymlink, link: target} }
 	tests := map[string][]entry{
 		"absolute":                 {{name: "/etc/passwd"}},

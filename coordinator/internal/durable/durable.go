@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Replace puts data at path, in place of what is there. Readers see the old
@@ -18,7 +19,7 @@ func Replace(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := Rename(tmp, path); err != nil {
 		os.Remove(tmp)
 		return fmt.Errorf("cannot replace %s: %w", path, err)
 	}
@@ -33,18 +34,8 @@ func Create(path string, data []byte) error {
 		return err
 	}
 	defer os.Remove(tmp)
-	linkErr := os.Link(tmp, path)
-	if linkErr != nil {
-		// A network file system may repeat a request whose answer was lost, and
-		// then report its own success as a failure. The inode tells the truth.
-		mine, err := os.Lstat(tmp)
-		if err != nil {
-			return fmt.Errorf("cannot confirm %s: %w", path, err)
-		}
-		there, err := os.Lstat(path)
-		if err != nil || !os.SameFile(mine, there) {
-			return fmt.Errorf("cannot create %s: %w", path, linkErr)
-		}
+	if err := link(tmp, path); err != nil {
+		return fmt.Errorf("cannot create %s: %w", path, err)
 	}
 	return SyncDir(filepath.Dir(path))
 }
@@ -64,7 +55,7 @@ func Symlink(target, path string) error {
 	if err := os.Symlink(target, tmp+".link"); err != nil {
 		return fmt.Errorf("cannot link %s: %w", path, err)
 	}
-	if err := os.Rename(tmp+".link", path); err != nil {
+	if err := Rename(tmp+".link", path); err != nil {
 		os.Remove(tmp + ".link")
 		return fmt.Errorf("cannot replace %s: %w", path, err)
 	}
@@ -79,7 +70,10 @@ func Mkdir(path string, mode fs.FileMode) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		// Made, and reported as a failure?
+		if info, statErr := os.Lstat(path); statErr != nil || !info.IsDir() {
+			return err
+		}
 	}
 	if err := os.Chmod(path, mode); err != nil {
 		return err
@@ -94,7 +88,8 @@ func SyncDir(dir string) error {
 		return fmt.Errorf("cannot sync directory: %w", err)
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil {
+	// Where directories cannot be synced, their names need no such thing.
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
 		return fmt.Errorf("cannot sync directory: %w", err)
 	}
 	return nil
