@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help e2e test charm env lint clean
+.PHONY: help e2e test faults bench charm env lint clean
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -14,6 +14,13 @@ e2e: env ## bring the environment up, then run every scenario on real Juju and L
 
 test: ## run every test that needs no Juju
 	$(GO) test -short ./...
+
+faults: ## run the coordinator on file systems that lie, fill up, vanish and lose power (root, minutes)
+	COORDINATOR_REQUIRE=root,fuse $(GO) test ./coordinator/faults -count=1 -timeout 20m
+
+bench: ## measure the coordinator against what this machine can do at best, keep the samples in artifacts/bench.json
+	@mkdir -p artifacts
+	$(GO) run ./cmd/ccbench bench --json artifacts/bench.json
 
 charm: ## pack the charm, without charmcraft
 	$(GO) run ./charm/cmd/pack -o $(CHARM)

@@ -57,12 +57,14 @@ func newCommand() *cobra.Command {
 suite of the Concourse CI machine charm on.`,
 		Example: `  ccbench env up        # LXD and a controller, or what is there already
   ccbench env doctor    # what this machine lacks, and the remedy
-  ccbench mirror        # Concourse releases for machines without internet`,
+  ccbench mirror        # Concourse releases for machines without internet
+  ccbench volume inspect /var/lib/concourse
+  ccbench bench --quick # what the coordinator costs on this machine`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newEnvCommand(), newMirrorCommand())
+	root.AddCommand(newEnvCommand(), newMirrorCommand(), newVolumeCommand(), newBenchCommand())
 	return root
 }

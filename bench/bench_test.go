@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain lets the test binary be a unit.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "unit" {
+		if err := Unit(context.Background(), os.Args[2], os.Stdin, os.Stdout); err != nil {
+			os.Stderr.WriteString(err.Error())
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func options(t *testing.T) Options {
+	return Options{
+		Unit: []string{os.Args[0], "unit"}, Cache: t.TempDir(), Tmpfs: t.TempDir(),
+		MB: 1, Samples: 1, Quick: true, Say: t.Logf,
+	}
+}
+
+func TestRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts 64 processes")
+	}
+	o := options(t)
+	o.Only = []string{"install", "crowd", "claim", "installed", "resume"}
+	r, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Len(t, r.Load, len(o.Only))
+	byName := map[string]Row{}
+	for _, row := range r.Rows {
+		require.Contains(t, o.Only, row.Experiment)
+		if row.Verdict == Skipped {
+			require.NotEmpty(t, row.Note, row.Name)
+			continue
+		}
+		require.NotEmpty(t, row.Floor, row.Name)
+		require.NotEmpty(t, row.Series, row.Name)
+		byName[row.Name] = row
+	}
+	// What is counted holds on any machine, whatever else it does.
+	require.EqualValues(t, 1, byName["64 processes at once: downloads"].Value)
+	require.EqualValues(t, 1, byName["64 processes at once: bytes moved / size"].Value)
+	require.Positive(t, byName["peak memory of Ensure, 800 files"].Value)
+	left, err := filepath.Glob(filepath.Join(o.Cache, "bench.*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "volumes are removed")
+
+	data, err := json.Marshal(r)
+	require.NoError(t, err)
+	var again Report
+	require.NoError(t, json.Unmarshal(data, &again))
+	require.Equal(t, r, again)
+
+	var text bytes.Buffer
+	require.NoError(t, r.Markdown(&text))
+	require.Contains(t, text.String(), "claim without contention, p99")
+}
+
+func TestOptions(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"an experiment that is none": func(o *Options) { o.Only = []string{"instal"} },
+		"no size":                    func(o *Options) { o.MB = 0 },
+		"no samples":                 func(o *Options) { o.Samples = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t)
+			change(&o)
+			_, err := Run(t.Context(), o)
+			require.ErrorIs(t, err, ErrOptions)
+		})
+	}
+}
+
+func TestArchiveIsTheSameEverywhere(t *testing.T) {
+	r, err := newRun(options(t))
+	require.NoError(t, err)
+	defer r.source.Close()
+	a, err := r.archive(t.Context(), 50, 2)
+	require.NoError(t, err)
+	cached, err := r.archive(t.Context(), 50, 2)
+	require.NoError(t, err)
+	require.Equal(t, a, cached)
+
+	other, err := newRun(options(t))
+	require.NoError(t, err)
+	defer other.source.Close()
+	b, err := other.archive(t.Context(), 50, 2)
+	require.NoError(t, err)
+	require.Equal(t, a.SHA256, b.SHA256)
+	require.InEpsilon(t, 2, float64(a.Unpacked)/float64(a.Size), 0.15, "it deflates to a half, as programs do")
+}
+
+func TestVerdicts(t *testing.T) {
+	for _, test := range []struct {
+		row  Row
+		want Verdict
+	}{
+		{Row{Value: 1.15, Limit: 1.15}, OK},
+		{Row{Value: 1.16, Limit: 1.15}, Missed},
+		{Row{Value: 1.8, Limit: 1.8, AtLeast: true}, OK},
+		{Row{Value: 1.7, Limit: 1.8, AtLeast: true}, Missed},
+		{Row{Limit: 1.8, AtLeast: true, Verdict: Skipped}, Skipped},
+	} {
+		require.Equal(t, test.want, test.row.judged().Verdict, "%+v", test.row)
+	}
+	missed := Row{Value: 2, Limit: 1, Unit: "ms", Note: "why"}.judged()
+	require.Equal(t, "why", missed.under(Load{Others: 0.05}).Note)
+	require.Contains(t, missed.under(Load{Others: 0.4}).Note, "why; other processes used 40 %")
+	r := Report{Rows: []Row{{Name: "a", Verdict: OK}, {Name: "b", Verdict: Missed}, {Name: "c", Verdict: Skipped}}}
+	require.Equal(t, []string{"b"}, r.Missed())
+}
+
+func TestStatistics(t *testing.T) {
+	s := series("s", "ms", []float64{3, 1, 2, 10})
+	require.Equal(t, Series{Name: "s", Unit: "ms", N: 4, Min: 1, Median: 2.5, Max: 10, Values: []float64{3, 1, 2, 10}}, s)
+	hundred := make([]float64, 100)
+	for i := range hundred {
+		hundred[i] = float64(100 - i)
+	}
+	require.Equal(t, 99.0, quantile(hundred, 0.99))
+	require.Equal(t, 1.0, quantile(hundred, 0))
+	require.Equal(t, []float64{2, 0.5}, ratios([]float64{4, 1}, []float64{2, 2}))
+	require.Equal(t, []float64{4, 2}, slower([]float64{4, 1}, []float64{2, 2}))
+}

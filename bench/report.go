@@ -1,0 +1,108 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Markdown writes the report as a document that is readable as it is too.
+func (r Report) Markdown(w io.Writer) error {
+	m := r.Machine
+	kind := ""
+	if r.Quick {
+		kind = ", quick"
+	}
+	fmt.Fprintf(w, "# Coordinator, measured %s\n\n", r.Started.Format(time.RFC3339))
+	fmt.Fprintf(w, "%d x %s, %.0f GiB, Linux %s, %s; volumes on %s and %s.\n", m.Cores, m.CPU, float64(m.MemoryBytes)/(1<<30), m.Kernel, m.Go, m.Disk, m.Tmpfs)
+	fmt.Fprintf(w, "Archive of %d MB, %d samples each%s; %.0f s in all.\n\n", r.MB, r.Samples, kind, r.TookSeconds)
+
+	rows := [][]string{{"what", "value", "limit", "verdict", "n", "min / median / max", "floor"}}
+	for _, row := range r.Rows {
+		bound := "<= "
+		if row.AtLeast {
+			bound = ">= "
+		}
+		line := []string{row.Name, "", bound + number(row.Limit, row.Unit), string(row.Verdict), "", "", row.Floor}
+		if row.Verdict != Skipped {
+			line[1] = number(row.Value, row.Unit)
+		}
+		if s, ok := row.samples(); ok {
+			line[4] = fmt.Sprint(s.N)
+			line[5] = fmt.Sprintf("%s / %s / %s", number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit))
+		}
+		rows = append(rows, line)
+	}
+	if err := table(w, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	if r.Quick {
+		fmt.Fprint(w, "- The limits are meant for a release of 600 MB: with a small one, what is done once weighs more.\n")
+	}
+	for _, row := range r.Rows {
+		if row.Note != "" {
+			fmt.Fprintf(w, "- %s: %s.\n", row.Name, row.Note)
+		}
+	}
+
+	fmt.Fprint(w, "\n## Samples\n\n")
+	rows = [][]string{{"what", "of", "n", "min", "median", "max"}}
+	for _, row := range r.Rows {
+		for _, s := range row.Series {
+			if s.Unit == row.Unit && len(row.Series) == 1 {
+				continue // the row above says it
+			}
+			rows = append(rows, []string{row.Name, s.Name, fmt.Sprint(s.N), number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit)})
+		}
+	}
+	if err := table(w, rows); err != nil {
+		return err
+	}
+
+	fmt.Fprint(w, "\n## What else the machine did\n\n")
+	rows = [][]string{{"experiment", "took", "load before", "load after", "processors used by others"}}
+	for _, l := range r.Load {
+		rows = append(rows, []string{l.Experiment, number(l.TookSeconds, "s"), fmt.Sprintf("%.2f", l.Before), fmt.Sprintf("%.2f", l.After), fmt.Sprintf("%.0f %%", 100*l.Others)})
+	}
+	return table(w, rows)
+}
+
+// samples returns the series that the row's value is a statistic of.
+func (row Row) samples() (Series, bool) {
+	for _, s := range row.Series {
+		if s.Name == "ratio" {
+			return s, true
+		}
+	}
+	for _, s := range row.Series {
+		if s.Unit == row.Unit && s.Min <= row.Value && row.Value <= s.Max {
+			return s, true
+		}
+	}
+	return Series{}, false
+}
+
+func number(v float64, unit string) string {
+	switch unit {
+	case "":
+		return fmt.Sprintf("%.0f", v)
+	case "x":
+		return fmt.Sprintf("%.2f x", v)
+	}
+	return fmt.Sprintf("%.1f %s", v, unit)
+}
+
+// table writes Markdown whose columns are aligned.
+func table(w io.Writer, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	for i, row := range rows {
+		fmt.Fprintf(tw, "| %s\t|\n", strings.Join(row, "\t| "))
+		if i == 0 {
+			fmt.Fprintf(tw, "|%s\t|\n", strings.Repeat(" ---\t|", len(row)-1)+" ---")
+		}
+	}
+	return tw.Flush()
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/bench"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/step"
+)
+
+func newBenchCommand() *cobra.Command {
+	var o bench.Options
+	var file string
+	names, about := bench.Experiments()
+	var list strings.Builder
+	w := tabwriter.NewWriter(&list, 0, 0, 2, ' ', 0)
+	for i := range names {
+		fmt.Fprintf(w, "  %s\t%s\n", names[i], about[i])
+	}
+	w.Flush() // a strings.Builder takes everything
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the coordinator against what this machine can do at best",
+		Long: `Measure how fast a release is installed on a volume, how much memory, how many
+bytes and how much waiting that takes, against the least that anybody would have
+to do on this machine: download, inflate and write the same bytes. Releases are
+made up, and served over loopback. The exit code is 1 when a limit is missed.
+
+Experiments:
+` + strings.TrimSuffix(list.String(), "\n"),
+		Example: `  ccbench bench                        # everything: 10 minutes on two cores
+  ccbench bench --quick                # a minute, with a small release
+  ccbench bench --only crowd --json crowd.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			program, err := os.Executable()
+			if err != nil {
+				return &failure{err}
+			}
+			o.Unit = []string{program, "bench", "unit"}
+			if o.Cache, err = benchCache(o.Cache); err != nil {
+				return err
+			}
+			if o.Quick && !cmd.Flags().Changed("size") {
+				o.MB = 40
+			}
+			report := step.NewReporter(cmd.ErrOrStderr(), false, time.Now)
+			o.Say = report.Say
+			result, err := bench.Run(cmd.Context(), o)
+			report.Close()
+			if errors.Is(err, bench.ErrOptions) {
+				return err
+			}
+			// Also after a failure: what was measured until then took minutes.
+			if keepErr := keep(result, file, cmd.OutOrStdout()); keepErr != nil || err != nil {
+				return &failure{errors.Join(err, keepErr)}
+			}
+			if missed := result.Missed(); len(missed) > 0 {
+				return &failure{fmt.Errorf("%d of %d limits missed: %s", len(missed), len(result.Rows), strings.Join(missed, "; "))}
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&o.Only, "only", nil, "run these experiments only")
+	flags.IntVar(&o.MB, "size", 600, "size of the release's archive in MB; twice that unpacked")
+	flags.IntVar(&o.Samples, "samples", 3, "how often to measure each thing")
+	flags.BoolVar(&o.Quick, "quick", false, "a release of 40 MB and less waiting: about a minute")
+	flags.StringVar(&file, "json", "", "keep the report with every raw sample in this file")
+	flags.StringVar(&o.Cache, "cache", "", "folder on a disk for releases and volumes (default bench in $CCBENCH_CACHE, else in ccbench in your cache folder)")
+	flags.StringVar(&o.Tmpfs, "tmpfs", "/dev/shm", "folder in memory for volumes")
+	cmd.AddCommand(&cobra.Command{
+		Use:    "unit TASK",
+		Short:  "Be one simulated machine of a running bench",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := bench.Unit(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout()); err != nil {
+				return &failure{err}
+			}
+			return nil
+		},
+	})
+	return cmd
+}
+
+// keep prints a report, and writes it with its samples to a file, if there is
+// to be one.
+func keep(r bench.Report, file string, out io.Writer) error {
+	if len(r.Rows) == 0 {
+		return nil
+	}
+	if file != "" {
+		data, err := json.MarshalIndent(r, "", "  ")
+		if err == nil {
+			err = os.WriteFile(file, append(data, '\n'), 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot keep the samples: %w", err)
+		}
+	}
+	return r.Markdown(out)
+}
+
+func benchCache(dir string) (string, error) {
+	if dir != "" {
+		return filepath.Abs(dir)
+	}
+	if dir = os.Getenv("CCBENCH_CACHE"); dir == "" {
+		caches, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("there is no cache folder: name one with --cache: %w", err)
+		}
+		dir = filepath.Join(caches, "ccbench")
+	}
+	return filepath.Join(dir, "bench"), nil
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/step"
+)
+
+func newVolumeCommand() *cobra.Command {
+	volume := &cobra.Command{
+		Use:   "volume",
+		Short: "Look at the volume that units share, verify it, tidy it up",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("volume needs one of inspect, verify, collect")
+		},
+	}
+	volume.AddCommand(newInspectCommand(), newVerifyCommand(), newCollectCommand())
+	return volume
+}
+
+func newInspectCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect PATH",
+		Short: "Tell what is on a volume, changing nothing",
+		Long: `Tell which releases are on the volume, which one is current, who runs what, who
+downloads, and what takes room. Nothing on the volume is changed, units may be at
+work on it, and a copy of a volume will do. Files are looked at, not read: for
+that see verify. The exit code is 1 when a release is damaged.`,
+		Example: `  ccbench volume inspect /var/lib/concourse
+  ccbench volume inspect /var/lib/concourse --json | jq .pins`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			i, err := coordinator.Inspect(cmd.Context(), args[0])
+			if err != nil {
+				return &failure{err}
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), i)
+			} else {
+				err = printInspection(cmd.OutOrStdout(), i)
+			}
+			if err == nil && len(i.Damaged) > 0 {
+				err = fmt.Errorf("%d of %d releases damaged: %s", len(i.Damaged), len(i.Damaged)+len(i.Releases), repair)
+			}
+			if err != nil {
+				return &failure{err}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// repair is true of what the quick check finds: units make it too.
+const repair = "the next unit that is told to run one installs it again"
+
+func printInspection(out io.Writer, i coordinator.Inspection) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	shared := "not marked as shared: no " + coordinator.Marker
+	if i.Marked {
+		shared = "shared"
+	}
+	fmt.Fprintf(w, "volume\t%s\t%s\n", i.VolumeID, shared)
+	name := func(a *coordinator.Activation) string {
+		if a == nil {
+			return "none"
+		}
+		return fmt.Sprintf("%s\tactivated by %s as number %d", a.Version, a.Unit, a.Generation)
+	}
+	fmt.Fprintf(w, "current\t%s\n", name(i.Current))
+	fmt.Fprintf(w, "previous\t%s\n", name(i.Previous))
+	switch {
+	case i.Claim == nil:
+		fmt.Fprintf(w, "claim\tfree\n")
+	default:
+		fmt.Fprintf(w, "claim\t%s\tnumber %d for %s, since %s by its clock, process %d\n",
+			i.Claim.Unit, i.Claim.Generation, i.Claim.Version, i.Claim.Since.Format(time.RFC3339), i.Claim.PID)
+	}
+	if p := i.Progress; p != nil {
+		fmt.Fprintf(w, "download\t%s\t%s of %s, by %s\n", p.Version, step.Bytes(p.Bytes), step.Bytes(p.Total), p.Unit)
+	}
+	fmt.Fprintf(w, "disk\t%s free\treleases %s, staging %s, quarantine %s, worker %s\n", step.Bytes(int64(i.Free)),
+		step.Bytes(int64(i.Use.Releases)), step.Bytes(int64(i.Use.Staging)), step.Bytes(int64(i.Use.Quarantine)), step.Bytes(int64(i.Use.Worker)))
+	for _, r := range i.Releases {
+		fmt.Fprintf(w, "release\t%s\tok, %s, installed by %s%s\n", r.Version, step.Bytes(r.Bytes), r.InstalledBy, pinned(i.Pins, r.Version))
+	}
+	for _, v := range slices.Sorted(maps.Keys(i.Damaged)) {
+		fmt.Fprintf(w, "release\t%s\tdamaged%s: %s\n", v, pinned(i.Pins, v), i.Damaged[v])
+	}
+	return w.Flush()
+}
+
+// pinned names the units that run a release.
+func pinned(pins map[string]string, version string) string {
+	var units []string
+	for _, unit := range slices.Sorted(maps.Keys(pins)) {
+		if pins[unit] == version {
+			units = append(units, unit)
+		}
+	}
+	if len(units) == 0 {
+		return ""
+	}
+	return ", run by " + strings.Join(units, " ")
+}
+
+// verified is what verify prints of one release as JSON.
+type verified struct {
+	Version string `json:"version"`
+	OK      bool   `json:"ok"`
+	Error   string `json:"error,omitempty"`
+	Damaged any    `json:"damaged,omitempty"` // file by file
+}
+
+func newVerifyCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify PATH [VERSION]...",
+		Short: "Read every file of the releases on a volume and compare it with its digest",
+		Long: `Read every file of the releases, of all or of those named, and compare it with
+the digest it was installed with. Nothing on the volume is changed. The exit code
+is 1, and the files are named, when one differs.`,
+		Example: `  ccbench volume verify /var/lib/concourse
+  ccbench volume verify /var/lib/concourse 7.14.3 --json`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, versions := args[0], args[1:]
+			i, err := coordinator.Inspect(cmd.Context(), root)
+			if err != nil {
+				return &failure{err}
+			}
+			if len(versions) == 0 {
+				for _, r := range i.Releases {
+					versions = append(versions, r.Version)
+				}
+				versions = append(versions, slices.Sorted(maps.Keys(i.Damaged))...)
+			}
+			results := []verified{}
+			var bad []string
+			for _, v := range versions {
+				if v, err = coordinator.ParseVersion(v); err != nil {
+					return err
+				}
+				result := verified{Version: v, OK: true}
+				err := coordinator.Verify(cmd.Context(), root, v, followed(cmd.ErrOrStderr(), v))
+				if cmd.Context().Err() != nil {
+					return &failure{err}
+				}
+				if err != nil {
+					bad = append(bad, v)
+					result.OK, result.Error = false, err.Error()
+				}
+				var damage *coordinator.Damage
+				if errors.As(err, &damage) {
+					result.Damaged = damage.Files
+				}
+				results = append(results, result)
+				if asJSON {
+					continue
+				}
+				switch {
+				case damage != nil:
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %d files damaged\n", v, len(damage.Files))
+					for _, f := range damage.Files {
+						fmt.Fprintf(cmd.OutOrStdout(), "  %s\n", f)
+					}
+				case err != nil:
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: %v\n", v, err)
+				default:
+					fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", v)
+				}
+			}
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), results); err != nil {
+					return &failure{err}
+				}
+			}
+			if len(bad) > 0 {
+				return &failure{fmt.Errorf("%s cannot be trusted: to have a release installed again, move it away: mv %s %s",
+					strings.Join(bad, ", "), filepath.Join(i.Root, "releases", bad[0]), filepath.Join(i.Root, "quarantine", bad[0]))}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// followed prints how far a verification is, every other second: a large
+// release on a slow volume takes minutes.
+func followed(out io.Writer, version string) func(done, total int64) {
+	said := time.Now()
+	return func(done, total int64) {
+		if time.Since(said) < 2*time.Second {
+			return
+		}
+		said = time.Now()
+		fmt.Fprintf(out, "%s: %s of %s\n", version, step.Bytes(done), step.Bytes(total))
+	}
+}
+
+func newCollectCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "collect PATH",
+		Short: "Remove the releases and leftovers that no unit needs",
+		Long: `Remove what is neither current, previous, run by a unit nor just installed, and
+what broken downloads left. While a unit downloads, nothing is removed.`,
+		Example: `  ccbench volume collect /var/lib/concourse`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// Open would make a volume of any directory.
+			i, err := coordinator.Inspect(cmd.Context(), args[0])
+			if err != nil {
+				return &failure{err}
+			}
+			c, err := coordinator.Open(i.Root, coordinator.Options{Unit: "ccbench", VolumeID: i.VolumeID})
+			if err != nil {
+				return &failure{err}
+			}
+			removed, err := c.Collect(cmd.Context())
+			if errors.Is(err, coordinator.ErrHeld) {
+				return &failure{fmt.Errorf("nothing was removed, because a unit downloads: try again when `ccbench volume inspect %s` shows that the claim is free: %w", i.Root, err)}
+			}
+			if asJSON {
+				if removed == nil {
+					removed = []string{}
+				}
+				err = errors.Join(err, printJSON(cmd.OutOrStdout(), removed))
+			} else {
+				for _, name := range removed {
+					fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", name)
+				}
+				if len(removed) == 0 && err == nil {
+					fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
+				}
+			}
+			if err != nil {
+				return &failure{err}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

@@ -1,0 +1,100 @@
+package faults
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestUnmountDuringDownload takes the volume away in the middle of a download.
+// Nothing may land in the directory underneath, or it would fill the disk of
+// the unit.
+func TestUnmountDuringDownload(t *testing.T) {
+	needRoot(t)
+	const noise = 8 << 20
+	src := newSource(t, noise)
+	for _, tenth := range []int64{1, 5, 9} {
+		t.Run(fmt.Sprintf("at %d0%%", tenth), func(t *testing.T) {
+			root := t.TempDir()
+			mount(t, "tmpfs", root, "tmpfs", "size=64m")
+			mark(t, root)
+			u := start(t, root, "concourse-ci/0", src.URL)
+			u.must("open", "")
+			reached, resume := src.pause(t, src.size(newer)*tenth/10)
+			u.tell("ensure", newer)
+			select {
+			case <-reached:
+			case <-time.After(patience):
+				t.Fatalf("the download does not get that far:\n%s", u.log)
+			}
+			require.NoError(t, syscall.Unmount(root, syscall.MNT_DETACH))
+			resume()
+			a := u.hear()
+			require.True(t, a.NotMounted, "no ErrNotMounted: %s", a.Err)
+			sentence(t, a)
+			require.Empty(t, underneath(t, root))
+			a = u.ask("activate", newer)
+			require.True(t, a.NotMounted, "no ErrNotMounted: %s", a.Err)
+			require.Empty(t, underneath(t, root))
+
+			mount(t, "tmpfs", root, "tmpfs", "size=64m")
+			mark(t, root)
+			// The same unit must not take another volume for its own.
+			a = u.ask("ensure", newer)
+			require.NotEmpty(t, a.Err)
+			require.Equal(t, []string{".lxc_shared_storage"}, underneath(t, root))
+		})
+	}
+}
+
+// TestUnmountAtEachStep takes the volume away before each of many steps of an
+// installation and activation.
+//
+// It fails in the steps between a look at the mount and the write behind it:
+// names, though no release, land underneath then. The cure is to do all of one
+// call through a descriptor of the root that was looked at.
+func TestUnmountAtEachStep(t *testing.T) {
+	needRoot(t)
+	const noise = 64 << 10
+	src := newSource(t, noise)
+	run := func(t *testing.T, at int) (steps int) {
+		root := t.TempDir()
+		mount(t, "tmpfs", root, "tmpfs", "size=64m")
+		mark(t, root)
+		u, s := startStepped(t, root, "concourse-ci/0", src.URL)
+		var err error
+		s.before(at, func() { err = syscall.Unmount(root, syscall.MNT_DETACH) })
+		for _, do := range []string{"open", "ensure", "activate"} {
+			a := u.ask(do, newer)
+			require.True(t, a.Err == "" || a.NotMounted, "no ErrNotMounted: %s", a.Err)
+		}
+		require.NoError(t, err)
+		if steps = s.count(); at > 0 && steps >= at {
+			require.Empty(t, underneath(t, root))
+		}
+		u.stop()
+		return steps
+	}
+	total := run(t, 0)
+	for _, at := range points(1, total, total) {
+		t.Run(fmt.Sprintf("before step %d of %d", at, total), func(t *testing.T) { run(t, at) })
+	}
+}
+
+// underneath lists everything below dir.
+func underneath(t *testing.T, dir string) []string {
+	t.Helper()
+	found := []string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && path != dir {
+			found = append(found, path[len(dir)+1:])
+		}
+		return err
+	}))
+	return found
+}
