@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/gofrs/flock"
 )
 
 // lockTimeout is how long a flock may take. A file server that answers at all
@@ -20,7 +20,7 @@ var errWorthless = errors.New("flock excludes nobody")
 
 // lock is a flock that was seen to keep out a second one.
 type lock struct {
-	*os.File
+	*flock.Flock
 	inode uint64
 }
 
@@ -58,11 +58,8 @@ func tryLock(ctx context.Context, path string) (*lock, error) {
 func lockNow(path string) (*lock, error) {
 	// Writable descriptors, because NFS turns flock into a byte-range lock and
 	// those are exclusive on writable descriptors only.
-	first, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock: %w", err)
-	}
-	l, err := confirm(first, path)
+	first := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
+	l, err := confirm(first)
 	if err != nil {
 		first.Close()
 		return nil, err
@@ -70,43 +67,26 @@ func lockNow(path string) (*lock, error) {
 	return l, nil
 }
 
-func confirm(first *os.File, path string) (*lock, error) {
-	if err := flock(first); err != nil {
-		return nil, err
+func confirm(first *flock.Flock) (*lock, error) {
+	if ok, err := first.TryLock(); err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", first, err)
+	} else if !ok {
+		return nil, ErrHeld
 	}
-	second, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock: %w", err)
-	}
-	defer second.Close()
 	locked, err := first.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("cannot confirm the lock: %w", err)
 	}
 	// Somebody has removed the path: nobody else will see this lock.
-	if named, err := second.Stat(); err != nil || !os.SameFile(locked, named) {
+	if named, err := os.Stat(first.Path()); err != nil || !os.SameFile(locked, named) {
 		return nil, ErrHeld
 	}
-	if err := flock(second); !errors.Is(err, ErrHeld) {
+	second := flock.New(first.Path(), flock.SetFlag(os.O_RDWR))
+	defer second.Close()
+	if ok, err := second.TryLock(); ok || err != nil {
 		return nil, errors.Join(errWorthless, err)
 	}
 	return &lock{first, locked.Sys().(*syscall.Stat_t).Ino}, nil
-}
-
-// flock locks without waiting.
-func flock(f *os.File) error {
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return ErrHeld
-		default:
-			return fmt.Errorf("cannot lock %s: %w", f.Name(), err)
-		}
-	}
 }
 
 // boot identifies the running kernel, which containers of one machine share.
