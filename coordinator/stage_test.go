@@ -125,7 +125,9 @@ func TestSuccessorGoesOnWhereTheHolderDied(t *testing.T) {
 			require.Equal(t, fmt.Sprint(kept), fetched[2])
 			hashed, err := strconv.ParseInt(fetched[3], 10, 64)
 			require.NoError(t, err)
-			require.LessOrEqual(t, hashed, int64(len(archive))-kept+testChunk, "bytes were hashed again")
+			// Of the chunks that were complete, those behind one that was not could
+			// not be hashed yet: at most one for each other connection.
+			require.LessOrEqual(t, hashed, int64(len(archive))-kept+fetch.DefaultConnections*testChunk, "bytes were hashed again")
 			require.Equal(t, 1, strings.Count(log.String(), "Downloading Concourse binaries v7.14.3 from "))
 			require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 			c := open(t, root, "concourse-ci/2", src.URL)
