@@ -12,7 +12,7 @@ help: ## list the targets
 e2e: env ## bring the environment up, then run every scenario on real Juju and LXD and print the report (root)
 	E2E_REQUIRE=juju $(GO) test ./e2e -count=1 -v -timeout 60m
 
-test: ## run every test that needs no Juju
+test: ## run every test that needs no Juju and no minutes
 	$(GO) test -short ./...
 
 faults: ## run the coordinator on file systems that lie, fill up, vanish and lose power (root, minutes)
