@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"time"
 
@@ -20,156 +19,208 @@ import (
 // Activate makes an installed release the current one: an entry in the log of
 // activations, and after it the names derived from it, bin and
 // .installed_version. If the release is current already, it only repairs those
-// names. When several units activate at once, the highest generation counts.
-// It needs no claim, so that a rollback need not wait for a download: the log
-// puts activations in order by itself.
+// names.
 //
-// Errors are ErrNoSpace, and those of Installed and of Check.
+// It needs no claim, so that a rollback need not wait for a download: the log
+// itself is the fence. A unit puts the entry after the last one that it has
+// read, and finds out if another unit did so before. If that activated the same
+// release, all is well. If it activated another one, this call does nothing and
+// returns ErrOvertaken: it was decided without knowing of that.
+//
+// Errors are ErrOvertaken, ErrNoSpace, and those of Installed.
 func (c *Coordinator) Activate(ctx context.Context, version string) (Activation, error) {
-	v, err := ParseVersion(version)
+	version, err := ParseVersion(version)
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot activate concourse: %w", err)
 	}
-	a, err := c.activate(ctx, v)
+	a, err := c.activate(ctx, version)
 	err = c.reason(err)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		err = fmt.Errorf("%w: %w: enlarge it or remove what is not needed", ErrNoSpace, err)
 	}
 	if err != nil {
-		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w", v, err)
+		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w", version, err)
 	}
 	return a, nil
 }
 
 func (c *Coordinator) activate(ctx context.Context, version string) (Activation, error) {
-	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
-		if err := ctx.Err(); err != nil {
+	v, err := c.enter()
+	if err != nil {
+		return Activation{}, err
+	}
+	defer v.leave()
+	current, err := v.current()
+	if err != nil && !errors.Is(err, ErrNotActivated) {
+		return Activation{}, err
+	}
+	if current.Version == version {
+		if _, err := v.release(version); err != nil {
 			return Activation{}, err
 		}
-		if err := c.Check(); err != nil {
-			return Activation{}, err
-		}
-		if _, err := c.release(version); err != nil {
-			return Activation{}, err
-		}
-		current, err := c.Current()
-		if err != nil && !errors.Is(err, ErrNotActivated) {
-			return Activation{}, err
-		}
-		if current.Version == version {
-			return current, c.derive()
-		}
-		c.at("activate", current.Generation+1)
-		next := Activation{Generation: current.Generation + 1, Version: version, Unit: c.options.Unit}
-		data, err := json.Marshal(next)
+		return current, v.derive()
+	}
+	// Until it is current, or not, nobody may collect it.
+	release, err := v.hold(version)
+	if err != nil {
+		return Activation{}, err
+	}
+	defer release()
+	next := Activation{Generation: current.Generation + 1, Version: version, Unit: c.options.Unit}
+	data, err := json.Marshal(next)
+	if err != nil {
+		return Activation{}, err
+	}
+	c.at("activate", next.Generation)
+	if err := v.check(); err != nil {
+		return Activation{}, err
+	}
+	err = durable.Create(v.root, activationName(next.Generation), append(data, '\n'))
+	if errors.Is(err, fs.ErrExist) {
+		winner, err := v.awaited(ctx, next.Generation)
 		if err != nil {
 			return Activation{}, err
 		}
-		err = durable.Create(c.path(activationsDir, strconv.Itoa(next.Generation)), append(data, '\n'))
-		if errors.Is(err, fs.ErrExist) {
-			// Another unit has this generation: look again, until its entry shows.
-			time.Sleep(rand.N(pause))
-			continue
+		if winner.Version != version {
+			return Activation{}, fmt.Errorf("%w: %s has activated %s", ErrOvertaken, winner.Unit, winner.Version)
 		}
-		if err != nil {
+		return winner, v.derive()
+	}
+	if err != nil {
+		return Activation{}, err
+	}
+	c.at("activated", next.Generation)
+	return next, v.derive()
+}
+
+// awaited returns the newest activation, once the one of that generation shows:
+// a network file system may tell that a name is taken before it tells by what.
+func (v *volume) awaited(ctx context.Context, generation int) (Activation, error) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		current, err := v.current()
+		if err == nil && current.Generation >= generation {
+			return current, nil
+		}
+		if err != nil && !incomplete(err) {
 			return Activation{}, err
 		}
-		c.at("activated", next.Generation)
-		return next, c.derive()
+		select {
+		case <-ctx.Done():
+			return Activation{}, context.Cause(ctx)
+		case <-time.After(rand.N(pause)):
+		}
+		if err := v.check(); err != nil {
+			return Activation{}, err
+		}
 	}
 }
 
 // derive brings bin and .installed_version in line with the log. Two units may
 // do that at once with different views: whoever writes last has read the log
 // after writing, so that the names end up right.
-func (c *Coordinator) derive() error {
+func (v *volume) derive() error {
 	for {
-		a, err := c.Current()
+		a, err := v.current()
 		if err != nil {
 			return err
 		}
-		if err := durable.Symlink(filepath.Join(releasesDir, a.Version, "bin"), c.path(binLink)); err != nil {
+		if err := durable.Symlink(v.root, path.Join(releaseDir(a.Version), "bin"), binLink); err != nil {
 			return err
 		}
-		c.at("linked", a.Generation)
+		v.at("linked", a.Generation)
 		line := a.Version + "\n"
-		if old, err := os.ReadFile(c.path(installedFile)); err != nil || string(old) != line {
-			if err := durable.Replace(c.path(installedFile), []byte(line)); err != nil {
+		if old, err := v.root.ReadFile(installedFile); err != nil || string(old) != line {
+			if err := durable.Replace(v.root, installedFile, []byte(line)); err != nil {
 				return err
 			}
 		}
-		if again, err := c.Current(); err != nil || again == a {
+		if again, err := v.current(); err != nil || again == a {
 			return err
 		}
 	}
 }
 
 // Current returns the release that the units of this volume should run. The
-// error is ErrNotActivated while there is none.
+// error is ErrNotActivated while there is none, or one of Check.
 func (c *Coordinator) Current() (Activation, error) {
-	last, err := c.lastGeneration()
+	v, err := c.enter()
 	if err != nil {
-		return Activation{}, err
+		return Activation{}, fmt.Errorf("cannot tell the current release: %w", err)
 	}
-	if last == 0 {
-		return Activation{}, fmt.Errorf("%s: %w", c.root, ErrNotActivated)
-	}
-	return c.activation(last)
+	defer v.leave()
+	return v.current()
+}
+
+func (v *volume) current() (Activation, error) {
+	current, _, err := v.log()
+	return current, err
 }
 
 // Rollback activates the release that was current before, without a download.
 // Errors are ErrNotActivated if there is none, and those of Activate.
 func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
-	before, err := c.previous()
+	v, err := c.enter()
+	if err != nil {
+		return Activation{}, fmt.Errorf("cannot roll back: %w", err)
+	}
+	current, before, err := v.log()
+	v.leave()
+	if err == nil && before.Generation == 0 {
+		err = fmt.Errorf("%w before %s", ErrNotActivated, current.Version)
+	}
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot roll back: %w", err)
 	}
 	return c.Activate(ctx, before.Version)
 }
 
-// previous returns the last activation of another version than the current one.
-func (c *Coordinator) previous() (Activation, error) {
-	current, err := c.Current()
+// log returns the last activation, and the last one of another version, if there
+// was any. Both come from one look: entries never change, and those that are
+// there have those before them.
+func (v *volume) log() (current, before Activation, err error) {
+	names, err := durable.Names(v.root, activationsDir)
 	if err != nil {
-		return Activation{}, err
-	}
-	for n := current.Generation - 1; n > 0; n-- {
-		a, err := c.activation(n)
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil || a.Version != current.Version {
-			return a, err
-		}
-	}
-	return Activation{}, fmt.Errorf("%w before %s", ErrNotActivated, current.Version)
-}
-
-func (c *Coordinator) lastGeneration() (int, error) {
-	entries, err := os.ReadDir(c.path(activationsDir))
-	if err != nil {
-		return 0, fmt.Errorf("cannot read the log of activations: %w", err)
+		return current, before, fmt.Errorf("cannot read the log of activations: %w", err)
 	}
 	last := 0
-	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil {
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
 			last = max(last, n)
 		}
 	}
 	// A listing may be older than a name.
 	for {
-		if _, err := os.Lstat(c.path(activationsDir, strconv.Itoa(last+1))); err != nil {
-			return last, nil
+		if _, err := v.root.Lstat(activationName(last + 1)); err != nil {
+			break
 		}
 		last++
 	}
+	if last == 0 {
+		return current, before, fmt.Errorf("%s: %w", v.dir, ErrNotActivated)
+	}
+	if current, err = v.activation(last); err != nil {
+		return current, before, err
+	}
+	for n := last - 1; n > 0; n-- {
+		a, err := v.activation(n)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return current, before, err
+		}
+		if a.Version != current.Version {
+			return current, a, nil
+		}
+	}
+	return current, before, nil
 }
 
-func (c *Coordinator) activation(generation int) (Activation, error) {
-	path := c.path(activationsDir, strconv.Itoa(generation))
-	data, err := os.ReadFile(path)
+func (v *volume) activation(generation int) (Activation, error) {
+	name := activationName(generation)
+	data, err := v.root.ReadFile(name)
 	if errors.Is(err, unix.ESTALE) {
-		data, err = os.ReadFile(path) // by its name, not by what is remembered of it
+		data, err = v.root.ReadFile(name) // by its name, not by what is remembered of it
 	}
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot read the log of activations: %w", err)
@@ -179,4 +230,8 @@ func (c *Coordinator) activation(generation int) (Activation, error) {
 		return Activation{}, fmt.Errorf("cannot read activation %d: %w", generation, err)
 	}
 	return a, nil
+}
+
+func activationName(generation int) string {
+	return path.Join(activationsDir, strconv.Itoa(generation))
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
 )
@@ -61,6 +62,8 @@ var (
 	// ErrNotActivated: no release was ever activated on the volume, or none
 	// before the current one.
 	ErrNotActivated = errors.New("no release is active")
+	// ErrOvertaken: another unit has activated another release meanwhile.
+	ErrOvertaken = errors.New("another release was activated meanwhile")
 	// ErrHeld: another unit downloads.
 	ErrHeld = claim.ErrHeld
 	// ErrCorrupt: the release on the volume differs from its manifest.
@@ -102,6 +105,9 @@ type Options struct {
 	// Chunk is the length of a range in bytes, and what a crash costs for each
 	// connection. 0 is fetch.DefaultChunk.
 	Chunk int64
+	// Helper is a command that calls probe.Help with the argument that is appended
+	// to it: with one, Probe asks a mount that may hang from another process.
+	Helper []string
 	// Client makes the requests; nil is a client with sane limits.
 	Client *http.Client
 	// Log receives what an operator may want to read later; nil discards it.
@@ -160,13 +166,16 @@ type Report struct {
 	Holder   string            `json:"holder,omitempty"`   // unit named in the lock file
 	Pins     map[string]string `json:"pins"`               // unit, as a file name ("concourse-ci-0") -> version
 	Free     uint64            `json:"free_bytes"`
+	// Probes are what units have found out about their mounts, see Probe, by unit
+	// as a file name.
+	Probes map[string]probe.Result `json:"probes"`
 }
 
 // Coordinator is one unit's view of a volume. It is safe for concurrent use,
 // and needs no closing: it keeps no file open, so that a volume can be
 // unmounted at any time.
 type Coordinator struct {
-	root    string
+	dir     string // where the volume is mounted
 	options Options
 	unit    string // Options.Unit as a file name
 	id      string
@@ -209,7 +218,7 @@ func Open(root string, o Options) (*Coordinator, error) {
 		o.Progress = func(Progress) {}
 	}
 	c := &Coordinator{
-		root:    root,
+		dir:     root,
 		options: o,
 		unit:    strings.ReplaceAll(o.Unit, "/", "-"),
 		source: fetch.Source{
@@ -231,23 +240,30 @@ func Open(root string, o Options) (*Coordinator, error) {
 }
 
 func (c *Coordinator) open() error {
-	if c.options.Shared {
-		if err := mounted(c.root); err != nil {
+	if !c.options.Shared {
+		if err := os.MkdirAll(c.dir, 0o755); err != nil {
 			return err
 		}
-	} else if err := os.MkdirAll(c.root, 0o755); err != nil {
-		return err
+	}
+	root, err := os.OpenRoot(c.dir)
+	if err != nil {
+		return c.unopened(err)
+	}
+	defer root.Close()
+	if c.options.Shared {
+		if err := mounted(root); err != nil {
+			return err
+		}
 	}
 	if c.id = c.options.VolumeID; c.id == "" {
-		var err error
-		if c.id, err = christen(c.root); err != nil {
+		if c.id, err = christen(root); err != nil {
 			return err
 		}
-	} else if err := c.same(identify(c.root)); err != nil {
+	} else if err := c.same(identify(root)); err != nil {
 		return err
 	}
 	for _, dir := range []string{claimsDir, releasesDir, stagingDir, quarantineDir, activationsDir, pinsDir, workerDir} {
-		if err := durable.Mkdir(filepath.Join(c.root, dir), 0o755); err != nil {
+		if err := durable.Mkdir(root, dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -257,10 +273,6 @@ func (c *Coordinator) open() error {
 // VolumeID returns the random id of the volume; remember it and pass it to the
 // next Open.
 func (c *Coordinator) VolumeID() string { return c.id }
-
-func (c *Coordinator) path(name ...string) string {
-	return filepath.Join(append([]string{c.root}, name...)...)
-}
 
 // remedy tells what an operator can do about an error, as the end of a sentence.
 func remedy(err error) string {

@@ -165,6 +165,14 @@ func tarball(entries ...entry) []byte {
 // quick tries as often as the default, without the pauses.
 var quick = fetch.Policy{Attempts: 3, Pause: time.Millisecond, Stall: 2 * time.Second}
 
+// inside opens what a call of c works on.
+func inside(t testing.TB, c *Coordinator) *volume {
+	v, err := c.enter()
+	require.NoError(t, err)
+	t.Cleanup(v.leave)
+	return v
+}
+
 func open(t testing.TB, root, unit, source string, change ...func(*Options)) *Coordinator {
 	o := Options{Unit: unit, Source: source}
 	for _, f := range change {

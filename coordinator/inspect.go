@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
@@ -47,9 +48,14 @@ func Inspect(ctx context.Context, root string) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
-	i, err := c.examine(ctx)
+	v, err := c.enter()
 	if err != nil {
-		return Inspection{}, fmt.Errorf("cannot inspect %s: %w", c.root, err)
+		return Inspection{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
+	}
+	defer v.leave()
+	i, err := v.examine(ctx)
+	if err != nil {
+		return Inspection{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
 	}
 	return i, nil
 }
@@ -73,74 +79,78 @@ func (c *Coordinator) Verify(ctx context.Context, version string) error {
 }
 
 func (c *Coordinator) verify(ctx context.Context, version string, progress func(done, total int64)) error {
-	v, err := ParseVersion(version)
+	version, err := ParseVersion(version)
 	if err != nil {
 		return fmt.Errorf("cannot verify concourse: %w", err)
 	}
-	if err := c.Check(); err != nil {
-		return fmt.Errorf("cannot verify concourse %s: %w", v, err)
+	v, err := c.enter()
+	if err != nil {
+		return fmt.Errorf("cannot verify concourse %s: %w", version, err)
 	}
-	if _, err := publish.Verify(ctx, c.path(releasesDir, v), progress); err != nil {
-		return fmt.Errorf("cannot trust concourse %s: %w", v, err)
+	defer v.leave()
+	if _, err := publish.Verify(ctx, v.root, releaseDir(version), progress); err != nil {
+		return fmt.Errorf("cannot trust concourse %s: %w", version, err)
 	}
 	return nil
 }
 
 // look returns a Coordinator that must not write: it is no unit.
-func look(root string) (*Coordinator, error) {
-	root, err := filepath.Abs(root)
+func look(dir string) (*Coordinator, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the volume: %w", err)
 	}
 	const mean = "name the directory where the units mount it, such as /var/lib/concourse"
-	info, err := os.Stat(root)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s is %w: there is no such directory: %s", root, ErrNoVolume, mean)
-	case err != nil:
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
+			return nil, fmt.Errorf("%s is %w but a file: %s", dir, ErrNoVolume, mean)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s is %w: there is no such directory: %s", dir, ErrNoVolume, mean)
+		}
 		return nil, fmt.Errorf("cannot open the volume: %w", err)
-	case !info.IsDir():
-		return nil, fmt.Errorf("%s is %w but a file: %s", root, ErrNoVolume, mean)
 	}
+	defer root.Close()
 	id, err := identify(root)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is %w: it has no %s: %s", root, ErrNoVolume, volumeFile, mean)
+		return nil, fmt.Errorf("%s is %w: it has no %s: %s", dir, ErrNoVolume, volumeFile, mean)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w", root, err)
+		return nil, fmt.Errorf("cannot open %s: %w", dir, err)
 	}
-	return &Coordinator{root: root, id: id}, nil
+	return &Coordinator{dir: dir, id: id}, nil
 }
 
-func (c *Coordinator) examine(ctx context.Context) (Inspection, error) {
-	report, err := c.inspect(ctx)
+func (v *volume) examine(ctx context.Context) (Inspection, error) {
+	report, err := v.inspect(ctx)
 	if err != nil {
 		return Inspection{}, err
 	}
 	i := Inspection{Report: report, Damaged: map[string]string{}}
-	_, err = os.Stat(c.path(Marker))
+	_, err = v.root.Stat(Marker)
 	i.Marked = err == nil
-	if before, err := c.previous(); err == nil {
+	if _, before, err := v.log(); err == nil && before.Generation > 0 {
 		i.Previous = &before
-	} else if !incomplete(err) {
+	} else if err != nil && !incomplete(err) {
 		return Inspection{}, err
 	}
-	if holder, err := (claim.Log{Dir: c.path(claimsDir)}).Holder(); err == nil && holder.Unit != "" {
+	if holder, err := v.claims().Holder(); err == nil && holder.Unit != "" {
 		i.Claim = &holder
 	}
-	versions, err := c.versions()
+	versions, err := v.versions()
 	if err != nil && !incomplete(err) {
 		return Inspection{}, err
 	}
-	for _, v := range versions {
-		if _, err := c.release(v); errors.Is(err, ErrCorrupt) {
-			i.Damaged[v] = err.Error()
+	for _, version := range versions {
+		if _, err := v.release(version); errors.Is(err, ErrCorrupt) {
+			i.Damaged[version] = err.Error()
 		}
 	}
 	for dir, sum := range map[string]*uint64{
 		releasesDir: &i.Use.Releases, stagingDir: &i.Use.Staging, quarantineDir: &i.Use.Quarantine, workerDir: &i.Use.Worker,
 	} {
-		if *sum, err = use(ctx, c.path(dir)); err != nil {
+		if *sum, err = v.use(ctx, dir); err != nil {
 			return Inspection{}, err
 		}
 	}
@@ -155,10 +165,10 @@ func incomplete(err error) bool {
 
 // use returns the bytes allocated to what is below a directory, while others
 // add to it and take away from it.
-func use(ctx context.Context, dir string) (uint64, error) {
+func (v *volume) use(ctx context.Context, dir string) (uint64, error) {
 	var sum uint64
 	var device uint64
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(v.root.FS(), dir, func(name string, d fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -173,7 +183,7 @@ func use(ctx context.Context, dir string) (uint64, error) {
 			return err
 		}
 		stat := info.Sys().(*syscall.Stat_t)
-		if path == dir {
+		if name == dir {
 			device = stat.Dev
 		} else if stat.Dev != device {
 			if d.IsDir() {
@@ -185,7 +195,7 @@ func use(ctx context.Context, dir string) (uint64, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("cannot measure %s: %w", dir, err)
+		return 0, fmt.Errorf("cannot measure %s: %w", filepath.Join(v.dir, dir), err)
 	}
 	return sum, nil
 }
@@ -193,51 +203,60 @@ func use(ctx context.Context, dir string) (uint64, error) {
 // Inspect describes the volume. Only releases that pass the quick check are
 // listed. It changes nothing, and works beside a download.
 func (c *Coordinator) Inspect(ctx context.Context) (Report, error) {
-	r, err := c.inspect(ctx)
+	v, err := c.enter()
 	if err != nil {
-		return Report{}, fmt.Errorf("cannot inspect %s: %w", c.root, err)
+		return Report{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
+	}
+	defer v.leave()
+	r, err := v.inspect(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
 	}
 	return r, nil
 }
 
-func (c *Coordinator) inspect(ctx context.Context) (Report, error) {
-	if err := c.Check(); err != nil {
-		return Report{}, err
-	}
-	r := Report{Root: c.root, VolumeID: c.id, Releases: []Release{}, Pins: map[string]string{}}
-	current, err := c.Current()
+func (v *volume) inspect(ctx context.Context) (Report, error) {
+	r := Report{Root: v.dir, VolumeID: v.id, Releases: []Release{}, Pins: map[string]string{}}
+	current, err := v.current()
 	if err == nil {
 		r.Current = &current
 	} else if !incomplete(err) {
 		return Report{}, err
 	}
-	versions, err := c.versions()
+	versions, err := v.versions()
 	if err != nil && !incomplete(err) {
 		return Report{}, err
 	}
-	for _, v := range versions {
+	for _, version := range versions {
 		if err := ctx.Err(); err != nil {
 			return Report{}, err
 		}
-		release, err := c.release(v)
+		release, err := v.release(version)
 		if err == nil {
 			r.Releases = append(r.Releases, release)
 		} else if !absent(err) {
 			return Report{}, err
 		}
 	}
-	if holder, err := claim.Read(c.path(lockFile)); err == nil {
+	if holder, err := claim.Read(v.root, lockFile); err == nil {
 		r.Holder = holder.Unit
 	}
-	if p, err := c.progress(); err == nil && p.Unit == r.Holder {
+	if p, err := v.progress(); err == nil && p.Unit == r.Holder {
 		r.Progress = &p
 	}
-	if pins, err := c.pins(); err == nil {
-		r.Pins = pins
-	} else if !incomplete(err) {
+	pins, err := v.pins()
+	if err != nil && !incomplete(err) {
 		return Report{}, err
 	}
-	if r.Free, err = c.free(); err != nil {
+	if r.Probes, err = v.probes(); err != nil {
+		return Report{}, err
+	}
+	for name, version := range pins {
+		if !strings.Contains(name, ".") {
+			r.Pins[name] = version
+		}
+	}
+	if r.Free, err = v.free(); err != nil {
 		return Report{}, err
 	}
 	return r, nil

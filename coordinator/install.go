@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -58,16 +61,18 @@ func (c *Coordinator) Ensure(ctx context.Context, version string) (Release, erro
 }
 
 func (c *Coordinator) ensure(ctx context.Context, version string) (Release, error) {
-	if err := c.Check(); err != nil {
+	v, err := c.enter()
+	if err != nil {
 		return Release{}, err
 	}
+	defer v.leave()
 	for {
-		if r, err := c.wanted(version); !absent(err) {
+		if r, err := v.wanted(version); !absent(err) {
 			return r, err
 		}
 		c.at("claim", 0)
-		w := waiting{c: c, version: version}
-		held, err := c.claims().Acquire(ctx, c.holder(version), w.look)
+		w := waiting{v: v, version: version}
+		held, err := v.claims().Acquire(ctx, c.holder(version), w.look)
 		if errors.Is(err, errPublished) {
 			return w.release, nil
 		}
@@ -78,7 +83,7 @@ func (c *Coordinator) ensure(ctx context.Context, version string) (Release, erro
 			return Release{}, err
 		}
 		c.at("claimed", held.Generation())
-		r, err := c.install(ctx, version, held)
+		r, err := v.install(ctx, version, held)
 		c.at("release", held.Generation())
 		if releaseErr := held.Release(); releaseErr != nil && err == nil {
 			c.options.Log.Warn("cannot release the claim", "error", releaseErr)
@@ -91,14 +96,18 @@ func (c *Coordinator) ensure(ctx context.Context, version string) (Release, erro
 	}
 }
 
-func (c *Coordinator) claims() claim.Log {
+func (v *volume) claims() claim.Log {
+	known, _ := v.probed()
 	return claim.Log{
-		Dir:   c.path(claimsDir),
-		Lock:  c.path(lockFile),
-		Lease: c.options.Lease,
+		Root:     v.root,
+		Dir:      claimsDir,
+		Lock:     lockFile,
+		Lease:    v.options.Lease,
+		Lockless: known.Locks.Useless(),
+		Witness:  v.witness,
 		Guard: func(step string) error {
-			c.at("before "+step, 0)
-			return c.Check()
+			v.at("before "+step, 0)
+			return v.check()
 		},
 	}
 }
@@ -113,40 +122,51 @@ func absent(err error) bool {
 }
 
 // Installed returns the release after a quick check of names, sizes and modes.
-// Errors are ErrVersion, ErrNotInstalled and ErrCorrupt.
+// Errors are ErrVersion, ErrNotInstalled, ErrCorrupt and those of Check.
 func (c *Coordinator) Installed(version string) (Release, error) {
-	v, err := ParseVersion(version)
+	version, err := ParseVersion(version)
 	if err != nil {
 		return Release{}, fmt.Errorf("cannot look for concourse: %w", err)
 	}
-	r, err := c.release(v)
+	v, err := c.enter()
 	if err != nil {
-		return Release{}, fmt.Errorf("cannot use concourse %s: %w", v, err)
+		return Release{}, fmt.Errorf("cannot use concourse %s: %w", version, err)
+	}
+	defer v.leave()
+	r, err := v.release(version)
+	if err != nil {
+		return Release{}, fmt.Errorf("cannot use concourse %s: %w", version, err)
 	}
 	return r, nil
 }
 
-func (c *Coordinator) release(version string) (Release, error) {
-	dir := c.path(releasesDir, version)
-	m, err := publish.Check(dir)
+func (v *volume) release(version string) (Release, error) {
+	m, err := publish.Check(v.root, releaseDir(version))
 	if err != nil {
 		return Release{}, err
 	}
-	return Release{Version: version, Dir: dir, Digest: m.Digest, InstalledBy: m.InstalledBy, Bytes: m.Bytes}, nil
+	return v.describe(m), nil
+}
+
+func (v *volume) describe(m publish.Manifest) Release {
+	return Release{
+		Version: m.Version, Dir: filepath.Join(v.dir, releasesDir, m.Version),
+		Digest: m.Digest, InstalledBy: m.InstalledBy, Bytes: m.Bytes,
+	}
 }
 
 // wanted is release for the one who asks for it to be installed.
-func (c *Coordinator) wanted(version string) (Release, error) {
-	r, err := c.release(version)
-	if err == nil && c.digest.Algorithm == "sha256" && r.Digest != c.digest.String() {
-		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, c.digest)
+func (v *volume) wanted(version string) (Release, error) {
+	r, err := v.release(version)
+	if err == nil && v.digest.Algorithm == "sha256" && r.Digest != v.digest.String() {
+		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, v.digest)
 	}
 	return r, err
 }
 
 // waiting looks at the volume while another unit holds the claim.
 type waiting struct {
-	c       *Coordinator
+	v       *volume
 	version string
 	release Release
 	said    Progress
@@ -154,36 +174,41 @@ type waiting struct {
 }
 
 func (w *waiting) look(holder claim.Holder) error {
-	if err := w.c.Check(); err != nil {
+	if err := w.v.check(); err != nil {
 		return err
 	}
 	var err error
-	if w.release, err = w.c.wanted(w.version); err == nil {
+	if w.release, err = w.v.wanted(w.version); err == nil {
 		return errPublished
 	} else if !absent(err) {
 		return err
 	}
 	p := Progress{Version: w.version, State: Waiting, Unit: holder.Unit, Started: holder.Since}
-	if other, err := w.c.progress(); err == nil && other.Version == w.version && other.Unit == holder.Unit {
+	if other, err := w.v.progress(); err == nil && other.Version == w.version && other.Unit == holder.Unit {
 		p.Bytes, p.Total, p.Started = other.Bytes, other.Total, other.Started
 	}
 	if p.Unit != w.said.Unit || time.Since(w.at) >= time.Second {
 		w.said, w.at = p, time.Now()
-		w.c.options.Progress(p)
+		w.v.options.Progress(p)
 	}
 	return nil
 }
 
 // install runs while this unit holds the claim.
-func (c *Coordinator) install(ctx context.Context, version string, held *claim.Claim) (Release, error) {
+func (v *volume) install(ctx context.Context, version string, held *claim.Claim) (Release, error) {
 	// Published between the last look and the claim?
-	r, err := c.wanted(version)
+	r, err := v.wanted(version)
 	if !absent(err) {
 		return r, err
 	}
-	if err := c.Check(); err != nil {
+	if err := v.check(); err != nil {
 		return Release{}, err
 	}
+	writes, err := durable.Begin(v.root)
+	if err != nil {
+		return Release{}, err
+	}
+	defer writes.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -193,11 +218,11 @@ func (c *Coordinator) install(ctx context.Context, version string, held *claim.C
 		case <-ctx.Done():
 		}
 	}()
-	s := &stage{c: c, version: version, generation: held.Generation()}
+	s := &stage{volume: v, version: version, generation: held.Generation()}
 	err = s.run(ctx)
-	c.at("staged", held.Generation())
+	v.at("staged", held.Generation())
 	if err == nil {
-		r, err = c.publish(s, held)
+		r, err = v.publish(s, held, writes)
 	}
 	s.remove()
 	if err == nil {
@@ -205,90 +230,122 @@ func (c *Coordinator) install(ctx context.Context, version string, held *claim.C
 	}
 	// Another unit that took this one for dead may have published meanwhile, and
 	// removed what it took for leftovers; or it is about to.
-	if r, lookErr := c.wanted(version); lookErr == nil {
+	if r, lookErr := v.wanted(version); lookErr == nil {
 		return r, nil
 	}
 	if fence := held.Check(); fence != nil {
 		return Release{}, fence
 	}
-	return Release{}, c.full(err, s.size())
+	return Release{}, v.full(err, s.total)
 }
 
-func (c *Coordinator) publish(s *stage, held *claim.Claim) (Release, error) {
+func (v *volume) publish(s *stage, held *claim.Claim, writes *durable.Writes) (Release, error) {
 	manifest := publish.Manifest{
 		Version:     s.version,
 		Digest:      s.sum.String(),
-		InstalledBy: c.options.Unit,
+		InstalledBy: v.options.Unit,
 		Files:       s.files,
 	}
 	for _, f := range s.files {
 		manifest.Bytes += f.Size
 	}
-	current, err := c.Current()
+	current, err := v.current()
 	if err != nil && !errors.Is(err, ErrNotActivated) {
 		return Release{}, err
 	}
 	manifest.Generation = current.Generation
-	if err := c.Check(); err != nil {
+	if err := v.check(); err != nil {
 		return Release{}, err
 	}
 	if err := held.Check(); err != nil {
 		return Release{}, err
 	}
-	c.at("fenced", held.Generation())
-	if err := c.quarantine(s.version); err != nil {
+	v.at("fenced", held.Generation())
+	if err := v.quarantine(s.version); err != nil {
 		return Release{}, err
 	}
-	err = publish.Release(s.dir, c.path(releasesDir, s.version), manifest)
-	if err != nil && !errors.Is(err, publish.ErrExist) {
+	var r Release
+	switch err := publish.Release(v.root, s.tree(), releaseDir(s.version), manifest, writes); {
+	case errors.Is(err, publish.ErrExist):
+		s.files, manifest.Files = nil, nil
+		if r, err = v.wanted(s.version); err != nil {
+			return Release{}, err
+		}
+	case err != nil:
 		return Release{}, err
+	default:
+		r = v.describe(manifest)
+		r.Downloaded = true
 	}
-	c.at("published", held.Generation())
-	r, checkErr := c.wanted(s.version)
-	if checkErr != nil {
-		return Release{}, checkErr
-	}
-	r.Downloaded = err == nil
+	v.at("published", held.Generation())
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	return r, c.sweep(func(t staged) bool { return t.version == s.version })
+	return r, v.sweep(func(t staged) bool { return t.version == s.version })
 }
 
 // quarantine moves a release away if it is corrupt.
-func (c *Coordinator) quarantine(version string) error {
-	_, reason := c.release(version)
+func (v *volume) quarantine(version string) error {
+	dir := releaseDir(version)
+	seen, err := v.root.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot look at the release: %w", err)
+	}
+	_, reason := v.release(version)
 	if !errors.Is(reason, ErrCorrupt) {
 		return nil
 	}
-	place, err := publish.Quarantine(c.path(releasesDir, version), c.path(quarantineDir))
+	v.at("quarantine", 0)
+	place, err := publish.Quarantine(v.root, dir, quarantineDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // another holder was faster
 	}
-	if err == nil {
-		c.options.Log.Warn("quarantined a corrupt release", "reason", reason, "place", place)
+	if err != nil {
+		return err
 	}
-	return err
+	// Between the look and the move, a holder of a later generation may have put
+	// a sound one there.
+	if moved, err := v.root.Lstat(place); err != nil || !os.SameFile(seen, moved) {
+		return errors.Join(err, durable.Rename(v.root, place, dir))
+	}
+	v.options.Log.Warn("quarantined a corrupt release", "reason", reason, "place", filepath.Join(v.dir, place))
+	return nil
 }
 
 // staged is what the name of a staging tree says.
-type staged struct{ name, version, unit string }
+type staged struct {
+	name, version, unit string
+	generation          int
+}
+
+// parseStaged reads VERSION.GENERATION.UNIT; of another name it tells the name only.
+func parseStaged(name string) staged {
+	s := staged{name: name}
+	parts := strings.Split(name, ".")
+	if len(parts) != 5 {
+		return s
+	}
+	generation, err := strconv.Atoi(parts[3])
+	if err != nil {
+		return s
+	}
+	s.version, s.unit, s.generation = strings.Join(parts[:3], "."), parts[4], generation
+	return s
+}
 
 // sweep removes staging trees. Who removes those of other units holds the claim.
-func (c *Coordinator) sweep(stale func(staged) bool) error {
-	entries, err := os.ReadDir(c.path(stagingDir))
+func (v *volume) sweep(stale func(staged) bool) error {
+	names, err := durable.Names(v.root, stagingDir)
 	if err != nil {
 		return fmt.Errorf("cannot list what is staged: %w", err)
 	}
-	for _, e := range entries {
-		parts := strings.Split(e.Name(), ".") // 7.14.3.GENERATION.UNIT
-		s := staged{name: e.Name(), version: e.Name()}
-		if len(parts) == 5 {
-			s.version, s.unit = strings.Join(parts[:3], "."), parts[4]
-		}
-		if !stale(s) {
+	for _, name := range names {
+		if !stale(parseStaged(name)) {
 			continue
 		}
-		if err := c.discard(c.path(stagingDir, e.Name())); err != nil {
+		if err := v.discard(path.Join(stagingDir, name)); err != nil {
 			return fmt.Errorf("cannot remove what is staged: %w", err)
 		}
 	}
@@ -298,32 +355,34 @@ func (c *Coordinator) sweep(stale func(staged) bool) error {
 // discard removes a tree of the volume. It takes it out of the way first, in one
 // step: where locks are worth nothing its unit may be publishing it, and the
 // release would lose its files while they are removed here.
-func (c *Coordinator) discard(path string) error {
-	away := c.path(stagingDir, ".gone-"+rand.Text())
-	if err := durable.Rename(path, away); err != nil {
+func (v *volume) discard(name string) error {
+	away := path.Join(stagingDir, ".gone-"+rand.Text())
+	if err := durable.Rename(v.root, name, away); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	if err := os.RemoveAll(away); err != nil {
-		c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
+	if err := v.root.RemoveAll(away); err != nil {
+		v.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
 	}
 	return nil
 }
 
 // removeAll empties a directory of the volume and returns the names removed.
-func (c *Coordinator) removeAll(dir string) ([]string, error) {
-	entries, err := os.ReadDir(c.path(dir))
+func (v *volume) removeAll(dir string) ([]string, error) {
+	names, err := durable.Names(v.root, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list %s: %w", dir, err)
 	}
+	slices.Sort(names)
 	var removed []string
-	for _, e := range entries {
-		if err := c.discard(c.path(dir, e.Name())); err != nil {
-			return removed, fmt.Errorf("cannot remove %s: %w", filepath.Join(dir, e.Name()), err)
+	for _, name := range names {
+		name = path.Join(dir, name)
+		if err := v.discard(name); err != nil {
+			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
 		}
-		removed = append(removed, filepath.Join(dir, e.Name()))
+		removed = append(removed, name)
 	}
 	return removed, nil
 }

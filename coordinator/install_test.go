@@ -396,16 +396,16 @@ func TestPinnedDigestOfAReleaseThatIsThere(t *testing.T) {
 
 // A unit that sweeps while another publishes, which worthless locks allow.
 func TestSweptTreeIsPublishedWholeOrNotAtAll(t *testing.T) {
-	c := open(t, t.TempDir(), "concourse-ci/0", "")
+	v := inside(t, open(t, t.TempDir(), "concourse-ci/0", ""))
 	const files = 200
 	for round := range 40 {
-		staging, dir := c.path(stagingDir, "7.14.3.1.concourse-ci-1"), c.path(releasesDir, "7.14.3")
+		staging, dir := filepath.Join(v.dir, stagingDir, "7.14.3.1.concourse-ci-1"), filepath.Join(v.dir, releasesDir, "7.14.3")
 		require.NoError(t, os.Mkdir(staging, 0o755))
 		for i := range files {
 			require.NoError(t, os.WriteFile(filepath.Join(staging, fmt.Sprint(i)), nil, 0o444))
 		}
 		swept := make(chan error)
-		go func() { swept <- c.sweep(func(staged) bool { return true }) }()
+		go func() { swept <- v.sweep(func(staged) bool { return true }) }()
 		time.Sleep(time.Duration(round) * 50 * time.Microsecond)
 		published := os.Rename(staging, dir)
 		require.NoError(t, <-swept)
@@ -413,7 +413,7 @@ func TestSweptTreeIsPublishedWholeOrNotAtAll(t *testing.T) {
 			require.Len(t, listing(t, dir), files)
 			require.NoError(t, os.RemoveAll(dir))
 		}
-		require.Empty(t, listing(t, c.path(stagingDir)))
+		require.Empty(t, listing(t, filepath.Join(v.dir, stagingDir)))
 	}
 }
 

@@ -5,90 +5,161 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 )
 
+// Who needs a release and who removes it agree without a lock, as follows. A
+// collector first makes the directory into which it will move what it removes,
+// then reads the pins and the log, and then moves. Who needs a release first
+// pins it, then blocks its place in every such directory that it finds, and then
+// looks whether the release is there. A move to where something is fails. So
+// either the collector sees the pin, or its move fails, or who pins sees that the
+// release is gone - whoever is paused or dies at whatever point, see
+// internal/model.
+
+// collecting begins the name of a collector's directory below staging/.
+const collecting = "collecting-"
+
 // Pin keeps the release this unit runs from being collected; it replaces the
 // unit's earlier pin. Pin before the release is started: an error
-// (ErrNotInstalled, ErrCorrupt) says that it must not be.
+// (ErrNotInstalled, ErrCorrupt, those of Check) says that it must not be, and
+// leaves the earlier pin as it is.
 func (c *Coordinator) Pin(version string) error {
-	v, err := ParseVersion(version)
+	version, err := ParseVersion(version)
 	if err != nil {
 		return fmt.Errorf("cannot pin concourse: %w", err)
 	}
-	if err := c.Check(); err != nil {
-		return fmt.Errorf("cannot pin concourse %s: %w", v, err)
-	}
-	path := c.path(pinsDir, c.unit)
-	if old, err := os.ReadFile(path); err != nil || string(old) != v+"\n" {
-		if err := durable.Replace(path, []byte(v+"\n")); err != nil {
-			return fmt.Errorf("cannot pin concourse %s: %w", v, err)
-		}
-	}
-	// After the pin, not before: Collect takes a release away first and looks at
-	// the pins then, so that one of the two sees the other.
-	if _, err := c.release(v); err != nil {
-		return fmt.Errorf("cannot pin concourse %s: %w", v, err)
+	if err := c.reason(c.pin(version)); err != nil {
+		return fmt.Errorf("cannot pin concourse %s: %w", version, err)
 	}
 	return nil
 }
 
-func (c *Coordinator) pins() (map[string]string, error) {
-	entries, err := os.ReadDir(c.path(pinsDir))
+func (c *Coordinator) pin(version string) error {
+	v, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer v.leave()
+	name, line := path.Join(pinsDir, c.unit), version+"\n"
+	if old, err := v.root.ReadFile(name); err == nil && string(old) == line {
+		_, err := v.release(version)
+		return err
+	}
+	release, err := v.hold(version)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return durable.Replace(v.root, name, []byte(line))
+}
+
+// hold pins a release for the time of a call, beside what the unit has pinned,
+// and makes sure that it is there.
+func (v *volume) hold(version string) (release func(), err error) {
+	if _, err := v.release(version); err != nil {
+		return nil, err
+	}
+	if err := v.check(); err != nil {
+		return nil, err
+	}
+	name := path.Join(pinsDir, v.unit+"."+version)
+	if err := durable.Replace(v.root, name, []byte(version+"\n")); err != nil {
+		return nil, err
+	}
+	release = func() { v.root.Remove(name) }
+	err = v.callOff(version)
+	if err == nil {
+		v.at("held", 0)
+		_, err = v.release(version)
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// callOff keeps all collectors that may not have seen a pin from moving the
+// release.
+func (v *volume) callOff(version string) error {
+	names, err := durable.Names(v.root, stagingDir)
+	if err != nil {
+		return fmt.Errorf("cannot look for collectors: %w", err)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, collecting) {
+			continue
+		}
+		// A directory that is not empty cannot be replaced. If the release is there
+		// by now, this changes nothing but what is about to be removed; and if the
+		// collector is done, or fenced off, its directory is gone and must not be
+		// made again.
+		place := path.Join(stagingDir, name, version)
+		for _, dir := range []string{place, path.Join(place, "pinned")} {
+			if err := v.root.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("cannot call off a collection: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// pins returns the versions by the name of the pin. That is a unit's, or, with a
+// dot and the version after it, that of a call under way.
+func (v *volume) pins() (map[string]string, error) {
+	names, err := durable.Names(v.root, pinsDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the pins: %w", err)
 	}
 	pins := map[string]string{}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") {
 			continue // not named yet
 		}
-		data, err := os.ReadFile(c.path(pinsDir, e.Name()))
+		data, err := v.root.ReadFile(path.Join(pinsDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // its unit has just left
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the pins: %w", err)
 		}
-		pins[e.Name()] = strings.TrimSpace(string(data))
+		pins[name] = strings.TrimSpace(string(data))
 	}
 	return pins, nil
 }
 
 // kept returns those versions that Collect must leave. With no activation that
-// is every one: nobody has chosen yet.
-func (c *Coordinator) kept(versions []string) (map[string]bool, error) {
-	pins, err := c.pins()
+// is every one: nobody has chosen yet. The pins come first: who activates a
+// release holds it until it is in the log.
+func (v *volume) kept(versions []string) (map[string]bool, error) {
+	pins, err := v.pins()
 	if err != nil {
 		return nil, err
 	}
 	keep := map[string]bool{}
-	for _, v := range pins {
-		keep[v] = true
+	for _, version := range pins {
+		keep[version] = true
 	}
-	before, err := c.previous()
-	if err == nil {
-		keep[before.Version] = true
-	} else if !errors.Is(err, ErrNotActivated) {
-		return nil, err
-	}
-	current, err := c.Current()
+	current, before, err := v.log()
 	if err != nil && !errors.Is(err, ErrNotActivated) {
 		return nil, err
 	}
-	for _, v := range versions {
+	keep[current.Version], keep[before.Version] = true, true
+	for _, version := range versions {
 		// Installed since the current one was activated: an upgrade to it is
 		// under way, and must not have to download it again.
-		if m, err := publish.Read(c.path(releasesDir, v)); err == nil && m.Generation >= current.Generation {
-			keep[v] = true
+		if m, err := publish.Read(v.root, releaseDir(version)); err == nil && m.Generation >= current.Generation {
+			keep[version] = true
 		}
 	}
-	keep[current.Version] = true
 	return keep, nil
 }
 
@@ -97,110 +168,149 @@ func (c *Coordinator) kept(versions []string) (map[string]bool, error) {
 // downloads it removes nothing and returns ErrHeld.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
 	removed, err := c.collect(ctx)
-	if err != nil {
+	if err = c.reason(err); err != nil {
 		return removed, fmt.Errorf("cannot collect old releases: %w", err)
 	}
 	return removed, nil
 }
 
 func (c *Coordinator) collect(ctx context.Context) (removed []string, err error) {
-	if err := c.Check(); err != nil {
+	v, err := c.enter()
+	if err != nil {
 		return nil, err
 	}
-	held, err := c.claims().Try(ctx, c.holder(""))
+	defer v.leave()
+	held, err := v.claims().Try(ctx, c.holder(""))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, held.Release()) }()
 
 	for _, dir := range []string{stagingDir, quarantineDir} {
-		gone, err := c.removeAll(dir)
+		gone, err := v.removeAll(dir)
 		removed = append(removed, gone...)
 		if err != nil {
 			return removed, err
 		}
 	}
 	// The claim is held, so nobody downloads, whatever a dead unit wrote down.
-	os.Remove(c.path(progressFile))
-	versions, err := c.versions()
+	v.root.Remove(progressFile)
+	releases, err := v.collectReleases(ctx, held.Generation())
+	return append(removed, releases...), err
+}
+
+func (v *volume) collectReleases(ctx context.Context, generation int) (removed []string, err error) {
+	versions, err := v.versions()
 	if err != nil {
-		return removed, err
+		return nil, err
 	}
-	keep, err := c.kept(versions)
+	unwanted := func() ([]string, error) {
+		keep, err := v.kept(versions)
+		return slices.DeleteFunc(slices.Clone(versions), func(version string) bool { return keep[version] }), err
+	}
+	// Mostly there is nothing to do.
+	if old, err := unwanted(); err != nil || len(old) == 0 {
+		return nil, err
+	}
+	away := path.Join(stagingDir, fmt.Sprintf("%s%d", collecting, generation))
+	if err := durable.Mkdir(v.root, away, 0o755); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, v.discard(away)) }()
+	v.at("collecting", generation)
+	if !durable.Local(v.root) {
+		// Until a pin shows whose unit has not seen the directory, and until the
+		// directory shows to who pins after that.
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(2 * durable.Settle):
+		}
+	}
+	old, err := unwanted()
 	if err != nil {
-		return removed, err
+		return nil, err
 	}
-	for _, v := range versions {
+	for _, version := range old {
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		if keep[v] {
-			continue
-		}
-		// Out of sight first, in one step: a release is whole or absent.
-		away := c.path(stagingDir, "collected-"+v)
-		if err := durable.Rename(c.path(releasesDir, v), away); err != nil {
+		if err := v.check(); err != nil {
 			return removed, err
 		}
-		again, err := c.kept(nil)
-		if err != nil || again[v] {
-			// Pinned or activated in the meantime.
-			if err := errors.Join(err, durable.Rename(away, c.path(releasesDir, v))); err != nil {
-				return removed, err
-			}
-			continue
+		v.at("collect", generation)
+		// In one step: a release is whole or absent.
+		err := durable.Rename(v.root, releaseDir(version), path.Join(away, version))
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+			continue // called off, or somebody else collects in this one's place
 		}
-		if err := os.RemoveAll(away); err != nil {
+		if err != nil {
 			return removed, err
 		}
-		removed = append(removed, filepath.Join(releasesDir, v))
+		removed = append(removed, releaseDir(version))
 	}
 	return removed, nil
 }
 
 // versions lists what is in releases/, sound or not.
-func (c *Coordinator) versions() ([]string, error) {
-	entries, err := os.ReadDir(c.path(releasesDir))
+func (v *volume) versions() ([]string, error) {
+	names, err := durable.Names(v.root, releasesDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the releases: %w", err)
 	}
-	var found []string
-	for _, e := range entries {
-		if v, err := ParseVersion(e.Name()); err == nil && v == e.Name() {
-			found = append(found, v)
-		}
-	}
-	return found, nil
+	slices.Sort(names)
+	return slices.DeleteFunc(names, func(name string) bool {
+		version, err := ParseVersion(name)
+		return err != nil || version != name
+	}), nil
 }
 
 // WorkerDir makes, and returns, the directory for this unit's own state:
 // ROOT/worker/APP-N. Nobody but root can list it, but all can pass (mode 0711):
 // the root of a build's user namespace reaches its file system through it.
+// Errors are those of Check.
 func (c *Coordinator) WorkerDir() (string, error) {
-	if err := c.Check(); err != nil {
+	v, err := c.enter()
+	if err != nil {
 		return "", fmt.Errorf("cannot make the worker's directory: %w", err)
 	}
-	dir := c.path(workerDir, c.unit)
+	defer v.leave()
+	dir := path.Join(workerDir, c.unit)
 	// Mkdir leaves one that is there as it is, with whatever mode.
-	if err := errors.Join(durable.Mkdir(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
+	if err := errors.Join(durable.Mkdir(v.root, dir, 0o711), v.root.Chmod(dir, 0o711)); err != nil {
 		return "", fmt.Errorf("cannot make the worker's directory: %w", err)
 	}
-	return dir, nil
+	return filepath.Join(c.dir, dir), nil
 }
 
-// Leave removes this unit's pin, its worker directory and what it has staged:
-// the unit goes away for good.
+// Leave removes this unit's pin, its worker directory, what it has noted about its
+// mount and what it has staged: the unit goes away for good. Errors are those of Check.
 func (c *Coordinator) Leave() error {
-	if err := c.Check(); err != nil {
-		return fmt.Errorf("cannot leave the volume: %w", err)
-	}
-	err := errors.Join(
-		os.RemoveAll(c.path(pinsDir, c.unit)),
-		os.RemoveAll(c.path(workerDir, c.unit)),
-		c.sweep(func(s staged) bool { return s.unit == c.unit }),
-	)
-	if err != nil {
+	if err := c.reason(c.clean()); err != nil {
 		return fmt.Errorf("cannot leave the volume: %w", err)
 	}
 	return nil
+}
+
+func (c *Coordinator) clean() error {
+	v, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer v.leave()
+	names, err := durable.Names(v.root, pinsDir)
+	if err != nil {
+		return fmt.Errorf("cannot read the pins: %w", err)
+	}
+	for _, name := range names {
+		if unit, _, _ := strings.Cut(name, "."); unit == c.unit {
+			err = errors.Join(err, v.root.RemoveAll(path.Join(pinsDir, name)))
+		}
+	}
+	return errors.Join(
+		err,
+		v.root.RemoveAll(path.Join(probesDir, c.unit)),
+		v.root.RemoveAll(path.Join(workerDir, c.unit)),
+		v.sweep(func(s staged) bool { return s.unit == c.unit }),
+	)
 }

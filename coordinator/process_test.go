@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -114,7 +115,11 @@ func live(root string) error {
 			return err
 		}
 		at("ensured", 0)
-		if _, err := c.Activate(context.Background(), v); err != nil {
+		_, err := c.Activate(context.Background(), v)
+		for errors.Is(err, ErrOvertaken) {
+			_, err = c.Activate(context.Background(), v)
+		}
+		if err != nil {
 			return err
 		}
 		at("look", 0)
@@ -319,7 +324,7 @@ func TestSleeperPublishesNothingUnderALaterClaim(t *testing.T) {
 	stopped(t, sleeper.Process.Pid)
 
 	c := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Lease = lease })
-	held, err := c.claims().Acquire(context.Background(), c.holder("7.14.3"), func(claim.Holder) error { return nil })
+	held, err := inside(t, c).claims().Acquire(context.Background(), c.holder("7.14.3"), func(claim.Holder) error { return nil })
 	require.NoError(t, err)
 	require.NoError(t, sleeper.Process.Signal(syscall.SIGCONT))
 	time.Sleep(2 * lease)

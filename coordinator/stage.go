@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -27,45 +24,45 @@ const treeName = "tree"
 // stage is a release on its way to the volume: one unit, holding a claim,
 // downloads, hashes, inflates and writes it at the same time.
 type stage struct {
-	c          *Coordinator
+	*volume
 	version    string
 	generation int
-	home       string       // staging/VERSION.GENERATION.UNIT
-	dir        string       // the tree in it
 	sum        fetch.Digest // sha256 of the archive
 	files      []unpack.File
 	total      int64
 	keep       bool // the partial archive is worth another attempt
 }
 
-func (s *stage) size() int64 { return s.total }
+// name is that of this stage below staging/.
+func (s *stage) name() string { return fmt.Sprintf("%s.%d.%s", s.version, s.generation, s.unit) }
 
-// run makes a verified tree of the release in s.dir, or leaves at most a partial
-// archive that another attempt can go on from.
+func (s *stage) home() string { return path.Join(stagingDir, s.name()) }
+
+func (s *stage) tree() string { return path.Join(s.home(), treeName) }
+
+// run makes a verified tree of the release, or leaves at most a partial archive
+// that another attempt can go on from.
 func (s *stage) run(ctx context.Context) error {
-	c := s.c
-	s.home = c.path(stagingDir, fmt.Sprintf("%s.%d.%s", s.version, s.generation, c.unit))
-	s.dir = filepath.Join(s.home, treeName)
 	if err := s.adopt(); err != nil {
 		return err
 	}
-	digest := c.digest
-	if digest == (fetch.Digest{}) {
+	want := s.digest
+	if want == (fetch.Digest{}) {
 		var err error
-		digest, err = c.source.Digest(ctx, s.version)
-		if err != nil && !(errors.Is(err, ErrNoDigest) && c.options.AllowUnverified) {
-			s.keep = fetch.Kept(s.home) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
+		want, err = s.source.Digest(ctx, s.version)
+		if err != nil && !(errors.Is(err, ErrNoDigest) && s.options.AllowUnverified) {
+			s.keep = fetch.Kept(s.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
 			return err
 		}
 	}
-	reused, err := s.attempt(ctx, digest)
+	reused, err := s.attempt(ctx, want)
 	if reused > 0 && (errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive)) {
 		// It may be the fault of the disk that the first part came to.
-		c.options.Log.Warn("what an earlier attempt left is not as the server sent it, starting again", "error", err)
+		s.options.Log.Warn("what an earlier attempt left is not as the server sent it, starting again", "error", err)
 		if err := s.clear(); err != nil {
 			return err
 		}
-		_, err = s.attempt(ctx, digest)
+		_, err = s.attempt(ctx, want)
 	}
 	return err
 }
@@ -74,33 +71,29 @@ func (s *stage) run(ctx context.Context) error {
 // version, or an earlier life of this unit. The new name is a fence: should that
 // holder still live, it finds none of its paths again, and publishes nothing.
 func (s *stage) adopt() error {
-	entries, err := os.ReadDir(s.c.path(stagingDir))
+	names, err := durable.Names(s.root, stagingDir)
 	if err != nil {
 		return fmt.Errorf("cannot list what is staged: %w", err)
 	}
 	var best string
 	var most int64
-	for _, e := range entries {
-		parts := strings.Split(e.Name(), ".") // 7.14.3.GENERATION.UNIT
-		if len(parts) != 5 || strings.Join(parts[:3], ".") != s.version {
+	for _, name := range names {
+		t := parseStaged(name)
+		if t.version != s.version || t.generation >= s.generation && t.unit != s.unit {
 			continue
 		}
-		generation, err := strconv.Atoi(parts[3])
-		if err != nil || generation >= s.generation && parts[4] != s.c.unit {
-			continue
-		}
-		if n := fetch.Kept(s.c.path(stagingDir, e.Name())); n > most {
-			best, most = e.Name(), n
+		if n := fetch.Kept(s.root, path.Join(stagingDir, name)); n > most {
+			best, most = name, n
 		}
 	}
-	if best != "" && best != filepath.Base(s.home) {
-		err := durable.Rename(s.c.path(stagingDir, best), s.home)
+	if best != "" && best != s.name() {
+		err := durable.Rename(s.root, path.Join(stagingDir, best), s.home())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot take over what is staged: %w", err)
 		}
 	}
 	// The rest of what earlier lives of this unit left.
-	if err := s.c.sweep(func(t staged) bool { return t.unit == s.c.unit && t.name != filepath.Base(s.home) }); err != nil {
+	if err := s.sweep(func(t staged) bool { return t.unit == s.unit && t.name != s.name() }); err != nil {
 		return err
 	}
 	if best == "" {
@@ -111,25 +104,24 @@ func (s *stage) adopt() error {
 
 // clear removes all that is staged under this stage's name.
 func (s *stage) clear() error {
-	if err := s.c.discard(s.home); err != nil {
+	if err := s.discard(s.home()); err != nil {
 		return fmt.Errorf("cannot remove what is staged: %w", err)
 	}
 	return nil
 }
 
 func (s *stage) discardTree() error {
-	if err := s.c.discard(s.dir); err != nil {
+	if err := s.discard(s.tree()); err != nil {
 		return fmt.Errorf("cannot remove the staged tree: %w", err)
 	}
 	return nil
 }
 
 // attempt returns how many bytes it did not have to fetch.
-func (s *stage) attempt(ctx context.Context, digest fetch.Digest) (reused int64, err error) {
-	c := s.c
-	d, err := c.source.Open(ctx, s.version, s.home, digest)
+func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, err error) {
+	d, err := s.source.Open(ctx, s.version, s.root, s.home(), want)
 	if err != nil {
-		s.keep = fetch.Kept(s.home) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
+		s.keep = fetch.Kept(s.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
 		return 0, err
 	}
 	defer d.Close()
@@ -137,25 +129,24 @@ func (s *stage) attempt(ctx context.Context, digest fetch.Digest) (reused int64,
 	if err := s.room(d.Size, d.Reused); err != nil {
 		return 0, err
 	}
-	c.options.Log.Info(fmt.Sprintf("Downloading Concourse binaries v%s from %s", s.version, d.URL))
+	s.options.Log.Info(fmt.Sprintf("Downloading Concourse binaries v%s from %s", s.version, d.URL))
 	if d.Reused > 0 {
-		c.options.Log.Info(fmt.Sprintf("Going on with v%s after %s of %s", s.version, megabytes(uint64(d.Reused)), megabytes(uint64(d.Size))))
+		s.options.Log.Info(fmt.Sprintf("Going on with v%s after %s of %s", s.version, megabytes(uint64(d.Reused)), megabytes(uint64(d.Size))))
 	}
-	if err := os.Mkdir(s.home, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return 0, fmt.Errorf("cannot stage: %w", err)
-	}
-	if err := os.Mkdir(s.dir, 0o755); err != nil {
-		return 0, fmt.Errorf("cannot stage: %w", err)
+	for _, dir := range []string{s.home(), s.tree()} {
+		if err := durable.Mkdir(s.root, dir, 0o755); err != nil {
+			return 0, fmt.Errorf("cannot stage: %w", err)
+		}
 	}
 	if err := d.Start(); err != nil {
 		return 0, fmt.Errorf("cannot stage: %w", err)
 	}
 	m := &meter{
-		Progress: Progress{Version: s.version, State: Downloading, Unit: c.options.Unit, Total: d.Size, Started: time.Now().UTC()},
-		c:        c, d: d,
+		Progress: Progress{Version: s.version, State: Downloading, Unit: s.options.Unit, Total: d.Size, Started: time.Now().UTC()},
+		v:        s.volume, d: d,
 	}
 	m.start()
-	err = s.extract(ctx, d, digest)
+	err = s.extract(ctx, d, want)
 	if cause := m.stop(); cause != nil {
 		err = cause
 	}
@@ -163,19 +154,19 @@ func (s *stage) attempt(ctx context.Context, digest fetch.Digest) (reused int64,
 		err = context.Cause(ctx)
 	}
 	present, hashed := d.Received()
-	c.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
+	s.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
 	s.keep = err != nil && d.Resumable() && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
 	return d.Reused, err
 }
 
 // extract unpacks what is downloaded while it comes in.
-func (s *stage) extract(ctx context.Context, d *fetch.Download, digest fetch.Digest) error {
-	root, err := os.OpenRoot(s.dir)
+func (s *stage) extract(ctx context.Context, d *fetch.Download, want fetch.Digest) error {
+	tree, err := s.root.OpenRoot(s.tree())
 	if err != nil {
 		return fmt.Errorf("cannot stage: %w", err)
 	}
-	defer root.Close()
-	files, err := unpack.Tree(ctx, d.Reader(), root, unpack.DefaultLimits)
+	defer tree.Close()
+	files, err := unpack.Tree(ctx, d.Reader(), tree, unpack.DefaultLimits)
 	if err != nil && !errors.Is(err, ErrNotArchive) {
 		return err
 	}
@@ -185,39 +176,35 @@ func (s *stage) extract(ctx context.Context, d *fetch.Download, digest fetch.Dig
 	if sumErr != nil {
 		return sumErr
 	}
-	if sum := sums[digest.Algorithm]; digest != (fetch.Digest{}) && sum != digest.Hex {
-		return fmt.Errorf("%s: %w: it has %s:%s, expected is %s", d.URL, ErrDigest, digest.Algorithm, sum, digest)
+	if sum := sums[want.Algorithm]; want != (fetch.Digest{}) && sum != want.Hex {
+		err = fmt.Errorf("%w: it has %s:%s, expected is %s", ErrDigest, want.Algorithm, sum, want)
+	}
+	executable := func(f unpack.File) bool { return f.Path == "bin/concourse" && f.Mode == 0o555 }
+	if err == nil && !slices.ContainsFunc(files, executable) {
+		err = fmt.Errorf("%w: it has no executable concourse/bin/concourse", ErrNotArchive)
 	}
 	if err != nil {
+		// Unless it was the volume that lost them.
+		if lost := d.Sync(); lost != nil {
+			return lost
+		}
 		return fmt.Errorf("%s: %w", d.URL, err)
 	}
-	executable := slices.ContainsFunc(files, func(f unpack.File) bool { return f.Path == "bin/concourse" && f.Mode == 0o555 })
-	if !executable {
-		return fmt.Errorf("%s: %w: it has no executable concourse/bin/concourse", d.URL, ErrNotArchive)
-	}
 	s.files, s.sum = files, fetch.Digest{Algorithm: "sha256", Hex: sums["sha256"]}
-	if err := unpack.Sync(root, files); err != nil {
-		return err
-	}
-	// The space is for others; the tree has it all.
-	if err := fetch.Remove(s.home); err != nil {
-		return fmt.Errorf("cannot remove the partial archive: %w", err)
-	}
 	return nil
 }
 
 // remove takes away what is staged, but for what another attempt can use.
 func (s *stage) remove() {
-	c := s.c
 	err := s.discardTree()
 	if !s.keep {
 		err = s.clear()
 	}
 	if err != nil {
-		c.options.Log.Warn("cannot remove the staging tree", "error", err)
+		s.options.Log.Warn("cannot remove the staging tree", "error", err)
 	}
-	if p, err := c.progress(); err == nil && p.Unit == c.options.Unit {
-		os.Remove(c.path(progressFile))
+	if p, err := s.progress(); err == nil && p.Unit == s.options.Unit {
+		s.root.Remove(progressFile)
 	}
 }
 
@@ -227,35 +214,34 @@ func (s *stage) remove() {
 // left and what was found corrupt makes room first, and last the corrupt release
 // itself.
 func (s *stage) room(size, there int64) error {
-	c := s.c
 	least, enough := uint64(2*size-there), uint64(4*size-there)
-	free, err := c.free()
+	free, err := s.free()
 	if err != nil || free >= enough {
 		return err
 	}
-	if err := c.sweep(func(t staged) bool { return t.name != filepath.Base(s.home) }); err != nil {
+	if err := s.sweep(func(t staged) bool { return t.name != s.name() }); err != nil {
 		return err
 	}
-	if _, err := c.removeAll(quarantineDir); err != nil {
+	if _, err := s.removeAll(quarantineDir); err != nil {
 		return err
 	}
-	if free, err = c.free(); err != nil || free >= enough {
+	if free, err = s.free(); err != nil || free >= enough {
 		return err
 	}
-	if err := c.quarantine(s.version); err != nil {
+	if err := s.quarantine(s.version); err != nil {
 		return err
 	}
-	if _, err := c.removeAll(quarantineDir); err != nil {
+	if _, err := s.removeAll(quarantineDir); err != nil {
 		return err
 	}
-	if free, err = c.free(); err != nil || free >= least {
+	if free, err = s.free(); err != nil || free >= least {
 		return err
 	}
 	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free))
 }
 
 // full turns the kernel's word for a full volume into this package's.
-func (c *Coordinator) full(err error, size int64) error {
+func (v *volume) full(err error, size int64) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
@@ -263,11 +249,11 @@ func (c *Coordinator) full(err error, size int64) error {
 	if errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w: its quota is used up, and the archive alone has %s: %w", ErrNoSpace, megabytes(uint64(size)), err)
 	}
-	free, freeErr := c.free()
+	free, freeErr := v.free()
 	if freeErr != nil {
 		return errors.Join(err, freeErr)
 	}
-	return fmt.Errorf("%w: the archive has %s and needs more than the %s that are free: %w", ErrNoSpace, megabytes(uint64(size)), megabytes(free), err)
+	return fmt.Errorf("%w: the archive alone has %s, %s are said to be free: %w", ErrNoSpace, megabytes(uint64(size)), megabytes(free), err)
 }
 
 func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
@@ -275,7 +261,7 @@ func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) 
 // meter reports how far a download is, once a second.
 type meter struct {
 	Progress
-	c       *Coordinator
+	v       *volume
 	d       *fetch.Download
 	done    chan struct{}
 	stopped sync.WaitGroup
@@ -309,29 +295,29 @@ func (m *meter) stop() error {
 // report writes down how far the download is, for the others. It stops the
 // download when the volume is no longer there.
 func (m *meter) report() {
-	if m.lost = m.c.Check(); m.lost != nil {
+	if m.lost = m.v.check(); m.lost != nil {
 		m.d.Stop(m.lost)
 		return
 	}
 	m.Bytes, _ = m.d.Received()
-	m.c.options.Progress(m.Progress)
+	m.v.options.Progress(m.Progress)
 	// For people and for waiting units; no decision rests on it, so that a
 	// power cut may have it, and a failure is no reason to give up.
 	data, err := json.Marshal(m.Progress)
 	if err != nil {
 		return
 	}
-	tmp := m.c.path(progressFile + "." + m.c.unit)
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
-		os.Remove(tmp)
+	tmp := progressFile + "." + m.v.unit
+	if err := m.v.root.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
+		m.v.root.Remove(tmp)
 		return
 	}
-	os.Rename(tmp, m.c.path(progressFile))
+	m.v.root.Rename(tmp, progressFile)
 }
 
-func (c *Coordinator) progress() (Progress, error) {
+func (v *volume) progress() (Progress, error) {
 	var p Progress
-	data, err := os.ReadFile(c.path(progressFile))
+	data, err := v.root.ReadFile(progressFile)
 	if err != nil {
 		return p, err
 	}

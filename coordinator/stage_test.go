@@ -14,8 +14,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,14 +105,14 @@ func TestSuccessorGoesOnWhereTheHolderDied(t *testing.T) {
 			var kept int64
 			require.Eventually(t, func() bool {
 				if p := partials(root); len(p) == 1 {
-					kept = fetch.Kept(filepath.Dir(p[0]))
+					kept = keptIn(p[0])
 				}
 				return kept > int64(len(archive))*8/10
 			}, 10*time.Second, 5*time.Millisecond)
 			time.Sleep(300 * time.Millisecond) // the digest is as far
 			require.NoError(t, victim.Process.Kill())
 			victim.Wait()
-			kept = fetch.Kept(filepath.Dir(partials(root)[0]))
+			kept = keptIn(partials(root)[0])
 			require.Empty(t, listing(t, filepath.Join(root, releasesDir)))
 			_, before := src.archives()
 			heal()
@@ -137,6 +139,16 @@ func TestSuccessorGoesOnWhereTheHolderDied(t *testing.T) {
 	}
 }
 
+// keptIn returns how many bytes are kept of a partial archive.
+func keptIn(partial string) int64 {
+	root, err := os.OpenRoot(filepath.Dir(partial))
+	if err != nil {
+		return 0
+	}
+	defer root.Close()
+	return fetch.Kept(root, ".")
+}
+
 // interrupted has the download of a release given up at about half of it.
 func interrupted(t *testing.T, c *Coordinator, src *source, archive []byte) {
 	reached, heal := src.sentUpTo(int64(len(archive)) / 2)
@@ -145,7 +157,7 @@ func interrupted(t *testing.T, c *Coordinator, src *source, archive []byte) {
 	go func() {
 		<-reached
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			if p := partials(c.root); len(p) == 1 && fetch.Kept(filepath.Dir(p[0])) > int64(len(archive))/3 {
+			if p := partials(c.dir); len(p) == 1 && keptIn(p[0]) > int64(len(archive))/3 {
 				break
 			}
 		}
@@ -204,12 +216,12 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	src := newSource(t)
 	archive := releaseArchive("7.14.3", 10*testChunk)
 	src.publish("7.14.3", archive)
-	c := open(t, t.TempDir(), "concourse-ci/5", src.URL)
+	v := inside(t, open(t, t.TempDir(), "concourse-ci/5", src.URL))
 	remains := func(name string, chunk int64) {
-		dir := c.path(stagingDir, name)
-		require.NoError(t, os.MkdirAll(filepath.Join(dir, treeName, "bin"), 0o755))
+		dir := path.Join(stagingDir, name)
+		require.NoError(t, v.root.MkdirAll(path.Join(dir, treeName, "bin"), 0o755))
 		s := fetch.Source{URL: src.URL, Client: fetch.NewClient(), Policy: fetch.DefaultPolicy, Chunk: chunk}
-		d, err := s.Open(context.Background(), "7.14.3", dir, fetch.Digest{})
+		d, err := s.Open(context.Background(), "7.14.3", v.root, dir, fetch.Digest{})
 		require.NoError(t, err)
 		require.NoError(t, d.Start())
 		_, err = d.Wait()
@@ -219,16 +231,24 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	remains("7.14.3.9.concourse-ci-1", testChunk) // a later generation
 	remains("7.14.2.3.concourse-ci-2", testChunk) // another version
 	remains("7.14.3.3.concourse-ci-3", testChunk)
-	require.NoError(t, os.Mkdir(c.path(stagingDir, "7.14.3.4.concourse-ci-4"), 0o755)) // nothing in it
-	s := &stage{c: c, version: "7.14.3", generation: 7}
-	s.home = c.path(stagingDir, "7.14.3.7.concourse-ci-5")
-	s.dir = filepath.Join(s.home, treeName)
+	require.NoError(t, v.root.Mkdir(path.Join(stagingDir, "7.14.3.4.concourse-ci-4"), 0o755)) // nothing in it
+	s := &stage{volume: v, version: "7.14.3", generation: 7}
 	require.NoError(t, s.adopt())
-	require.EqualValues(t, len(archive), fetch.Kept(s.home))
-	require.NoDirExists(t, s.dir, "half a tree")
-	require.NoDirExists(t, c.path(stagingDir, "7.14.3.3.concourse-ci-3"))
-	require.DirExists(t, c.path(stagingDir, "7.14.3.9.concourse-ci-1"))
-	require.DirExists(t, c.path(stagingDir, "7.14.2.3.concourse-ci-2"))
+	require.EqualValues(t, len(archive), fetch.Kept(v.root, s.home()))
+	require.Equal(t, []string{
+		"7.14.2.3.concourse-ci-2",
+		"7.14.3.4.concourse-ci-4",
+		"7.14.3.7.concourse-ci-5", // without half a tree
+		"7.14.3.7.concourse-ci-5/archive.journal",
+		"7.14.3.7.concourse-ci-5/archive.partial",
+		"7.14.3.9.concourse-ci-1",
+		"7.14.3.9.concourse-ci-1/archive.journal",
+		"7.14.3.9.concourse-ci-1/archive.partial",
+		"7.14.3.9.concourse-ci-1/tree",
+		"7.14.3.9.concourse-ci-1/tree/bin",
+	}, slices.DeleteFunc(listing(t, filepath.Join(v.dir, stagingDir)), func(name string) bool {
+		return strings.HasPrefix(name, "7.14.2.3.concourse-ci-2/")
+	}))
 }
 
 // Its size must not matter, only how many things are done at a time.

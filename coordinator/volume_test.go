@@ -205,6 +205,9 @@ func TestActivationRace(t *testing.T) {
 		all.Go(func() {
 			for n := range rounds {
 				a, err := c.Activate(ctx, []string{"7.14.2", "7.14.3"}[(i+n)%2])
+				if errors.Is(err, ErrOvertaken) {
+					continue
+				}
 				if err != nil {
 					t.Error(err)
 				} else if a.Unit == c.options.Unit {
@@ -220,21 +223,142 @@ func TestActivationRace(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, listing(t, filepath.Join(root, activationsDir)), last.Generation, "generations have no gaps and no leftovers")
 	before := ""
+	v := inside(t, c)
 	for n := 1; n <= last.Generation; n++ {
-		a, err := c.activation(n)
+		a, err := v.activation(n)
 		require.NoError(t, err)
 		require.Equal(t, n, a.Generation)
 		require.NotEqual(t, before, a.Version, "an activation that changes nothing")
 		before = a.Version
 	}
 	for a := range won {
-		logged, err := c.activation(a.Generation)
+		logged, err := v.activation(a.Generation)
 		require.NoError(t, err)
 		require.Equal(t, logged, a, "a generation was promised twice")
 	}
 	bin, marker := derived(t, root)
 	require.Equal(t, filepath.Join("releases", last.Version, "bin"), bin)
 	require.Equal(t, last.Version+"\n", marker)
+}
+
+// A unit that slept since it read the log knows nothing of what was activated.
+func TestOvertakenActivationDoesNothing(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t, "7.14.1", "7.14.2", "7.14.3")
+	root := t.TempDir()
+	other := open(t, root, "concourse-ci/1", src.URL)
+	installed(t, other, "7.14.1")
+	for _, version := range []string{"7.14.2", "7.14.3"} {
+		_, err := other.Ensure(ctx, version)
+		require.NoError(t, err)
+	}
+	for _, tt := range []struct {
+		meanwhile string
+		err       error
+	}{{"7.14.2", ErrOvertaken}, {"7.14.3", nil}} {
+		sleeper := open(t, root, "concourse-ci/0", src.URL)
+		sleeper.at = func(point string, _ int) {
+			if point == "activate" {
+				_, err := other.Activate(ctx, tt.meanwhile)
+				require.NoError(t, err)
+			}
+		}
+		_, err := sleeper.Activate(ctx, "7.14.3")
+		require.ErrorIs(t, err, tt.err)
+		current, err := other.Current()
+		require.NoError(t, err)
+		require.Equal(t, Activation{current.Generation, tt.meanwhile, "concourse-ci/1"}, current)
+	}
+}
+
+// A release that a unit comes to need while another one collects it is kept, or
+// the unit is told; at whatever point that happens.
+func TestPinDuringCollection(t *testing.T) {
+	ctx := context.Background()
+	for _, point := range []string{"collecting", "collect", "held"} {
+		for name, need := range map[string]func(c *Coordinator) error{
+			"pin": func(c *Coordinator) error { return c.Pin("7.14.0") },
+			"activate": func(c *Coordinator) error {
+				_, err := c.Activate(ctx, "7.14.0")
+				return err
+			},
+		} {
+			t.Run(name+" at "+point, func(t *testing.T) {
+				src := newSource(t, "7.14.0", "7.14.1", "7.14.2", "7.14.3")
+				root := t.TempDir()
+				collector, unit := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
+				installed(t, collector, "7.14.0", "7.14.1", "7.14.2", "7.14.3")
+				met := 0
+				meet := func(at string, do func()) func(string, int) {
+					return func(point string, _ int) {
+						if point == at && met == 0 {
+							met++
+							do()
+						}
+					}
+				}
+				var removed []string
+				var err error
+				if point == "held" {
+					unit.at = meet(point, func() { removed, err = collector.Collect(ctx) })
+					require.NoError(t, need(unit))
+				} else {
+					collector.at = meet(point, func() { require.NoError(t, need(unit)) })
+					removed, err = collector.Collect(ctx)
+				}
+				require.NoError(t, err)
+				require.Equal(t, 1, met)
+				want := []string{"releases/7.14.1"}
+				if name == "activate" && point == "collecting" {
+					want = append(want, "releases/7.14.2") // which is no longer the previous one
+				}
+				require.Equal(t, want, removed)
+				_, err = unit.Installed("7.14.0")
+				require.NoError(t, err)
+				require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
+				for _, name := range listing(t, filepath.Join(root, pinsDir)) {
+					require.Equal(t, "concourse-ci-1", name, "the pin of a call is left")
+				}
+			})
+		}
+	}
+}
+
+// A unit that could not get another release still runs the one before.
+func TestFailedPinChangesNothing(t *testing.T) {
+	src := newSource(t, "7.14.2")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	installed(t, c, "7.14.2")
+	require.NoError(t, c.Pin("7.14.2"))
+	require.ErrorIs(t, c.Pin("7.14.3"), ErrNotInstalled)
+	report, err := c.Inspect(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"concourse-ci-0": "7.14.2"}, report.Pins)
+	require.Equal(t, []string{"concourse-ci-0"}, listing(t, filepath.Join(root, pinsDir)))
+}
+
+// A collector that slept finds its directory gone, and moves nothing.
+func TestSleepingCollectorIsFenced(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t, "7.14.0", "7.14.1", "7.14.2")
+	root := t.TempDir()
+	sleeper, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
+	installed(t, sleeper, "7.14.0", "7.14.1", "7.14.2")
+	sleeper.at = func(point string, _ int) {
+		if point != "collect" {
+			return
+		}
+		// What the next holder does.
+		_, err := inside(t, other).removeAll(stagingDir)
+		require.NoError(t, err)
+		require.NoError(t, other.Pin("7.14.0"))
+	}
+	removed, err := sleeper.Collect(ctx)
+	require.NoError(t, err)
+	require.Empty(t, removed)
+	_, err = other.Installed("7.14.0")
+	require.NoError(t, err)
 }
 
 func TestCollect(t *testing.T) {

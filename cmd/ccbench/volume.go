@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/step"
 )
 
@@ -23,10 +25,10 @@ func newVolumeCommand() *cobra.Command {
 		Short: "Look at the volume that units share, verify it, tidy it up",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("volume needs one of inspect, verify, collect")
+			return errors.New("volume needs one of inspect, probe, verify, collect")
 		},
 	}
-	volume.AddCommand(newInspectCommand(), newVerifyCommand(), newCollectCommand())
+	volume.AddCommand(newInspectCommand(), newProbeCommand(), newVerifyCommand(), newCollectCommand())
 	return volume
 }
 
@@ -101,7 +103,79 @@ func printInspection(out io.Writer, i coordinator.Inspection) error {
 	for _, v := range slices.Sorted(maps.Keys(i.Damaged)) {
 		fmt.Fprintf(w, "release\t%s\tdamaged%s: %s\n", v, pinned(i.Pins, v), i.Damaged[v])
 	}
+	by := map[string][]string{} // units, by what they found
+	for _, unit := range slices.Sorted(maps.Keys(i.Probes)) {
+		found := i.Probes[unit].String()
+		by[found] = append(by[found], unit)
+	}
+	for _, found := range slices.Sorted(maps.Keys(by)) {
+		fmt.Fprintf(w, "mount\t%s\tseen by %s\n", found, strings.Join(by[found], " "))
+	}
 	return w.Flush()
+}
+
+func newProbeCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "probe PATH",
+		Short: "Try out what the mount of a volume can do: locks, links, renames, syncing",
+		Long: `Try out, in a directory that is removed again and for 2 seconds at most, what the
+mount of a volume can do. Installing needs link and rename; all the rest only
+makes it faster. Units probe their own mounts: see inspect. The exit code is 1
+when what is needed is missing.`,
+		Example: `  ccbench volume probe /var/lib/concourse
+  ccbench volume probe /var/lib/concourse --json | jq .locks`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			executable, err := os.Executable()
+			if err != nil {
+				return &failure{err}
+			}
+			r, err := coordinator.Probe(cmd.Context(), args[0], executable, helpCommand)
+			if err != nil {
+				return &failure{err}
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), r)
+			} else {
+				err = printProbe(cmd.OutOrStdout(), r)
+			}
+			if err == nil && !r.Sound() {
+				err = errors.New("nothing can be installed here: link and rename must work")
+			}
+			if err != nil {
+				return &failure{err}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printProbe(out io.Writer, r probe.Result) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "locks\t%s\nlink\t%s\nrename\t%s\nsync of directories\t%s\nO_TMPFILE\t%s\nreflink\t%s\n",
+		r.Locks, r.Link, r.Rename, r.SyncDir, r.TmpFile, r.Reflink)
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "note\t%s\n", note)
+	}
+	return w.Flush()
+}
+
+// helpCommand is what probe runs in another process, which may hang.
+const helpCommand = "probe-help"
+
+func newProbeHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: helpCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := probe.Help(args[0], cmd.OutOrStdout()); err != nil {
+				return &failure{err}
+			}
+			return nil
+		},
+	}
 }
 
 // pinned names the units that run a release.

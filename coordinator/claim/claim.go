@@ -26,7 +26,7 @@ import (
 	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,15 +67,22 @@ type Holder struct {
 	Generation int       `json:"generation"`
 }
 
-// Log is where the units that share a directory claim.
+// Log is where the units that share a volume claim.
 type Log struct {
-	// Dir holds the generations. It must be there.
+	// Root is that of the volume.
+	Root *os.Root
+	// Dir, below Root, holds the generations. It must be there.
 	Dir string
-	// Lock is the file for the flock. It names the holder, for people, and is
-	// never removed: another file would be another lock.
+	// Lock, below Root, is the file for the flock. It names the holder, for
+	// people, and is never removed: another file would be another lock.
 	Lock string
 	// Lease is how long a silent holder is taken to be alive.
 	Lease time.Duration
+	// Lockless leaves out the flock, where it is known to be of no use.
+	Lockless bool
+	// Witness, unless nil, is told when it shows what a flock is worth between
+	// two machines: whether it kept one of them out while the other had it.
+	Witness func(exclusive bool)
 	// Guard is asked before each write, with what will be written ("lock",
 	// "claim", "beat", "done"). An error prevents it.
 	Guard func(step string) error
@@ -106,7 +113,7 @@ type Claim struct {
 // the holder, as far as it is known, and once more before each attempt; an error
 // from wait ends the waiting and is returned as it is. So does the end of ctx.
 func (l Log) Acquire(ctx context.Context, me Holder, wait func(Holder) error) (*Claim, error) {
-	s := contender{log: l, me: me}
+	s := contender{log: l, me: me, lockless: l.Lockless}
 	for pause := pollMin; ; pause = min(pause+pollMin, pollMax) {
 		c, err := s.try(ctx)
 		if !errors.Is(err, ErrHeld) {
@@ -133,7 +140,7 @@ func (l Log) Acquire(ctx context.Context, me Holder, wait func(Holder) error) (*
 // lives. Where flock tells nothing that takes half a lease, and a whole lease to
 // find the holder dead.
 func (l Log) Try(ctx context.Context, me Holder) (*Claim, error) {
-	s := contender{log: l, me: me}
+	s := contender{log: l, me: me, lockless: l.Lockless}
 	for first := ""; ; {
 		c, err := s.try(ctx)
 		if !errors.Is(err, ErrHeld) || s.excluded {
@@ -160,7 +167,7 @@ func (l Log) Holder() (Holder, error) {
 	if err != nil || n == 0 {
 		return Holder{}, err
 	}
-	if beat, err := os.ReadFile(l.beat(n)); err == nil && string(beat) == released {
+	if beat, err := l.Root.ReadFile(l.beat(n)); err == nil && string(beat) == released {
 		return Holder{}, nil
 	}
 	return l.read(n).Holder, nil
@@ -170,9 +177,11 @@ func (l Log) Holder() (Holder, error) {
 type contender struct {
 	log      Log
 	me       Holder
-	lockless bool // flock does not work here: it is not tried again
-	excluded bool // the last attempt to lock was refused
-	refused  int  // attempts to lock in a row that were refused
+	lockless bool   // flock does not work here: it is not tried again
+	excluded bool   // the last attempt to lock was refused
+	refused  int    // attempts to lock in a row that were refused
+	robbed   string // what key was when this process got the lock that the holder had
+	told     bool   // what the lock is worth
 
 	last   record // of the newest generation
 	holder Holder // nobody if it was released
@@ -201,6 +210,7 @@ func (s *contender) claim(held *lock) (*Claim, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.testify(free, held)
 	// Either nobody holds the claim and nobody is about to take it; or this
 	// process has the very lock that the holder had; or there was not a sign of
 	// life for a lease, be it from the holder or from who is about to claim.
@@ -211,7 +221,7 @@ func (s *contender) claim(held *lock) (*Claim, error) {
 		return nil, err
 	}
 	c := &Claim{
-		log: s.log, record: record{Holder: s.me, Nonce: rand.Text(), Boot: boot()}, lock: held,
+		log: s.log, record: record{Holder: s.me, Nonce: rand.Text(), Boot: Boot()}, lock: held,
 		lost: make(chan struct{}), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	c.record.Generation = s.last.Generation + 1
@@ -222,11 +232,11 @@ func (s *contender) claim(held *lock) (*Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := s.log.name(c.record.Generation)
-	err = durable.Create(path, append(data, '\n'))
+	name := s.log.name(c.record.Generation)
+	err = durable.Create(s.log.Root, name, append(data, '\n'))
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		// A full volume must not keep away the one who could make room on it.
-		err = durable.Create(path, nil)
+		err = durable.Create(s.log.Root, name, nil)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil, ErrHeld
@@ -237,7 +247,7 @@ func (s *contender) claim(held *lock) (*Claim, error) {
 	// The generation is an old one, and its file was removed, if this process
 	// has slept since it looked.
 	if err := c.Check(); err != nil {
-		os.Remove(path)
+		s.log.Root.Remove(name)
 		if errors.Is(err, ErrFenced) {
 			err = ErrHeld
 		}
@@ -255,7 +265,7 @@ func (s *contender) flock(ctx context.Context) (*lock, error) {
 	if s.lockless {
 		return nil, nil
 	}
-	held, err := tryLock(ctx, s.log.Lock)
+	held, err := tryLock(ctx, s.log.Root, s.log.Lock)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -278,7 +288,7 @@ func (s *contender) look() (free bool, err error) {
 		s.last = s.log.read(n)
 	}
 	nonce := s.last.Nonce
-	if beat, err := os.ReadFile(s.log.beat(n)); err == nil {
+	if beat, err := s.log.Root.ReadFile(s.log.beat(n)); err == nil {
 		nonce = string(beat)
 	}
 	free = n == 0 || nonce == released
@@ -297,6 +307,30 @@ func (s *contender) look() (free bool, err error) {
 	return free, nil
 }
 
+// testify tells what the flock is worth between this machine and the holder's:
+// nothing if this process gets it and the holder gives a sign of life after
+// that; and it keeps machines apart if it was refused several times in a row,
+// which other contenders, who have it for a moment only, do not bring about.
+func (s *contender) testify(free bool, held *lock) {
+	if s.told || s.log.Witness == nil || free || s.last.Boot == "" || s.last.Boot == Boot() {
+		return
+	}
+	generation, _, _ := strings.Cut(s.robbed, " ")
+	switch {
+	case s.robbed != "" && s.robbed != s.key && generation == strconv.Itoa(s.last.Generation):
+		s.told = true
+		s.log.Witness(false)
+	case held != nil && held.inode == s.last.Flock:
+		s.robbed = s.key
+	case held == nil && s.refused >= enoughRefusals && s.last.Flock != 0:
+		s.told = true
+		s.log.Witness(true)
+	}
+}
+
+// enoughRefusals in a row are not the work of contenders alone.
+const enoughRefusals = 4
+
 // inherits tells whether a lock proves that the last holder is dead: it had the
 // lock, too, and its lock kept others out. On one kernel it did; between two
 // machines only if this process was kept out before, and more often than by
@@ -309,7 +343,7 @@ func (s *contender) inherits(held *lock) bool {
 	if held == nil || held.inode != s.last.Flock {
 		return false
 	}
-	return s.last.Boot != "" && s.last.Boot == boot() || refused >= 4
+	return s.last.Boot != "" && s.last.Boot == Boot() || refused >= enoughRefusals
 }
 
 // Generation numbers the claims, each higher than those before.
@@ -342,7 +376,7 @@ func (c *Claim) Release() error {
 		err = c.beat(released)
 	}
 	if err == nil {
-		if h, err := Read(c.log.Lock); err == nil && h.Generation == c.record.Generation {
+		if h, err := Read(c.log.Root, c.log.Lock); err == nil && h.Generation == c.record.Generation {
 			c.name(Holder{Generation: h.Generation})
 		}
 	}
@@ -375,15 +409,15 @@ func (c *Claim) renew() {
 
 // beat replaces the nonce. It is of no use after a power cut, and not synced.
 func (c *Claim) beat(nonce string) error {
-	path := c.log.beat(c.record.Generation)
-	tmp := filepath.Join(c.log.Dir, "."+filepath.Base(path))
-	err := os.WriteFile(tmp, []byte(nonce), 0o644)
+	root, name := c.log.Root, c.log.beat(c.record.Generation)
+	tmp := path.Join(c.log.Dir, "."+path.Base(name))
+	err := root.WriteFile(tmp, []byte(nonce), 0o644)
 	if err == nil {
-		err = os.Rename(tmp, path)
+		err = root.Rename(tmp, name)
 	}
 	if err != nil {
 		// Also if a network file system reports a failure after success.
-		if there, readErr := os.ReadFile(path); readErr == nil && string(there) == nonce {
+		if there, readErr := root.ReadFile(name); readErr == nil && string(there) == nonce {
 			return nil
 		}
 		return fmt.Errorf("cannot renew the claim: %w", err)
@@ -398,7 +432,7 @@ func (c *Claim) name(h Holder) {
 	if err != nil {
 		return
 	}
-	f, err := os.OpenFile(c.log.Lock, os.O_RDWR, 0)
+	f, err := c.log.Root.OpenFile(c.log.Lock, os.O_RDWR, 0)
 	if err != nil {
 		return
 	}
@@ -411,23 +445,23 @@ func (c *Claim) name(h Holder) {
 
 // Read returns what the lock file says: the holder, or who held it when it
 // died. A lock file that is missing or half written is an error.
-func Read(path string) (Holder, error) {
+func Read(root *os.Root, lock string) (Holder, error) {
 	var h Holder
-	f, err := os.Open(path)
+	f, err := root.Open(lock)
 	if err != nil {
 		return h, fmt.Errorf("cannot read the holder: %w", err)
 	}
 	defer f.Close()
 	// A decoder stops after one value: the tail of a longer, older one may follow.
 	if err := json.NewDecoder(f).Decode(&h); err != nil {
-		return Holder{}, fmt.Errorf("cannot read the holder in %s: %w", path, err)
+		return Holder{}, fmt.Errorf("cannot read the holder in %s: %w", lock, err)
 	}
 	return h, nil
 }
 
-func (l Log) name(n int) string { return filepath.Join(l.Dir, strconv.Itoa(n)) }
+func (l Log) name(n int) string { return path.Join(l.Dir, strconv.Itoa(n)) }
 
-func (l Log) beat(n int) string { return filepath.Join(l.Dir, strconv.Itoa(n)+".beat") }
+func (l Log) beat(n int) string { return path.Join(l.Dir, strconv.Itoa(n)+".beat") }
 
 func (l Log) guard(step string) error {
 	if l.Guard == nil {
@@ -438,18 +472,18 @@ func (l Log) guard(step string) error {
 
 // newest returns the highest generation, at least from.
 func (l Log) newest(from int) (int, error) {
-	entries, err := os.ReadDir(l.Dir)
+	names, err := durable.Names(l.Root, l.Dir)
 	if err != nil {
 		return 0, fmt.Errorf("cannot read the claims: %w", err)
 	}
-	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil {
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
 			from = max(from, n)
 		}
 	}
 	// A listing may be older than a name.
 	for {
-		if _, err := os.Lstat(l.name(from + 1)); err != nil {
+		if _, err := l.Root.Lstat(l.name(from + 1)); err != nil {
 			return from, nil
 		}
 		from++
@@ -459,7 +493,7 @@ func (l Log) newest(from int) (int, error) {
 // read returns a claim, or of one that is gone or empty, its number only.
 func (l Log) read(n int) record {
 	var r record
-	if data, err := os.ReadFile(l.name(n)); err == nil && json.Unmarshal(data, &r) != nil {
+	if data, err := l.Root.ReadFile(l.name(n)); err == nil && json.Unmarshal(data, &r) != nil {
 		r = record{}
 	}
 	r.Generation = n
@@ -468,14 +502,14 @@ func (l Log) read(n int) record {
 
 // prune removes old generations, and what died before it got a name.
 func (l Log) prune(newest int) {
-	entries, err := os.ReadDir(l.Dir)
+	names, err := durable.Names(l.Root, l.Dir)
 	if err != nil {
 		return
 	}
-	for _, e := range entries {
-		number, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), "."), ".")
+	for _, name := range names {
+		number, _, _ := strings.Cut(strings.TrimPrefix(name, "."), ".")
 		if n, err := strconv.Atoi(number); err == nil && n <= newest-kept {
-			os.Remove(filepath.Join(l.Dir, e.Name()))
+			l.Root.Remove(path.Join(l.Dir, name))
 		}
 	}
 }

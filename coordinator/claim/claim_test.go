@@ -5,24 +5,29 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
 
-func newLog(t *testing.T) Log {
-	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "claims"), 0o755))
-	return Log{Dir: filepath.Join(dir, "claims"), Lock: filepath.Join(dir, "lock"), Lease: time.Second}
+func newLog(t testing.TB) Log {
+	root, err := os.OpenRoot(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
+	require.NoError(t, root.Mkdir("claims", 0o755))
+	return Log{Root: root, Dir: "claims", Lock: "lock", Lease: time.Second}
 }
 
 // lockless makes flock fail.
-func lockless(t *testing.T, l Log) { require.NoError(t, os.Mkdir(l.Lock, 0o755)) }
+func lockless(t *testing.T, l Log) { require.NoError(t, l.Root.Mkdir(l.Lock, 0o755)) }
 
 func alone(Holder) error { return nil }
 
@@ -31,12 +36,12 @@ func TestOneHolder(t *testing.T) {
 	l := newLog(t)
 	first, err := l.Try(ctx, Holder{Unit: "concourse-ci/0", Version: "7.14.3"})
 	require.NoError(t, err)
-	before, err := os.Stat(l.Lock)
+	before, err := l.Root.Stat(l.Lock)
 	require.NoError(t, err)
 
 	_, err = l.Try(ctx, Holder{Unit: "concourse-ci/1"})
 	require.ErrorIs(t, err, ErrHeld)
-	named, err := Read(l.Lock)
+	named, err := Read(l.Root, l.Lock)
 	require.NoError(t, err)
 	require.Equal(t, "concourse-ci/0", named.Unit, "a contender changed the holder's name")
 	holder, err := l.Holder()
@@ -62,11 +67,11 @@ func TestOneHolder(t *testing.T) {
 	require.Greater(t, second.Generation(), first.Generation())
 	require.ErrorIs(t, first.Check(), ErrFenced)
 	require.NoError(t, second.Check())
-	after, err := os.Stat(l.Lock)
+	after, err := l.Root.Stat(l.Lock)
 	require.NoError(t, err)
 	require.True(t, os.SameFile(before, after), "another file is another lock")
 	require.NoError(t, second.Release())
-	named, err = Read(l.Lock)
+	named, err = Read(l.Root, l.Lock)
 	require.NoError(t, err)
 	require.Empty(t, named.Unit)
 	holder, err = l.Holder()
@@ -76,10 +81,10 @@ func TestOneHolder(t *testing.T) {
 
 func TestRubbishInTheLockFile(t *testing.T) {
 	l := newLog(t)
-	require.NoError(t, os.WriteFile(l.Lock, []byte(`{"unit":"conc`), 0o644))
+	require.NoError(t, l.Root.WriteFile(l.Lock, []byte(`{"unit":"conc`), 0o644))
 	c, err := l.Try(context.Background(), Holder{Unit: "concourse-ci/0"})
 	require.NoError(t, err)
-	named, err := Read(l.Lock)
+	named, err := Read(l.Root, l.Lock)
 	require.NoError(t, err)
 	require.Equal(t, "concourse-ci/0", named.Unit)
 	require.NoError(t, c.Release())
@@ -119,12 +124,12 @@ func TestSilentHolder(t *testing.T) {
 		locked  bool // somebody has the flock
 		quick   bool
 	}{
-		{name: "this kernel, the same lock", record: record{Boot: boot(), Flock: 1}, quick: true},
-		{name: "this kernel, another lock", record: record{Boot: boot(), Flock: 2}},
+		{name: "this kernel, the same lock", record: record{Boot: Boot(), Flock: 1}, quick: true},
+		{name: "this kernel, another lock", record: record{Boot: Boot(), Flock: 2}},
 		{name: "another kernel", record: record{Boot: "another", Flock: 1}},
-		{name: "without a lock", record: record{Boot: boot()}},
-		{name: "no locks here", record: record{Boot: boot(), Flock: 1}, nowLock: true},
-		{name: "asleep with the lock", record: record{Boot: boot(), Flock: 1}, locked: true},
+		{name: "without a lock", record: record{Boot: Boot()}},
+		{name: "no locks here", record: record{Boot: Boot(), Flock: 1}, nowLock: true},
+		{name: "asleep with the lock", record: record{Boot: Boot(), Flock: 1}, locked: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,7 +138,7 @@ func TestSilentHolder(t *testing.T) {
 			if tt.nowLock {
 				lockless(t, l)
 			} else {
-				held, err := tryLock(context.Background(), l.Lock)
+				held, err := tryLock(context.Background(), l.Root, l.Lock)
 				require.NoError(t, err)
 				if tt.record.Flock == 1 {
 					tt.record.Flock = held.inode
@@ -147,7 +152,7 @@ func TestSilentHolder(t *testing.T) {
 			tt.record.Nonce = "x"
 			data, err := json.Marshal(tt.record)
 			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(l.name(7), data, 0o644))
+			require.NoError(t, l.Root.WriteFile(l.name(7), data, 0o644))
 			start := time.Now()
 			c, err := l.Acquire(context.Background(), Holder{Unit: "concourse-ci/1"}, alone)
 			took := time.Since(start)
@@ -168,11 +173,11 @@ func TestSilentHolder(t *testing.T) {
 func TestLockOfAnotherMachine(t *testing.T) {
 	l := newLog(t)
 	l.Lease = 10 * time.Second
-	held, err := tryLock(context.Background(), l.Lock)
+	held, err := tryLock(context.Background(), l.Root, l.Lock)
 	require.NoError(t, err)
 	data, err := json.Marshal(record{Boot: "another", Flock: held.inode, Nonce: "x"})
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(l.name(7), data, 0o644))
+	require.NoError(t, l.Root.WriteFile(l.name(7), data, 0o644))
 	time.AfterFunc(2*time.Second, func() { held.Close() })
 	start := time.Now()
 	c, err := l.Acquire(context.Background(), Holder{}, alone)
@@ -181,13 +186,49 @@ func TestLockOfAnotherMachine(t *testing.T) {
 	require.NoError(t, c.Release())
 }
 
+// What two machines find out about their locks while one waits for the other.
+func TestWitness(t *testing.T) {
+	for _, exclusive := range []bool{true, false} {
+		t.Run(strconv.FormatBool(exclusive), func(t *testing.T) {
+			t.Parallel()
+			l := newLog(t)
+			var told []bool
+			l.Witness = func(exclusive bool) { told = append(told, exclusive) }
+			held, err := tryLock(t.Context(), l.Root, l.Lock)
+			require.NoError(t, err)
+			if exclusive {
+				defer held.Close()
+			} else {
+				held.Close()
+			}
+			data, err := json.Marshal(record{Boot: "another", Flock: held.inode, Nonce: "x"})
+			require.NoError(t, err)
+			require.NoError(t, l.Root.WriteFile(l.name(7), data, 0o644))
+			ctx, cancel := context.WithTimeout(t.Context(), l.Lease*8/10)
+			defer cancel()
+			_, err = l.Acquire(ctx, Holder{}, alone)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			if !exclusive {
+				require.Empty(t, told, "the holder may be dead")
+				s := contender{log: l}
+				_, err := s.try(t.Context())
+				require.ErrorIs(t, err, ErrHeld)
+				require.NoError(t, l.Root.WriteFile(l.beat(7), []byte("y"), 0o644))
+				_, err = s.try(t.Context())
+				require.ErrorIs(t, err, ErrHeld)
+			}
+			require.Equal(t, []bool{exclusive}, told)
+		})
+	}
+}
+
 func TestLostClaim(t *testing.T) {
 	l := newLog(t)
 	l.Lease = 200 * time.Millisecond
 	c, err := l.Try(context.Background(), Holder{Unit: "concourse-ci/0"})
 	require.NoError(t, err)
 	require.NoError(t, c.Check())
-	require.NoError(t, os.WriteFile(l.name(c.Generation()+1), []byte(`{"unit":"concourse-ci/1"}`), 0o644))
+	require.NoError(t, l.Root.WriteFile(l.name(c.Generation()+1), []byte(`{"unit":"concourse-ci/1"}`), 0o644))
 	require.ErrorIs(t, c.Check(), ErrFenced)
 	require.ErrorContains(t, c.Check(), "concourse-ci/1")
 	select {
@@ -210,17 +251,17 @@ func TestLogStaysShortAndItsNumbersUnused(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, c.Release())
 	}
-	entries, err := os.ReadDir(l.Dir)
+	names, err := durable.Names(l.Root, l.Dir)
 	require.NoError(t, err)
-	require.LessOrEqual(t, len(entries), 2*kept)
+	require.LessOrEqual(t, len(names), 2*kept)
 
 	l.Guard = func(step string) error {
 		if step != "claim" {
 			return nil
 		}
 		// Asleep between look and link.
-		for _, e := range entries {
-			require.NoError(t, os.Rename(filepath.Join(l.Dir, e.Name()), filepath.Join(l.Dir, "5"+e.Name())))
+		for _, name := range names {
+			require.NoError(t, l.Root.Rename(path.Join(l.Dir, name), path.Join(l.Dir, "5"+name)))
 		}
 		l.Guard = nil
 		return nil
@@ -261,9 +302,7 @@ func TestManyContenders(t *testing.T) {
 }
 
 func BenchmarkClaim(b *testing.B) {
-	dir := b.TempDir()
-	require.NoError(b, os.Mkdir(filepath.Join(dir, "claims"), 0o755))
-	l := Log{Dir: filepath.Join(dir, "claims"), Lock: filepath.Join(dir, "lock"), Lease: time.Second}
+	l := newLog(b)
 	var took []time.Duration
 	for b.Loop() {
 		start := time.Now()
@@ -280,7 +319,7 @@ func BenchmarkClaim(b *testing.B) {
 // Who was asleep has not seen the holder silent.
 func TestSleepIsNotWatching(t *testing.T) {
 	l := newLog(t)
-	require.NoError(t, os.WriteFile(l.name(7), []byte(`{"nonce":"x"}`), 0o644))
+	require.NoError(t, l.Root.WriteFile(l.name(7), []byte(`{"nonce":"x"}`), 0o644))
 	s := contender{log: l}
 	for range 2 {
 		_, err := s.look()

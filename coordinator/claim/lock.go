@@ -27,7 +27,7 @@ type lock struct {
 // tryLock returns ErrHeld if somebody else has the lock, and another error
 // where there is none worth having. A call that hangs cannot be interrupted: it
 // is left alone in its goroutine, and what it gets in the end is given back.
-func tryLock(ctx context.Context, path string) (*lock, error) {
+func tryLock(ctx context.Context, root *os.Root, name string) (*lock, error) {
 	type result struct {
 		lock *lock
 		err  error
@@ -35,7 +35,7 @@ func tryLock(ctx context.Context, path string) (*lock, error) {
 	done := make(chan result)
 	abandoned := make(chan struct{})
 	go func() {
-		l, err := lockNow(path)
+		l, err := lockNow(root, name)
 		select {
 		case done <- result{l, err}:
 		case <-abandoned:
@@ -44,7 +44,7 @@ func tryLock(ctx context.Context, path string) (*lock, error) {
 			}
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("flock of %s hangs", path))
+	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("flock of %s hangs", name))
 	defer cancel()
 	select {
 	case r := <-done:
@@ -55,11 +55,18 @@ func tryLock(ctx context.Context, path string) (*lock, error) {
 	}
 }
 
-func lockNow(path string) (*lock, error) {
+func lockNow(root *os.Root, name string) (*lock, error) {
+	// Made through the root and locked by its path: should another volume, or
+	// none, be mounted there by now, nothing is made on it, and confirm sees it.
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+	}
+	f.Close()
 	// Writable descriptors, because NFS turns flock into a byte-range lock and
 	// those are exclusive on writable descriptors only.
-	first := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-	l, err := confirm(first)
+	first := flock.New(f.Name(), flock.SetFlag(os.O_RDWR))
+	l, err := confirm(first, root, name)
 	if err != nil {
 		first.Close()
 		return nil, err
@@ -67,7 +74,8 @@ func lockNow(path string) (*lock, error) {
 	return l, nil
 }
 
-func confirm(first *flock.Flock) (*lock, error) {
+// confirm locks first, and demands that it is the file named below the root.
+func confirm(first *flock.Flock, root *os.Root, name string) (*lock, error) {
 	if ok, err := first.TryLock(); err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", first, err)
 	} else if !ok {
@@ -78,7 +86,7 @@ func confirm(first *flock.Flock) (*lock, error) {
 		return nil, fmt.Errorf("cannot confirm the lock: %w", err)
 	}
 	// Somebody has removed the path: nobody else will see this lock.
-	if named, err := os.Stat(first.Path()); err != nil || !os.SameFile(locked, named) {
+	if named, err := root.Stat(name); err != nil || !os.SameFile(locked, named) {
 		return nil, ErrHeld
 	}
 	second := flock.New(first.Path(), flock.SetFlag(os.O_RDWR))
@@ -89,8 +97,9 @@ func confirm(first *flock.Flock) (*lock, error) {
 	return &lock{first, locked.Sys().(*syscall.Stat_t).Ino}, nil
 }
 
-// boot identifies the running kernel, which containers of one machine share.
-func boot() string {
+// Boot identifies the running kernel, which containers of one machine share;
+// empty if that is unknown.
+func Boot() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -12,7 +12,8 @@ import (
 	"math"
 	"net/http"
 	"os"
-	"path/filepath"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,10 +30,13 @@ const (
 	received = 256 << 10
 	// hashedAtOnce bounds what is read back for the digest at a time.
 	hashedAtOnce = 1 << 20
-	// syncPause bounds what a power cut costs, and what syncing costs: a disk
-	// that is kept busy with commits is slower at everything else. A crash of
-	// the process alone costs what was in flight and nothing else.
-	syncPause = 2 * time.Second
+	// markEvery is how many bytes of a chunk, or of the digest, the journal may
+	// lag behind: all that the death of the process costs. A line has 50 to 200
+	// bytes.
+	markEvery = 1 << 20
+	// syncPause bounds what a power cut costs, and what syncing costs: the disk
+	// writes what will be deleted in a moment, and has less time for the rest.
+	syncPause = 5 * time.Second
 )
 
 // Download is an archive on its way into a file, by several connections and in
@@ -40,9 +44,10 @@ const (
 // digest is computed beside them, in order and once.
 //
 // A download that ends before its time leaves a partial file and a journal, with
-// which another, also on another machine, goes on. Only chunks that were not
-// complete are fetched again, if the server still has the same archive, and
-// nothing is hashed again that the journal has the hash state of.
+// which another, also on another machine, goes on. If the server still has the
+// same archive, only what the journal did not yet know of is fetched and hashed
+// again: a MiB for each connection, and after a power cut also what was not
+// synced.
 type Download struct {
 	URL    string
 	Size   int64 // of the archive; 0 while unknown
@@ -50,7 +55,8 @@ type Download struct {
 
 	source  Source
 	raw     string // URL with its password
-	dir     string
+	root    *os.Root
+	dir     string // below root
 	state   remains
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -71,18 +77,20 @@ type Download struct {
 	sequential bool  // the server does not answer ranges
 	finished   bool  // everything is there and hashed
 	err        error
+	lost       error // what the volume said when it lost some of the bytes
 	unsynced   chan struct{}
 }
 
 type chunk struct {
-	got   int64 // bytes from its start
-	owner int   // connection that fetches it; 0 if none does
+	got    int64 // bytes from its start
+	marked int64 // of which the journal knows
+	owner  int   // connection that fetches it; 0 if none does
 }
 
-// Open asks for the archive of a release, and looks in dir, which need not be
-// there, for what an earlier attempt left. It writes nothing. The download ends
+// Open asks for the archive of a release, and looks in dir, below root, for what
+// an earlier attempt left. The directory need not be there. It writes nothing. The download ends
 // with ctx; who opens it must Close it.
-func (s Source) Open(ctx context.Context, version, dir string, want Digest) (*Download, error) {
+func (s Source) Open(ctx context.Context, version string, root *os.Root, dir string, want Digest) (*Download, error) {
 	if s.Connections == 0 {
 		s.Connections = DefaultConnections
 	}
@@ -90,7 +98,7 @@ func (s Source) Open(ctx context.Context, version, dir string, want Digest) (*Do
 		s.Chunk = DefaultChunk
 	}
 	d := &Download{
-		URL: redact(s.Archive(version)), raw: s.Archive(version), source: s, dir: dir,
+		URL: redact(s.Archive(version)), raw: s.Archive(version), source: s, root: root, dir: dir,
 		sequential: s.Connections == 1,
 		unsynced:   make(chan struct{}, 1),
 		sums:       map[string]hash.Hash{"sha256": Digest{Algorithm: "sha256"}.New()},
@@ -115,7 +123,7 @@ func (s Source) Open(ctx context.Context, version, dir string, want Digest) (*Do
 
 func (d *Download) open(want string) error {
 	boot := bootID()
-	old, ok := look(d.dir, boot)
+	old, ok := look(d.root, d.dir, boot)
 	if ok && old.URL == d.URL && old.Digest == want && (old.Validator != "" || want != Digest{}.String()) {
 		old.Boot = boot
 		d.resume(old)
@@ -155,14 +163,11 @@ func (d *Download) open(want string) error {
 // resume takes over what an earlier attempt left.
 func (d *Download) resume(old remains) {
 	d.state, d.Size = old, old.Size
-	d.chunks = make([]chunk, len(old.done))
-	for i, done := range old.done {
-		if done {
-			start, end := d.bounds(i)
-			d.chunks[i].got = end - start
-			d.present += end - start
-		}
+	d.chunks = make([]chunk, len(old.got))
+	for i, got := range old.got {
+		d.chunks[i].got, d.chunks[i].marked = got, got
 	}
+	d.present = old.kept()
 	d.Reused = d.present
 	d.forward()
 	for name, h := range d.sums {
@@ -182,12 +187,7 @@ func (d *Download) resume(old remains) {
 func (d *Download) Resumable() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, c := range d.chunks {
-		if start, end := d.bounds(i); d.Size > 0 && c.got == end-start {
-			return true
-		}
-	}
-	return false
+	return d.Size > 0 && slices.ContainsFunc(d.chunks, func(c chunk) bool { return c.marked > 0 })
 }
 
 // Received returns how many bytes of the archive are there, and how many this
@@ -201,20 +201,20 @@ func (d *Download) Received() (present, hashed int64) {
 // Start begins to write, into the directory given to Open.
 func (d *Download) Start() error {
 	flags := os.O_CREATE | os.O_RDWR
-	name := filepath.Join(d.dir, partialName)
+	name := path.Join(d.dir, partialName)
 	if d.Reused == 0 {
 		// Whoever may still write to an old one writes other bytes.
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot begin the partial archive: %w", err)
 		}
 		flags |= os.O_EXCL
 	}
 	var err error
-	if d.partial, err = os.OpenFile(name, flags, 0o600); err != nil {
+	if d.partial, err = d.root.OpenFile(name, flags, 0o600); err != nil {
 		return fmt.Errorf("cannot open the partial archive: %w", err)
 	}
 	if d.Size > 0 {
-		if d.journal, err = begin(d.dir, d.state); err != nil {
+		if d.journal, err = begin(d.root, d.dir, d.state); err != nil {
 			return err
 		}
 		d.all.Go(d.sync)
@@ -243,6 +243,18 @@ func (d *Download) Start() error {
 	return nil
 }
 
+// Sync waits until what is there is on the disk, and returns an error if any of
+// it was ever lost on the way: who reads it gets something else.
+func (d *Download) Sync() error {
+	err := d.partial.Sync()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && d.lost == nil {
+		d.lost = fmt.Errorf("cannot sync the partial archive: %w", err)
+	}
+	return d.lost
+}
+
 // Stop ends the download with err, for all who read or wait.
 func (d *Download) Stop(err error) { d.fail(err) }
 
@@ -265,30 +277,10 @@ func (d *Download) Close() error {
 
 var errClosed = errors.New("the download was closed")
 
-// Remove deletes the partial file and the journal in dir.
-func Remove(dir string) error {
-	var failed error
-	for _, name := range []string{journalName, journalName + ".new", partialName} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = errors.Join(failed, err)
-		}
-	}
-	return failed
-}
-
 // Kept returns how many bytes of an archive the journal in dir vouches for.
-func Kept(dir string) int64 {
-	r, ok := look(dir, bootID())
-	if !ok {
-		return 0
-	}
-	var n int64
-	for i, done := range r.done {
-		if done {
-			n += min(int64(i+1)*r.Chunk, r.Size) - int64(i)*r.Chunk
-		}
-	}
-	return n
+func Kept(root *os.Root, dir string) int64 {
+	r, _ := look(root, dir, bootID())
+	return r.kept()
 }
 
 // Wait returns the digests of the whole archive, in hex by algorithm, once it is
@@ -366,6 +358,9 @@ func (d *Download) bounds(i int) (start, end int64) {
 	return start, min(start+d.state.Chunk, d.state.Size)
 }
 
+// mark is how many bytes the journal may lag behind.
+func (d *Download) mark() int64 { return min(markEvery, d.state.Chunk) }
+
 // forward moves lead behind what is complete.
 func (d *Download) forward() {
 	for d.lead < len(d.chunks) {
@@ -386,17 +381,13 @@ func (d *Download) fail(err error) {
 	d.cancel(err)
 }
 
-// hash adds up the prefix as it grows, and writes its state down with each chunk.
+// hash adds up the prefix as it grows, and writes its state down now and then.
 func (d *Download) hash() {
 	buf := make([]byte, hashedAtOnce)
 	r := &reader{d: d, off: d.hashed}
+	noted := d.hashed
 	for {
-		// Not beyond the chunk: its end is where the state is kept.
-		rest := int64(len(buf))
-		if d.journal != nil {
-			rest = min(rest, d.state.Chunk-r.off%d.state.Chunk)
-		}
-		n, err := r.Read(buf[:rest])
+		n, err := r.Read(buf)
 		for _, h := range d.sums {
 			h.Write(buf[:n])
 		}
@@ -410,8 +401,8 @@ func (d *Download) hash() {
 			return
 		}
 		d.mu.Unlock()
-		if err == nil && d.journal != nil && (r.off%d.state.Chunk == 0 || r.off == d.Size) {
-			err = d.note()
+		if err == nil && d.journal != nil && (r.off-noted >= d.mark() || r.off == d.Size) {
+			noted, err = r.off, d.note()
 		}
 		if err != nil {
 			d.fail(err)
@@ -448,7 +439,7 @@ func (d *Download) sync() {
 			return
 		case <-d.unsynced:
 		}
-		if err := d.journal.sync(d.partial); err != nil {
+		if err := d.journal.sync(d.Sync); err != nil {
 			d.fail(err)
 			return
 		}
@@ -740,17 +731,21 @@ func (d *Download) write(i int, pos int64, p []byte) (fresh int64, err error) {
 	c := &d.chunks[i]
 	c.got += int64(len(p))
 	d.present += int64(len(p))
-	complete := c.got == end-start
-	if complete {
+	got := c.got
+	if got == end-start {
 		c.owner = 0
+	}
+	mark := d.journal != nil && (got == end-start || got-c.marked >= d.mark())
+	if mark {
+		c.marked = got
 	}
 	if i == d.lead {
 		d.forward()
 		d.grown.Broadcast()
 	}
 	d.mu.Unlock()
-	if complete && d.journal != nil {
-		if err := d.journal.append(record{Done: &i}); err != nil {
+	if mark {
+		if err := d.journal.append(record{Chunk: i, Got: got}); err != nil {
 			return int64(len(p)), err
 		}
 		d.dirty()

@@ -75,11 +75,7 @@ func TestRangesOnSeveralConnections(t *testing.T) {
 	require.EqualValues(t, 21, n.Load())
 	require.EqualValues(t, len(data), sent.Load(), "a byte moved twice")
 	require.EqualValues(t, 3, most.Load())
-	require.EqualValues(t, len(data), Kept(dir))
-	require.NoError(t, Remove(dir))
-	left, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Empty(t, left)
+	require.EqualValues(t, len(data), Kept(rootOf(t, dir), "."))
 }
 
 func TestOddServers(t *testing.T) {
@@ -295,7 +291,7 @@ func TestTokenStaysWithItsHost(t *testing.T) {
 // half downloads until about half is there, and then ends as a crash would. It
 // returns how many bytes it hashed.
 func half(t *testing.T, s Source, dir string, want Digest) int64 {
-	d, err := s.Open(context.Background(), "7.14.3", dir, want)
+	d, err := s.Open(context.Background(), "7.14.3", rootOf(t, dir), ".", want)
 	require.NoError(t, err)
 	require.NoError(t, d.Start())
 	_, err = io.CopyN(io.Discard, d.Reader(), d.Size/2)
@@ -364,7 +360,7 @@ func TestResume(t *testing.T) {
 			s.Chunk = testChunk
 			dir := t.TempDir()
 			before := half(t, s, dir, tt.want)
-			kept := Kept(dir)
+			kept := Kept(rootOf(t, dir), ".")
 			require.Greater(t, kept, int64(len(data)/3))
 			tt.between(t, &s, dir)
 			got, sums, d, err := readIn(t, s, dir, tt.want)
@@ -402,29 +398,35 @@ func httptestServer(t *testing.T, answer func(n int, w http.ResponseWriter, r *h
 // On another machine, and after a power cut, only what was synced counts.
 func TestOtherKernelsTrustWhatWasSynced(t *testing.T) {
 	dir := t.TempDir()
-	partial, err := os.Create(filepath.Join(dir, partialName))
-	require.NoError(t, err)
-	defer partial.Close()
-	require.NoError(t, partial.Truncate(100))
-	j, err := begin(dir, remains{header: header{URL: "u", Size: 100, Chunk: 10, Boot: "here"}})
+	root := rootOf(t, dir)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, partialName), make([]byte, 100), 0o600))
+	j, err := begin(root, ".", remains{header: header{URL: "u", Size: 100, Chunk: 10, Boot: "here"}})
 	require.NoError(t, err)
 	defer j.f.Close()
-	done := func(i int) { require.NoError(t, j.append(record{Done: &i})) }
-	done(0)
-	require.NoError(t, j.append(record{Hashed: 10, Sums: map[string][]byte{"sha256": {1}}}))
-	done(2)
-	require.NoError(t, j.sync(partial))
-	done(1)
-	require.NoError(t, j.append(record{Hashed: 30, Sums: map[string][]byte{"sha256": {3}}}))
+	note := func(records ...record) {
+		for _, r := range records {
+			require.NoError(t, j.append(r))
+		}
+	}
+	note(record{Got: 10}, record{Hashed: 10, Sums: map[string][]byte{"sha256": {1}}}, record{Chunk: 2, Got: 7})
+	synced := false
+	require.NoError(t, j.sync(func() error {
+		synced = true
+		note(record{Chunk: 3, Got: 10}) // too late for this sync
+		return nil
+	}))
+	require.True(t, synced)
+	note(record{Chunk: 1, Got: 10}, record{Chunk: 2, Got: 9}, record{Hashed: 29, Sums: map[string][]byte{"sha256": {3}}})
 
-	here, ok := look(dir, "here")
+	here, ok := look(root, ".", "here")
 	require.True(t, ok)
-	require.Equal(t, []bool{true, true, true}, here.done[:3])
-	require.EqualValues(t, 30, here.hashed)
+	require.Equal(t, []int64{10, 10, 9, 10}, here.got[:4])
+	require.EqualValues(t, 39, here.kept())
+	require.EqualValues(t, 29, here.hashed)
 	for _, boot := range []string{"there", ""} {
-		there, ok := look(dir, boot)
+		there, ok := look(root, ".", boot)
 		require.True(t, ok)
-		require.Equal(t, []bool{true, false, true}, there.done[:3])
+		require.Equal(t, []int64{10, 0, 7, 0}, there.got[:4])
 		require.EqualValues(t, 10, there.hashed)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,9 +24,16 @@ func serve(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Reque
 	return Source{URL: s.URL, Client: NewClient(), Policy: Policy{Attempts: 3, Pause: time.Millisecond, Stall: 100 * time.Millisecond}}, &n
 }
 
+func rootOf(t *testing.T, dir string) *os.Root {
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
 // readIn downloads into dir and reads beside it.
 func readIn(t *testing.T, s Source, dir string, want Digest) (string, map[string]string, *Download, error) {
-	d, err := s.Open(context.Background(), "7.14.3", dir, want)
+	d, err := s.Open(context.Background(), "7.14.3", rootOf(t, dir), ".", want)
 	if err != nil {
 		return "", nil, nil, err
 	}

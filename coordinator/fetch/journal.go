@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
+	"path"
 	"strings"
 	"sync"
 
@@ -29,20 +28,34 @@ type header struct {
 	Boot      string `json:"boot"` // of the kernel that the lines below come from
 }
 
-// record is any other line.
+// record is any other line. Each says one thing.
 type record struct {
-	Done   *int              `json:"done,omitempty"`   // a chunk that is complete
-	Hashed int64             `json:"hashed,omitempty"` // bytes in Sums
-	Sums   map[string][]byte `json:"sums,omitempty"`   // marshalled hash states by algorithm
-	Synced int               `json:"synced,omitempty"` // so many records survive a power cut
+	// So many bytes of a chunk are there, from its start.
+	Chunk int   `json:"chunk,omitempty"`
+	Got   int64 `json:"got,omitempty"`
+	// So many bytes of the archive are hashed, with the hashes' states by
+	// algorithm.
+	Hashed int64             `json:"hashed,omitempty"`
+	Sums   map[string][]byte `json:"sums,omitempty"`
+	// So many records survive a power cut.
+	Synced int `json:"synced,omitempty"`
 }
 
 // remains is what a journal says about the partial file beside it.
 type remains struct {
 	header
-	done   []bool
+	got    []int64 // by chunk
 	hashed int64
 	sums   map[string][]byte
+}
+
+// kept returns how many bytes there are.
+func (r remains) kept() int64 {
+	var n int64
+	for _, got := range r.got {
+		n += got
+	}
+	return n
 }
 
 // journal appends. It is safe for concurrent use.
@@ -64,13 +77,13 @@ func bootID() string {
 
 // look reads the journal in dir. Lines that were never synced count only while
 // the kernel that they were written under runs; a torn line ends the journal.
-func look(dir, boot string) (remains, bool) {
+func look(root *os.Root, dir, boot string) (remains, bool) {
 	var r remains
-	data, err := os.ReadFile(filepath.Join(dir, journalName))
+	data, err := root.ReadFile(path.Join(dir, journalName))
 	if err != nil {
 		return r, false
 	}
-	partial, err := os.Stat(filepath.Join(dir, partialName))
+	partial, err := root.Stat(path.Join(dir, partialName))
 	if err != nil {
 		return r, false
 	}
@@ -78,7 +91,7 @@ func look(dir, boot string) (remains, bool) {
 	if json.Unmarshal(lines[0], &r.header) != nil || r.Size <= 0 || r.Chunk <= 0 {
 		return r, false
 	}
-	r.done = make([]bool, chunks(r.Size, r.Chunk))
+	r.got = make([]int64, chunks(r.Size, r.Chunk))
 	var records []record
 	trusted := 0
 	for _, line := range lines[1:] {
@@ -93,14 +106,21 @@ func look(dir, boot string) (remains, bool) {
 		trusted = len(records)
 	}
 	for _, rec := range records[:trusted] {
-		if i := rec.Done; i != nil && *i >= 0 && *i < len(r.done) {
-			r.done[*i] = min(int64(*i+1)*r.Chunk, r.Size) <= partial.Size()
+		if rec.Chunk < 0 || rec.Chunk >= len(r.got) {
+			continue
+		}
+		start := int64(rec.Chunk) * r.Chunk
+		if got := min(rec.Got, r.Chunk, r.Size-start); start+got <= partial.Size() {
+			r.got[rec.Chunk] = max(r.got[rec.Chunk], got)
 		}
 	}
-	// The digest may have been faster than the line about its last chunk.
-	prefix := r.Size
-	if i := slices.Index(r.done, false); i >= 0 {
-		prefix = int64(i) * r.Chunk
+	// The digest may have been faster than the line about what it read.
+	var prefix int64
+	for i, got := range r.got {
+		prefix = int64(i)*r.Chunk + got
+		if got < min(r.Chunk, r.Size-int64(i)*r.Chunk) {
+			break
+		}
 	}
 	for _, rec := range records[:trusted] {
 		if rec.Hashed > r.hashed && rec.Hashed <= prefix {
@@ -114,14 +134,14 @@ func chunks(size, chunk int64) int64 { return (size + chunk - 1) / chunk }
 
 // begin writes a journal that says what r does. It replaces the file, so that
 // an earlier holder who still lives writes to nobody's.
-func begin(dir string, r remains) (*journal, error) {
-	path := filepath.Join(dir, journalName)
+func begin(root *os.Root, dir string, r remains) (*journal, error) {
+	name := path.Join(dir, journalName)
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
 	err := lines.Encode(r.header)
-	for i, done := range r.done {
-		if done && err == nil {
-			err = lines.Encode(record{Done: &i})
+	for i, got := range r.got {
+		if got > 0 && err == nil {
+			err = lines.Encode(record{Chunk: i, Got: got})
 		}
 	}
 	if r.hashed > 0 && err == nil {
@@ -130,13 +150,13 @@ func begin(dir string, r remains) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	tmp := name + ".new"
+	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin the journal: %w", err)
 	}
 	if _, err = f.Write(text.Bytes()); err == nil {
-		err = durable.Rename(tmp, path)
+		err = durable.Rename(root, tmp, name)
 	}
 	if err != nil {
 		f.Close()
@@ -159,14 +179,14 @@ func (j *journal) append(r record) error {
 	return nil
 }
 
-// sync makes what is complete in partial, and this journal's word for it,
-// survive a power cut, in that order.
-func (j *journal) sync(partial *os.File) error {
+// sync makes what the journal says, and before it what of the archive it says it
+// of, survive a power cut.
+func (j *journal) sync(archive func() error) error {
 	j.mu.Lock()
 	before := j.records
 	j.mu.Unlock()
-	if err := partial.Sync(); err != nil {
-		return fmt.Errorf("cannot sync the partial archive: %w", err)
+	if err := archive(); err != nil {
+		return err
 	}
 	if err := j.append(record{Synced: before}); err != nil {
 		return err

@@ -3,13 +3,20 @@
 package probe
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +32,10 @@ const (
 	// Exclusive: one process keeps out another one on this machine. Whether it
 	// keeps out one on another machine, one machine cannot know.
 	Exclusive Locks = "exclusive on this machine, unknown between machines"
+	// Shared: a unit was seen to keep out one on another machine.
+	Shared Locks = "exclusive"
+	// NodeLocal: a unit got the lock while one on another machine had it.
+	NodeLocal Locks = "node-local"
 	// Worthless: everybody gets the lock.
 	Worthless Locks = "worthless"
 	// Absent: flock fails.
@@ -32,6 +43,9 @@ const (
 	// Hanging: flock does not return.
 	Hanging Locks = "hanging"
 )
+
+// Useless tells whether there is no point in trying to lock.
+func (l Locks) Useless() bool { return l == Worthless || l == Absent || l == Hanging }
 
 // Answer says whether something works.
 type Answer string
@@ -64,103 +78,167 @@ func (r Result) String() string {
 		r.Locks, r.Link, r.Rename, r.SyncDir, r.TmpFile, r.Reflink)
 }
 
-// Mount probes the mount that dir is on, in a new directory below dir which it
-// removes again. A call that hangs cannot be interrupted: its goroutine stays
-// until the call returns, and so do its files. That costs less than a child
-// process, which would hang as well and which a library cannot start without
-// help of its program; who probes a hanging mount again and again collects
-// goroutines. The error is one of making the directory, or of ctx.
-func Mount(ctx context.Context, dir string) (Result, error) {
-	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, Limit)
-	defer cancel()
-	type place struct {
-		dir string
-		err error
-	}
-	made := make(chan place)
-	go func() {
-		private, err := os.MkdirTemp(dir, ".probe-*")
-		select {
-		case made <- place{private, err}:
-		case <-ctx.Done():
-			os.Remove(private)
-		}
-	}()
-	var private string
-	select {
-	case p := <-made:
-		if p.err != nil {
-			return Result{}, fmt.Errorf("cannot probe %s: %w", dir, p.err)
-		}
-		private = p.dir
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("cannot probe %s: it does not answer: %w", dir, ctx.Err())
-	}
-
-	r := Result{Locks: Hanging}
-	questions := []struct {
-		name   string
-		ask    func(dir string) error
-		answer *Answer
-	}{
+// questions are what a mount is asked, and where the answers go.
+func (r *Result) questions() []question {
+	return []question{
 		{"link", link, &r.Link},
 		{"rename", rename, &r.Rename},
 		{"sync of a directory", syncDir, &r.SyncDir},
 		{"O_TMPFILE", tmpFile, &r.TmpFile},
 		{"reflink", reflink, &r.Reflink},
+		{"flock", locks, nil},
 	}
-	type reply struct {
-		question int
-		err      error
-	}
-	// With room for all, so that who comes late need not wait for ever.
-	replies := make(chan reply, len(questions)+1)
-	for i, q := range questions {
-		*q.answer = Hangs
-		go func() { replies <- reply{i, q.ask(private)} }()
-	}
-	go func() { replies <- reply{len(questions), locks(private)} }()
-
-	late := len(questions) + 1
-	for ; late > 0; late-- {
-		select {
-		case got := <-replies:
-			if got.question == len(questions) {
-				r.Locks = worth(got.err)
-				r.note("flock", got.err)
-				continue
-			}
-			q := questions[got.question]
-			*q.answer = Works
-			if got.err != nil {
-				*q.answer = Fails
-				if errors.Is(got.err, errNeeds) {
-					*q.answer = Unknown
-				}
-			}
-			r.note(q.name, got.err)
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
-	if late == 0 {
-		r.Took = time.Since(start)
-		return r, os.RemoveAll(private)
-	}
-	// What hangs may hold the directory, too.
-	go os.RemoveAll(private)
-	r.Took = time.Since(start)
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return r, ctx.Err()
-	}
-	return r, nil
 }
 
-func (r *Result) note(name string, err error) {
+type question struct {
+	name   string
+	ask    func(dir string) error
+	answer *Answer // nil for locks
+}
+
+// reply is what became of a question: a line that a helper writes.
+type reply struct {
+	Question int    `json:"question"`            // index in questions
+	Err      string `json:"err,omitempty"`       // empty: it works
+	Needs    bool   `json:"needs,omitempty"`     // it could not be asked
+	Useless  bool   `json:"worthless,omitempty"` // two descriptors got one lock
+}
+
+// Mount probes the mount that root is on, in a new directory below root which is
+// removed again.
+//
+// A call that hangs cannot be interrupted. It hangs in a process of its own if
+// helper is a command that calls Help with the argument that is appended to it;
+// that is killed, and nobody waits for its end. Without a helper it hangs in a
+// goroutine: who probes a hanging mount again and again collects those, and
+// cannot exit before they return. The error is one of making the directory or of
+// starting the helper, or that of ctx.
+func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error) {
+	start := time.Now()
+	r := Result{Locks: Hanging}
+	questions := r.questions()
+	for _, q := range questions {
+		if q.answer != nil {
+			*q.answer = Hangs
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, Limit)
+	defer cancel()
+	// With room for all, so that who comes late need not wait for ever.
+	replies := make(chan reply, len(questions))
+	ended := make(chan error, 1)
+	name := ".probe-" + rand.Text()
+	go func() {
+		dir, err := root.Open(".")
+		if err == nil {
+			err = ask(limited, dir, name, helper, replies)
+			dir.Close()
+		}
+		// What hung may have left something.
+		ended <- errors.Join(err, root.RemoveAll(name))
+	}()
+	select {
+	case err := <-ended:
+		if err != nil && limited.Err() == nil {
+			return Result{}, fmt.Errorf("cannot probe %s: %w", root.Name(), err)
+		}
+	case <-limited.Done():
+	}
+	for len(replies) > 0 {
+		r.take(questions, <-replies)
+	}
+	slices.Sort(r.Notes)
+	r.Took = time.Since(start)
+	return r, ctx.Err()
+}
+
+// ask puts the questions, in the directory name below dir, and passes the
+// replies on. It returns when all have come, and with a helper also when ctx
+// ends.
+func ask(ctx context.Context, dir *os.File, name string, helper []string, replies chan<- reply) error {
+	if len(helper) == 0 {
+		return answer(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name), func(r reply) { replies <- r })
+	}
+	const inherited = "/proc/self/fd/3/" // the first of ExtraFiles
+	cmd := exec.CommandContext(ctx, helper[0], append(helper[1:len(helper):len(helper)], inherited+name)...)
+	cmd.ExtraFiles = []*os.File{dir}
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
 	if err != nil {
-		r.Notes = append(r.Notes, strings.ReplaceAll(name+": "+err.Error(), "\n", "; "))
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	for lines := json.NewDecoder(io.LimitReader(out, 1<<20)); ; {
+		var r reply
+		if lines.Decode(&r) != nil {
+			break
+		}
+		replies <- r
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return nil
+}
+
+// Help is the other side of a helper: it asks the mount in the directory that
+// Mount has named, and writes the answers down.
+func Help(dir string, out io.Writer) error {
+	var mu sync.Mutex
+	lines := json.NewEncoder(out)
+	var failed error
+	err := answer(dir, func(r reply) {
+		mu.Lock()
+		defer mu.Unlock()
+		failed = errors.Join(failed, lines.Encode(r))
+	})
+	return errors.Join(err, failed)
+}
+
+// answer makes dir, asks all questions in it at once, and removes it again.
+func answer(dir string, say func(reply)) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	for i, q := range new(Result).questions() {
+		all.Go(func() {
+			r := reply{Question: i}
+			if err := q.ask(dir); err != nil {
+				r.Err = strings.ReplaceAll(err.Error(), dir+"/", "")
+				r.Needs, r.Useless = errors.Is(err, errNeeds), errors.Is(err, errWorthless)
+			}
+			say(r)
+		})
+	}
+	all.Wait()
+	return os.RemoveAll(dir)
+}
+
+func (r *Result) take(questions []question, got reply) {
+	if got.Question < 0 || got.Question >= len(questions) {
+		return // of another version of this program
+	}
+	q := questions[got.Question]
+	switch {
+	case q.answer == nil && got.Useless:
+		r.Locks = Worthless
+	case q.answer == nil && got.Err != "":
+		r.Locks = Absent
+	case q.answer == nil:
+		r.Locks = Exclusive
+	case got.Needs:
+		*q.answer = Unknown
+	case got.Err != "":
+		*q.answer = Fails
+	default:
+		*q.answer = Works
+	}
+	if got.Err != "" {
+		r.Notes = append(r.Notes, strings.ReplaceAll(q.name+": "+got.Err, "\n", "; "))
 	}
 }
 
@@ -169,16 +247,6 @@ var (
 	errNeeds     = errors.New("cannot prepare")
 	errWorthless = errors.New("two descriptors have one lock")
 )
-
-func worth(err error) Locks {
-	switch {
-	case err == nil:
-		return Exclusive
-	case errors.Is(err, errWorthless):
-		return Worthless
-	}
-	return Absent
-}
 
 // locks takes one lock twice. Locks are those of an open file, so that one
 // process is enough to see a conflict.

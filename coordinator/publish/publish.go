@@ -3,13 +3,16 @@
 package publish
 
 import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
@@ -39,121 +42,139 @@ type Manifest struct {
 	Files       []unpack.File `json:"files"`
 }
 
-// Release turns the tree at staging into dir. If dir is there already, it
-// changes nothing and returns ErrExist. After success a power cut cannot undo it.
-func Release(staging, dir string, m Manifest) error {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	if err := writeManifest(filepath.Join(staging, ManifestName), data); err != nil {
-		return err
-	}
-	err = filepath.WalkDir(staging, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
-		}
-		// The mode of a directory that was made depends on the umask.
-		if err := os.Chmod(path, 0o755); err != nil {
-			return err
-		}
-		return durable.SyncDir(path)
-	})
-	if err != nil {
-		return fmt.Errorf("cannot sync the staged release: %w", err)
-	}
-	err = durable.Rename(staging, dir)
-	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
-		return fmt.Errorf("%s: %w", dir, ErrExist)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot publish %s: %w", dir, err)
-	}
-	return errors.Join(durable.SyncDir(filepath.Dir(dir)), durable.SyncDir(filepath.Dir(staging)))
-}
-
-func writeManifest(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
+// Release turns the tree at staging, which m describes, into dir; both are names
+// below root. If dir is there already, it changes nothing and returns ErrExist.
+// After success a power cut cannot undo it. w is what the tree was written with.
+func Release(root *os.Root, staging, dir string, m Manifest, w *durable.Writes) error {
+	if err := m.write(root, path.Join(staging, ManifestName)); err != nil {
 		return fmt.Errorf("cannot write the manifest: %w", err)
 	}
-	_, err = f.Write(data)
+	if err := w.Sync(staging); err != nil {
+		return err
+	}
+	err := durable.Rename(root, staging, dir)
+	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
+		return fmt.Errorf("%s: %w", full(root, dir), ErrExist)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
+	}
+	return errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(staging)))
+}
+
+// write does not make a second copy of what 60,000 files are described by.
+func (m Manifest) write(root *os.Root, name string) error {
+	files := m.Files
+	m.Files = []unpack.File{}
+	head, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(f, 1<<16)
+	out.Write(bytes.TrimSuffix(head, []byte("]}")))
+	for i, file := range files {
+		line, err := json.Marshal(file)
+		if err != nil {
+			f.Close()
+			return err
+		}
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteByte('\n')
+		out.Write(line)
+	}
+	out.WriteString("]}\n")
+	err = out.Flush() // with the first error of all before
 	if err == nil {
 		err = f.Chmod(0o444)
-	}
-	if err == nil {
-		err = f.Sync()
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil {
-		return fmt.Errorf("cannot write the manifest: %w", err)
-	}
-	return nil
+	return err
 }
 
-// Read returns the manifest of the release in dir.
-func Read(dir string) (Manifest, error) {
-	var m Manifest
-	// The directory first, and the manifest through it: one that appears between
-	// two looks by name is a release just published, not one without a manifest.
-	root, err := os.OpenRoot(dir)
+// Read returns the manifest of the release in dir, below root.
+func Read(root *os.Root, dir string) (Manifest, error) {
+	r, err := open(root, dir)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer r.Close()
+	return read(r)
+}
+
+// Check compares names, sizes and modes in dir, below root, with its manifest.
+// It reads no contents, so that it is fit to run before every start.
+func Check(root *os.Root, dir string) (Manifest, error) {
+	r, err := open(root, dir)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer r.Close()
+	m, err := read(r)
+	if err != nil {
+		return m, err
+	}
+	return m, compare(r, m, func(d Difference) error { return corrupt(r, "%s", d) })
+}
+
+// open holds the directory, and the rest is looked at through it: what appears
+// between two looks by name is a release just published, not one that lacks
+// something.
+func open(root *os.Root, dir string) (*os.Root, error) {
+	r, err := root.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, fmt.Errorf("%s: %w", dir, ErrNotInstalled)
+		return nil, fmt.Errorf("%s: %w", full(root, dir), ErrNotInstalled)
 	}
 	if err != nil {
-		return m, fmt.Errorf("cannot open the release: %w", err)
+		return nil, fmt.Errorf("cannot open the release %s: %w", full(root, dir), err)
 	}
-	defer root.Close()
-	data, err := root.ReadFile(ManifestName)
+	return r, nil
+}
+
+func read(release *os.Root) (Manifest, error) {
+	var m Manifest
+	data, err := release.ReadFile(ManifestName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, corrupt(dir, "it has no %s", ManifestName)
+		return m, corrupt(release, "it has no %s", ManifestName)
 	}
 	if err != nil {
 		return m, fmt.Errorf("cannot read the manifest: %w", err)
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return m, corrupt(dir, "%s is unreadable: %v", ManifestName, err)
+		return m, corrupt(release, "%s is unreadable: %v", ManifestName, err)
 	}
-	if m.Version != filepath.Base(dir) {
-		return m, corrupt(dir, "%s is that of version %q", ManifestName, m.Version)
+	if m.Version != filepath.Base(release.Name()) {
+		return m, corrupt(release, "%s is that of version %q", ManifestName, m.Version)
 	}
 	return m, nil
 }
 
-// Check compares names, sizes and modes in dir with its manifest. It reads no
-// contents, so that it is fit to run before every start.
-func Check(dir string) (Manifest, error) {
-	m, err := Read(dir)
-	if err != nil {
-		return m, err
+// compare calls differs for everything in a release that is not as the manifest
+// says, and stops with the first error that it returns.
+func compare(release *os.Root, m Manifest, differs func(Difference) error) error {
+	want := make(map[string]int32, len(m.Files))
+	for i, f := range m.Files {
+		want[f.Path] = int32(i)
 	}
-	return m, compare(dir, m, func(d Difference) error { return corrupt(dir, "%s", d) })
-}
-
-// compare calls differs for everything in dir that is not as the manifest says,
-// and stops with the first error that it returns.
-func compare(dir string, m Manifest, differs func(Difference) error) error {
-	want := make(map[string]unpack.File, len(m.Files))
-	for _, f := range m.Files {
-		want[f.Path] = f
-	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	err := fs.WalkDir(release.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || name == ManifestName {
 			return err
 		}
-		name := filepath.ToSlash(strings.TrimPrefix(path, dir+string(filepath.Separator)))
-		if name == ManifestName {
-			return nil
-		}
-		f, ok := want[name]
+		i, ok := want[name]
 		if !ok {
 			return differs(Difference{name, "does not belong to it"})
 		}
 		delete(want, name)
+		f := m.Files[i]
 		if f.Link != "" {
-			if target, err := os.Readlink(path); err != nil || target != f.Link {
+			if target, err := release.Readlink(name); err != nil || target != f.Link {
 				return differs(Difference{name, "is no link to " + f.Link})
 			}
 			return nil
@@ -170,7 +191,7 @@ func compare(dir string, m Manifest, differs func(Difference) error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// Taken away while it was looked at.
-		return fmt.Errorf("%s: %w", dir, ErrNotInstalled)
+		return fmt.Errorf("%s: %w", release.Name(), ErrNotInstalled)
 	case err != nil:
 		return err
 	}
@@ -184,19 +205,20 @@ func compare(dir string, m Manifest, differs func(Difference) error) error {
 	return nil
 }
 
-// Quarantine moves a corrupt release out of the way, to below dir, and returns
-// where it is now. Processes that run from it keep their files.
-func Quarantine(release, dir string) (string, error) {
-	place, err := os.MkdirTemp(dir, filepath.Base(release)+".")
-	if err != nil {
-		return "", fmt.Errorf("cannot quarantine %s: %w", release, err)
+// Quarantine moves a corrupt release out of the way, to below the directory
+// away, and returns where it is now. Processes that run from it keep their
+// files. All are names below root.
+func Quarantine(root *os.Root, dir, away string) (string, error) {
+	place := path.Join(away, path.Base(dir)+"."+rand.Text())
+	if err := durable.Rename(root, dir, place); err != nil {
+		return "", fmt.Errorf("cannot quarantine %s: %w", full(root, dir), err)
 	}
-	if err := durable.Rename(release, place); err != nil {
-		return "", errors.Join(fmt.Errorf("cannot quarantine %s: %w", release, err), os.Remove(place))
-	}
-	return place, errors.Join(durable.SyncDir(filepath.Dir(release)), durable.SyncDir(dir))
+	return place, errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, away))
 }
 
-func corrupt(dir, format string, args ...any) error {
-	return fmt.Errorf("%s: %w: %s", dir, ErrCorrupt, fmt.Sprintf(format, args...))
+func corrupt(release *os.Root, format string, args ...any) error {
+	return fmt.Errorf("%s: %w: %s", release.Name(), ErrCorrupt, fmt.Sprintf(format, args...))
 }
+
+// full is a name for people.
+func full(root *os.Root, name string) string { return filepath.Join(root.Name(), name) }

@@ -3,12 +3,10 @@ package publish
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -53,14 +51,19 @@ func (d *Damage) Unwrap() error { return ErrCorrupt }
 // to the end: it returns a *Damage with every file that differs. progress,
 // unless nil, is told how many bytes of how many are compared, by one goroutine
 // at a time.
-func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Manifest, error) {
-	m, err := Read(dir)
+func Verify(ctx context.Context, root *os.Root, dir string, progress func(done, total int64)) (Manifest, error) {
+	release, err := open(root, dir)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer release.Close()
+	m, err := read(release)
 	if err != nil {
 		return m, err
 	}
-	damage := &Damage{Dir: dir}
+	damage := &Damage{Dir: release.Name()}
 	other := map[string]bool{} // differs already
-	err = compare(dir, m, func(d Difference) error {
+	err = compare(release, m, func(d Difference) error {
 		damage.Files = append(damage.Files, d)
 		other[d.Path] = true
 		return nil
@@ -102,7 +105,7 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 				return ctx.Err()
 			}}
 			for f := range work {
-				sum, err := r.sum(filepath.Join(dir, filepath.FromSlash(f.Path)))
+				sum, err := r.sum(release, f.Path)
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
@@ -124,13 +127,13 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return m, fmt.Errorf("cannot verify %s: %w", dir, err)
+		return m, fmt.Errorf("cannot verify %s: %w", release.Name(), err)
 	}
 	if len(damage.Files) == 0 {
 		return m, nil
 	}
 	// Collected while it was read?
-	if _, err := Read(dir); errors.Is(err, ErrNotInstalled) {
+	if _, err := Read(root, dir); errors.Is(err, ErrNotInstalled) {
 		return m, err
 	}
 	slices.SortFunc(damage.Files, func(a, b Difference) int { return strings.Compare(a.Path, b.Path) })
@@ -143,10 +146,10 @@ type reader struct {
 	read   func(n int) error
 }
 
-func (r reader) sum(path string) (string, error) {
-	f, err := os.Open(path)
+func (r reader) sum(release *os.Root, name string) (sum unpack.Sum, err error) {
+	f, err := release.Open(name)
 	if err != nil {
-		return "", err
+		return sum, err
 	}
 	defer f.Close()
 	h := sha256.New()
@@ -154,13 +157,13 @@ func (r reader) sum(path string) (string, error) {
 		n, err := f.Read(r.buffer)
 		h.Write(r.buffer[:n])
 		if err := r.read(n); err != nil {
-			return "", err
+			return sum, err
 		}
 		if err == io.EOF {
-			return hex.EncodeToString(h.Sum(nil)), nil
+			return unpack.Sum(h.Sum(nil)), nil
 		}
 		if err != nil {
-			return "", err
+			return sum, err
 		}
 	}
 }

@@ -3,7 +3,6 @@ package publish
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,13 +10,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
 )
 
+const release = "releases/7.14.3"
+
 // published makes a release of n files and a link.
-func published(t *testing.T, n int) (dir string, m Manifest) {
+func published(t *testing.T, n int) (root *os.Root, dir string, m Manifest) {
 	t.Helper()
 	base := t.TempDir()
+	root, err := os.OpenRoot(base)
+	require.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
 	staging := filepath.Join(base, "staging", "7.14.3")
 	dir = filepath.Join(base, "releases", "7.14.3")
 	require.NoError(t, os.MkdirAll(filepath.Join(staging, "bin"), 0o755))
@@ -29,13 +34,16 @@ func published(t *testing.T, n int) (dir string, m Manifest) {
 		require.NoError(t, os.WriteFile(path, []byte(body), 0o444))
 		require.NoError(t, os.Chmod(path, 0o444))
 		sum := sha256.Sum256([]byte(body))
-		m.Files = append(m.Files, unpack.File{Path: name, Size: int64(len(body)), Mode: 0o444, SHA256: hex.EncodeToString(sum[:])})
+		m.Files = append(m.Files, unpack.File{Path: name, Size: int64(len(body)), Mode: 0o444, SHA256: sum})
 		m.Bytes += int64(len(body))
 	}
 	require.NoError(t, os.Symlink("f00", filepath.Join(staging, "bin/link")))
 	m.Files = append(m.Files, unpack.File{Path: "bin/link", Link: "f00"})
-	require.NoError(t, Release(staging, dir, m))
-	return dir, m
+	w, err := durable.Begin(root)
+	require.NoError(t, err)
+	defer w.Close()
+	require.NoError(t, Release(root, "staging/7.14.3", release, m, w))
+	return root, dir, m
 }
 
 // overwrite changes contents, and neither size nor mode.
@@ -47,9 +55,9 @@ func overwrite(t *testing.T, path, body string) {
 }
 
 func TestVerifyReadsEverything(t *testing.T) {
-	dir, m := published(t, 20)
+	root, _, m := published(t, 20)
 	var done, total int64
-	got, err := Verify(t.Context(), dir, func(d, n int64) { done, total = max(done, d), n })
+	got, err := Verify(t.Context(), root, release, func(d, n int64) { done, total = max(done, d), n })
 	require.NoError(t, err)
 	require.Equal(t, m, got)
 	require.Equal(t, m.Bytes, done)
@@ -57,17 +65,17 @@ func TestVerifyReadsEverything(t *testing.T) {
 }
 
 func TestVerifyNamesAllThatDiffers(t *testing.T) {
-	dir, _ := published(t, 20)
+	root, dir, _ := published(t, 20)
 	overwrite(t, filepath.Join(dir, "bin/f17"), "content 0f 17")
 	overwrite(t, filepath.Join(dir, "bin/f03"), "content 0f 03")
-	_, err := Check(dir)
+	_, err := Check(root, release)
 	require.NoError(t, err, "names, sizes and modes are right")
 
 	require.NoError(t, os.Remove(filepath.Join(dir, "bin/f05")))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/new"), nil, 0o444))
 	require.NoError(t, os.Remove(filepath.Join(dir, "bin/link")))
 	require.NoError(t, os.Symlink("f01", filepath.Join(dir, "bin/link")))
-	_, err = Verify(t.Context(), dir, nil)
+	_, err = Verify(t.Context(), root, release, nil)
 	require.ErrorIs(t, err, ErrCorrupt)
 	var damage *Damage
 	require.ErrorAs(t, err, &damage)
@@ -82,11 +90,11 @@ func TestVerifyNamesAllThatDiffers(t *testing.T) {
 }
 
 func TestVerifyEnds(t *testing.T) {
-	dir, _ := published(t, 20)
+	root, _, _ := published(t, 20)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := Verify(ctx, dir, func(done, _ int64) { cancel() })
+	_, err := Verify(ctx, root, release, func(done, _ int64) { cancel() })
 	require.ErrorIs(t, err, context.Canceled)
 
-	_, err = Verify(t.Context(), filepath.Join(filepath.Dir(dir), "7.14.9"), nil)
+	_, err = Verify(t.Context(), root, "releases/7.14.9", nil)
 	require.ErrorIs(t, err, ErrNotInstalled)
 }

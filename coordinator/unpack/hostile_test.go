@@ -55,20 +55,6 @@ func TestModesWhateverTheUmask(t *testing.T) {
 	}
 }
 
-func TestSync(t *testing.T) {
-	dir, files, err := unpack(t, bytes.NewReader(archive(t,
-		entry{name: "concourse/bin/concourse", mode: 0o700, body: "x"},
-		entry{name: "concourse/bin/link", kind: tar.TypeSymlink, link: "nowhere"})), DefaultLimits)
-	require.NoError(t, err)
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer root.Close()
-	require.NoError(t, Sync(root, files))
-	require.NoError(t, each(root, files))
-	require.NoError(t, os.Remove(filepath.Join(dir, "bin/concourse")))
-	require.ErrorIs(t, each(root, files), fs.ErrNotExist)
-}
-
 // FuzzTree feeds tarballs, compressed here: a mutation inside of gzip seldom gets
 // past its checksum. Whatever comes, nothing may be written outside of the tree,
 // and what is returned must be what is there.

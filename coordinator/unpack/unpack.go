@@ -23,6 +23,7 @@ import (
 
 	"github.com/klauspost/pgzip"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotArchive: the bytes are no release tarball, or one that must be refused.
@@ -38,6 +39,12 @@ const (
 	// buffer is the size of each copy: smaller ones cost system calls, larger
 	// ones fall out of the processor's cache.
 	buffer = 1 << 20
+	// early is the size from which a file is written out by itself. Below it,
+	// that costs more than the file: 60,000 times 0.2 ms of a processor on ext4.
+	early = 1 << 20
+	// closers is how many files are closed at a time: where that waits for the
+	// disk, enough to keep it busy.
+	closers = 8
 )
 
 // Limits bound what an archive may become.
@@ -60,15 +67,29 @@ const ratioFloor = 64 << 20
 type File struct {
 	Path   string      `json:"path"` // slash separated, below the release
 	Size   int64       `json:"size"`
-	Mode   fs.FileMode `json:"mode"`             // 0444 or 0555
-	SHA256 string      `json:"sha256,omitempty"` // of the content, in hex
-	Link   string      `json:"link,omitempty"`   // target, for a symbolic link
+	Mode   fs.FileMode `json:"mode"`            // 0444 or 0555
+	SHA256 Sum         `json:"sha256,omitzero"` // of the content
+	Link   string      `json:"link,omitempty"`  // target, for a symbolic link
+}
+
+// Sum is a SHA-256 digest. Its text is in hex.
+type Sum [sha256.Size]byte
+
+// MarshalText never fails.
+func (s Sum) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, s[:]), nil }
+
+// UnmarshalText takes 64 digits.
+func (s *Sum) UnmarshalText(text []byte) error {
+	if n, err := hex.Decode(s[:], text[:min(len(text), 2*len(s))]); err != nil || n != len(s) || len(text) != 2*n {
+		return fmt.Errorf("%q is no SHA-256 digest", text)
+	}
+	return nil
 }
 
 // Tree extracts the gzipped tar stream r into root, without the directory
-// "concourse" that everything in it lies in. It reads r to its end, and
-// returns what it wrote; nothing is synced, see Sync. Owners and
-// times in the archive are ignored. What must be refused is ErrNotArchive.
+// "concourse" that everything in it lies in. It reads r to its end, and returns
+// what it wrote, of which nothing is synced. Owners and times in the archive are
+// ignored. What must be refused is ErrNotArchive.
 func Tree(ctx context.Context, r io.Reader, root *os.Root, limits Limits) ([]File, error) {
 	src := &source{r: r}
 	files, err := unpackFrom(ctx, src, root, limits)
@@ -97,13 +118,12 @@ func unpackFrom(ctx context.Context, src *source, root *os.Root, limits Limits) 
 		root:   root,
 		src:    src,
 		limits: limits,
-		at:     map[string]int{},
-		kinds:  map[string]byte{".": tar.TypeDir},
+		names:  map[string]int32{".": isDir},
 		copied: make([]byte, buffer),
 		dirs:   root,
 		dir:    ".",
 	}
-	x.written.SetLimit(syncers)
+	x.written.SetLimit(closers)
 	err = x.extract(ctx, tar.NewReader(gz))
 	// Always wait: no writer may be left when the caller removes the tree.
 	if closeErr := x.written.Wait(); err == nil {
@@ -124,14 +144,19 @@ func unpackFrom(ctx context.Context, src *source, root *os.Root, limits Limits) 
 	return x.files, nil
 }
 
+// What a name stands for that no file has.
+const (
+	isDir int32 = -1 - iota
+	isLink
+)
+
 type tree struct {
 	root   *os.Root
 	src    *source
 	limits Limits
-	kinds  map[string]byte // type of every name so far
+	names  map[string]int32 // every name so far: index in files, or what it is else
 	files  []File
-	at     map[string]int // index in files, by name
-	bytes  int64          // announced
+	bytes  int64 // announced
 	// unpacked is what was really written.
 	unpacked int64
 	copied   []byte
@@ -175,7 +200,7 @@ func (x *tree) extract(ctx context.Context, tr *tar.Reader) error {
 		if err := x.parents(h.Name, path.Dir(name)); err != nil {
 			return err
 		}
-		if kind, ok := x.kinds[name]; ok && (kind != tar.TypeDir || h.Typeflag != tar.TypeDir) {
+		if is, ok := x.names[name]; ok && (is != isDir || h.Typeflag != tar.TypeDir) {
 			return refuse(h.Name, "is there twice")
 		}
 		switch h.Typeflag {
@@ -226,8 +251,8 @@ func (x *tree) name(raw string) (string, error) {
 // parents makes the directories above a name that the archive did not list. A
 // name below a link or a file is refused.
 func (x *tree) parents(raw, dir string) error {
-	if kind, ok := x.kinds[dir]; ok {
-		if kind != tar.TypeDir {
+	if is, ok := x.names[dir]; ok {
+		if is != isDir {
 			return refuse(raw, "lies below something that is no directory")
 		}
 		return nil
@@ -239,13 +264,21 @@ func (x *tree) parents(raw, dir string) error {
 }
 
 func (x *tree) mkdir(name string) error {
-	if x.kinds[name] == tar.TypeDir {
+	if is, ok := x.names[name]; ok && is == isDir {
 		return nil
 	}
-	if err := x.root.Mkdir(name, 0o755); err != nil {
+	err := x.root.Mkdir(name, 0o755)
+	if err == nil {
+		// What became of the mode depends on the umask.
+		var info fs.FileInfo
+		if info, err = x.root.Lstat(name); err == nil && info.Mode().Perm() != 0o755 {
+			err = x.root.Chmod(name, 0o755)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cannot unpack: %w", err)
 	}
-	x.kinds[name] = tar.TypeDir
+	x.names[name] = isDir
 	return nil
 }
 
@@ -284,9 +317,7 @@ func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
 			return fmt.Errorf("cannot unpack %s: %w", name, err)
 		}
 	}
-	x.kinds[name] = tar.TypeReg
-	x.at[name] = len(x.files)
-	x.files = append(x.files, File{Path: name, Size: h.Size, Mode: mode, SHA256: hex.EncodeToString(hash.Sum(nil))})
+	x.add(File{Path: name, Size: h.Size, Mode: mode, SHA256: Sum(hash.Sum(nil))})
 	x.written.Go(func() error {
 		err := settle(f, mode)
 		// Network file systems report a full disk here at the latest.
@@ -298,6 +329,27 @@ func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
 		}
 		return nil
 	})
+	return nil
+}
+
+// settle gives a written file its mode, whatever the umask made of it, and has the
+// kernel begin to write it out: it would wait until a tenth of the memory is to be
+// written, and the disk would be idle until all is synced. It waits for nothing
+// itself.
+func settle(f *os.File, mode fs.FileMode) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Mode() != mode {
+		if err := f.Chmod(mode); err != nil {
+			return err
+		}
+	}
+	if info.Size() >= early {
+		// Where that is unknown, syncing has more to do.
+		_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}
 	return nil
 }
 
@@ -313,7 +365,7 @@ func (x *tree) symlink(name string, h *tar.Header) error {
 	if err := x.root.Symlink(h.Linkname, name); err != nil {
 		return fmt.Errorf("cannot unpack: %w", err)
 	}
-	x.kinds[name] = tar.TypeSymlink
+	x.names[name] = isLink
 	x.files = append(x.files, File{Path: name, Link: h.Linkname})
 	return nil
 }
@@ -323,8 +375,8 @@ func (x *tree) link(name string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	i, ok := x.at[old]
-	if !ok {
+	i, ok := x.names[old]
+	if !ok || i < 0 {
 		return refuse(h.Name, fmt.Sprintf("links to %q, which is no file before it", h.Linkname))
 	}
 	if err := x.root.Link(old, name); err != nil {
@@ -332,10 +384,13 @@ func (x *tree) link(name string, h *tar.Header) error {
 	}
 	linked := x.files[i]
 	linked.Path = name
-	x.kinds[name] = tar.TypeReg
-	x.at[name] = len(x.files)
-	x.files = append(x.files, linked)
+	x.add(linked)
 	return nil
+}
+
+func (x *tree) add(f File) {
+	x.names[f.Path] = int32(len(x.files))
+	x.files = append(x.files, f)
 }
 
 // enter makes dir the directory that files are created in.

@@ -53,6 +53,18 @@ func unpack(t *testing.T, r io.Reader, limits Limits) (dir string, files []File,
 	return dir, files, err
 }
 
+func TestSumIsHex(t *testing.T) {
+	var s Sum
+	text := strings.Repeat("0f", len(s))
+	require.NoError(t, s.UnmarshalText([]byte(text)))
+	got, err := s.MarshalText()
+	require.NoError(t, err)
+	require.Equal(t, text, string(got))
+	for _, bad := range []string{"", text[1:], text[2:], text + "0f", "x" + text[1:]} {
+		require.Error(t, s.UnmarshalText([]byte(bad)), bad)
+	}
+}
+
 func TestTree(t *testing.T) {
 	dir, files, err := unpack(t, bytes.NewReader(archive(t,
 		entry{name: "concourse/", kind: tar.TypeDir, mode: 0o2700},
@@ -63,8 +75,9 @@ func TestTree(t *testing.T) {
 		entry{name: "concourse/bin/same", kind: tar.TypeLink, link: "concourse/bin/concourse"},
 	)), DefaultLimits)
 	require.NoError(t, err)
-	const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-	const nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	var abc, nothing Sum
+	require.NoError(t, abc.UnmarshalText([]byte("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")))
+	require.NoError(t, nothing.UnmarshalText([]byte("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")))
 	require.Equal(t, []File{
 		{Path: "bin/concourse", Size: 3, Mode: 0o555, SHA256: abc},
 		{Path: "readme", Mode: 0o444, SHA256: nothing},

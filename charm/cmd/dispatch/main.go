@@ -22,6 +22,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 func main() {
@@ -35,6 +36,8 @@ func main() {
 	switch {
 	case len(os.Args) == 2 && os.Args[1] == "watch":
 		err = watch(ctx, paths)
+	case len(os.Args) == 3 && os.Args[1] == "probe": // by the watcher
+		err = probe.Help(os.Args[2], os.Stdout)
 	case os.Getenv("JUJU_DISPATCH_PATH") != "":
 		err = dispatch(ctx, paths)
 	default:
@@ -81,9 +84,14 @@ func address() (string, error) {
 }
 
 func watch(ctx context.Context, paths concourse.Paths) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	w := watcher.Watcher{
 		Files: watcher.Files(paths.State),
 		Open: func(root string, o coordinator.Options) (watcher.Volume, error) {
+			o.Helper = []string{executable, "probe"}
 			return coordinator.Open(root, o)
 		},
 		Newest: coordinator.Newest,

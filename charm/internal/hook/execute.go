@@ -13,6 +13,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/reconcile"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
 // notes are what the charm remembers of this unit from hook to hook.
@@ -69,6 +70,12 @@ func (c Charm) take(ctx context.Context, volume Volume, plan reconcile.Plan, ste
 	switch step.Verb {
 	case reconcile.Activate:
 		_, err := volume.Activate(ctx, step.Version)
+		if errors.Is(err, coordinator.ErrOvertaken) {
+			// By the leader of another application. The watcher has seen it, too, and
+			// the hook that it wakes decides anew.
+			goops.LogInfof("Not activated: %v", err)
+			return nil
+		}
 		return err
 	case reconcile.Pin:
 		if err := volume.Pin(step.Version); err != nil {

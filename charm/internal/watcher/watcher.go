@@ -13,6 +13,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // Unit is the systemd unit of the watcher.
@@ -71,6 +72,7 @@ type Volume interface {
 	Installed(version string) (coordinator.Release, error)
 	Current() (coordinator.Activation, error)
 	Collect(ctx context.Context) ([]string, error)
+	Probe(ctx context.Context) (probe.Result, error)
 }
 
 // Watcher has no state that a restart would miss but its timers.
@@ -94,7 +96,8 @@ type Watcher struct {
 	install  *attempt[coordinator.Release]
 	newest   *attempt[string]
 	collect  *attempt[[]string]
-	tidy     string // the wanted version for which was collected
+	probe    *attempt[probe.Result] // of a volume just opened; nil when it is done
+	tidy     string                 // the wanted version for which was collected
 	progress chan coordinator.Progress
 	checked  time.Time // last quick check of the installed release
 	silent   time.Time // since when the web server owes an answer
@@ -125,6 +128,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.install.stop()
 			w.newest.stop()
 			w.collect.stop()
+			w.probe.stop()
 			return ctx.Err()
 		case <-tick.C:
 		}
@@ -142,6 +146,7 @@ func (w *Watcher) look(ctx context.Context) error {
 	}
 	w.accept(want)
 	w.lookAtVolume()
+	w.lookAtMount(ctx)
 	w.lookForNewest(ctx)
 	w.lookAtRelease(ctx)
 	w.lookForLitter(ctx)
@@ -197,6 +202,8 @@ func (w *Watcher) lookAtVolume() {
 			return
 		}
 		w.volume = volume
+		w.probe.stop()
+		w.probe = newAttempt(w.Backoff, volume.Probe)
 	}
 	if err := w.volume.Check(); err != nil {
 		w.volume = nil
@@ -207,6 +214,22 @@ func (w *Watcher) lookAtVolume() {
 	w.found.Current = ""
 	if current, err := w.volume.Current(); err == nil {
 		w.found.Current = current.Version
+	}
+}
+
+// lookAtMount has a volume probed once it is there: operators see the result
+// with ccbench volume inspect.
+func (w *Watcher) lookAtMount(ctx context.Context) {
+	if w.probe == nil || w.volume == nil {
+		return
+	}
+	result, done, err := w.probe.poll(ctx)
+	if err != nil {
+		w.Log.Warn("cannot probe the volume", "error", err)
+	}
+	if done {
+		w.probe = nil
+		w.Log.Info("probed the volume", "result", result.String(), "took", result.Took)
 	}
 }
 

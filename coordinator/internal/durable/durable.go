@@ -1,89 +1,88 @@
 // Package durable changes single names so that a power cut leaves the old
 // state or the new one, never neither: the file is synced before it gets its
 // name, and the directory after.
+//
+// All names are below an os.Root, which stays the same volume whatever is
+// mounted over it or unmounted meanwhile.
 package durable
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 	"syscall"
 )
 
-// Replace puts data at path, in place of what is there. Readers see the old
+// Replace puts data at name, in place of what is there. Readers see the old
 // content or the new one.
-func Replace(path string, data []byte) error {
-	tmp, err := private(path, data)
+func Replace(root *os.Root, name string, data []byte) error {
+	tmp, err := private(root, name, data)
 	if err != nil {
 		return err
 	}
-	if err := Rename(tmp, path); err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("cannot replace %s: %w", path, err)
+	if err := Rename(root, tmp, name); err != nil {
+		root.Remove(tmp)
+		return fmt.Errorf("cannot replace %s: %w", name, err)
 	}
-	return SyncDir(filepath.Dir(path))
+	return SyncDir(root, path.Dir(name))
 }
 
-// Create puts data at path if nothing is there. Of any number of callers on any
+// Create puts data at name if nothing is there. Of any number of callers on any
 // number of machines one succeeds; the others get fs.ErrExist.
-func Create(path string, data []byte) error {
-	tmp, err := private(path, data)
+func Create(root *os.Root, name string, data []byte) error {
+	tmp, err := private(root, name, data)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp)
-	if err := link(tmp, path); err != nil {
-		return fmt.Errorf("cannot create %s: %w", path, err)
+	defer root.Remove(tmp)
+	if err := link(root, tmp, name); err != nil {
+		return fmt.Errorf("cannot create %s: %w", name, err)
 	}
-	return SyncDir(filepath.Dir(path))
+	return SyncDir(root, path.Dir(name))
 }
 
-// Symlink makes path a symbolic link to target, in place of what is there,
+// Symlink makes name a symbolic link to target, in place of what is there,
 // unless it is that link already.
-func Symlink(target, path string) error {
-	if old, err := os.Readlink(path); err == nil && old == target {
+func Symlink(root *os.Root, target, name string) error {
+	if old, err := root.Readlink(name); err == nil && old == target {
 		return nil
 	}
-	// An unused name can be had for files only: a private file lends its own.
-	tmp, err := private(path, nil)
-	if err != nil {
-		return err
+	tmp := hidden(name)
+	if err := root.Symlink(target, tmp); err != nil {
+		return fmt.Errorf("cannot link %s: %w", name, err)
 	}
-	defer os.Remove(tmp)
-	if err := os.Symlink(target, tmp+".link"); err != nil {
-		return fmt.Errorf("cannot link %s: %w", path, err)
+	if err := Rename(root, tmp, name); err != nil {
+		root.Remove(tmp)
+		return fmt.Errorf("cannot replace %s: %w", name, err)
 	}
-	if err := Rename(tmp+".link", path); err != nil {
-		os.Remove(tmp + ".link")
-		return fmt.Errorf("cannot replace %s: %w", path, err)
-	}
-	return SyncDir(filepath.Dir(path))
+	return SyncDir(root, path.Dir(name))
 }
 
-// Mkdir makes the directory path with the mode, whatever the umask is. A
-// directory that is there already is left as it is.
-func Mkdir(path string, mode fs.FileMode) error {
-	err := os.Mkdir(path, mode)
+// Mkdir makes a directory with the mode, whatever the umask is. One that is
+// there already is left as it is.
+func Mkdir(root *os.Root, name string, mode fs.FileMode) error {
+	err := root.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		// Made, and reported as a failure?
-		if info, statErr := os.Lstat(path); statErr != nil || !info.IsDir() {
+		if info, statErr := root.Lstat(name); statErr != nil || !info.IsDir() {
 			return err
 		}
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if err := root.Chmod(name, mode); err != nil {
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return SyncDir(root, path.Dir(name))
 }
 
 // SyncDir makes the names in a directory survive a power cut.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
+func SyncDir(root *os.Root, dir string) error {
+	d, err := root.Open(dir)
 	if err != nil {
 		return fmt.Errorf("cannot sync directory: %w", err)
 	}
@@ -95,11 +94,23 @@ func SyncDir(dir string) error {
 	return nil
 }
 
-// private writes and syncs data under a hidden name beside path.
-func private(path string, data []byte) (string, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+// Names lists a directory, in no order. It looks at no file, which ReadDir does
+// below a Root.
+func Names(root *os.Root, dir string) ([]string, error) {
+	d, err := root.Open(dir)
 	if err != nil {
-		return "", fmt.Errorf("cannot write %s: %w", path, err)
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+// private writes and syncs data under a hidden name beside name.
+func private(root *os.Root, name string, data []byte) (string, error) {
+	tmp := hidden(name)
+	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("cannot write %s: %w", name, err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -112,8 +123,13 @@ func private(path string, data []byte) (string, error) {
 		err = closeErr
 	}
 	if err != nil {
-		os.Remove(f.Name())
-		return "", fmt.Errorf("cannot write %s: %w", path, err)
+		root.Remove(tmp)
+		return "", fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	return f.Name(), nil
+	return tmp, nil
+}
+
+// hidden returns an unused name beside name.
+func hidden(name string) string {
+	return path.Join(path.Dir(name), "."+path.Base(name)+"."+rand.Text())
 }

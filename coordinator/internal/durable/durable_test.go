@@ -5,23 +5,28 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
+func newRoot(t *testing.T) *os.Root {
+	root, err := os.OpenRoot(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { root.Close() })
+	return root
+}
+
 func TestCreateOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x")
+	root := newRoot(t)
 	var made atomic.Int32
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
-			err := Create(path, fmt.Append(nil, i))
+			err := Create(root, "x", fmt.Append(nil, i))
 			if err == nil {
 				made.Add(1)
 			} else if !errors.Is(err, fs.ErrExist) {
@@ -31,40 +36,55 @@ func TestCreateOnce(t *testing.T) {
 	}
 	all.Wait()
 	require.EqualValues(t, 1, made.Load())
-	entries, err := os.ReadDir(filepath.Dir(path))
+	names, err := Names(root, ".")
 	require.NoError(t, err)
-	require.Len(t, entries, 1, "private files are left")
+	require.Equal(t, []string{"x"}, names, "private files are left")
 }
 
 // Refusals that are true are told at once, and change nothing.
 func TestRenameRefused(t *testing.T) {
-	dir := t.TempDir()
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	require.NoError(t, os.Mkdir(from, 0o755))
-	require.NoError(t, os.MkdirAll(filepath.Join(to, "x"), 0o755))
+	root := newRoot(t)
+	require.NoError(t, root.Mkdir("from", 0o755))
+	require.NoError(t, root.MkdirAll("to/x", 0o755))
 	start := time.Now()
-	require.ErrorIs(t, Rename(from, to), syscall.ENOTEMPTY)
-	require.ErrorIs(t, Rename(filepath.Join(dir, "none"), to), fs.ErrNotExist)
+	require.ErrorIs(t, Rename(root, "from", "to"), fs.ErrExist)
+	require.ErrorIs(t, Rename(root, "none", "to"), fs.ErrNotExist)
 	require.Less(t, time.Since(start), Settle/2)
-	require.DirExists(t, from)
-	require.DirExists(t, filepath.Join(to, "x"))
+	for _, dir := range []string{"from", "to/x"} {
+		info, err := root.Stat(dir)
+		require.NoError(t, err)
+		require.True(t, info.IsDir())
+	}
 
 	// Nothing appears where it cannot: the caller hears of it when that is sure.
 	start = time.Now()
-	require.ErrorIs(t, Rename(from, filepath.Join(dir, "none", "x")), fs.ErrNotExist)
+	require.ErrorIs(t, Rename(root, "from", "none/x"), fs.ErrNotExist)
 	require.GreaterOrEqual(t, time.Since(start), Settle)
 }
 
 func TestSymlinkIsReplaced(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "bin")
+	root := newRoot(t)
 	for _, target := range []string{"a", "b", "b"} {
-		require.NoError(t, Symlink(target, path))
-		got, err := os.Readlink(path)
+		require.NoError(t, Symlink(root, target, "bin"))
+		got, err := root.Readlink("bin")
 		require.NoError(t, err)
 		require.Equal(t, target, got)
 	}
-	entries, err := os.ReadDir(dir)
+	names, err := Names(root, ".")
 	require.NoError(t, err)
-	require.Len(t, entries, 1)
+	require.Equal(t, []string{"bin"}, names)
+}
+
+// Both ways to sync find what is there; file by file, what is not is an error.
+func TestSync(t *testing.T) {
+	root := newRoot(t)
+	require.NoError(t, root.MkdirAll("tree/bin", 0o755))
+	require.NoError(t, root.WriteFile("tree/bin/concourse", []byte("x"), 0o555))
+	require.NoError(t, root.Symlink("nowhere", "tree/bin/link"))
+	w, err := Begin(root)
+	require.NoError(t, err)
+	defer w.Close()
+	require.NoError(t, w.Sync("tree"))
+	require.NoError(t, w.each("tree"))
+	require.ErrorIs(t, w.each("nothing"), fs.ErrNotExist)
 }

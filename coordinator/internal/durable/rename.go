@@ -19,23 +19,18 @@ const settlePoll = 25 * time.Millisecond
 // Rename is rename(2), believed only after a look. A network file system may
 // repeat a request whose answer was lost, and then report its own success as a
 // failure; the inode tells the truth. It syncs nothing.
-func Rename(from, to string) error {
-	mine, err := os.Lstat(from)
+func Rename(root *os.Root, from, to string) error {
+	mine, err := root.Lstat(from)
 	if err != nil {
 		return err
 	}
-	before, beforeErr := os.Lstat(to)
-	// Not os.Rename, which looks at to first: only the file system may decide.
-	renameErr := syscall.Rename(from, to)
-	if renameErr == nil {
-		return nil
-	}
-	renameErr = &os.LinkError{Op: "rename", Old: from, New: to, Err: renameErr}
-	if final(renameErr) {
+	before, beforeErr := root.Lstat(to)
+	renameErr := root.Rename(from, to)
+	if renameErr == nil || final(renameErr) {
 		return renameErr
 	}
 	for start := time.Now(); ; time.Sleep(settlePoll) {
-		there, err := os.Lstat(to)
+		there, err := root.Lstat(to)
 		switch {
 		case err == nil && os.SameFile(mine, there):
 			return nil
@@ -50,17 +45,17 @@ func Rename(from, to string) error {
 }
 
 // link is link(2), believed only after a look, as Rename.
-func link(from, to string) error {
-	linkErr := os.Link(from, to)
+func link(root *os.Root, from, to string) error {
+	linkErr := root.Link(from, to)
 	if linkErr == nil || final(linkErr) {
 		return linkErr
 	}
 	for start := time.Now(); ; time.Sleep(settlePoll) {
-		mine, err := os.Lstat(from)
+		mine, err := root.Lstat(from)
 		if err != nil {
 			return err
 		}
-		there, err := os.Lstat(to)
+		there, err := root.Lstat(to)
 		if err == nil {
 			if os.SameFile(mine, there) {
 				return nil

@@ -1,0 +1,62 @@
+package coordinator
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
+)
+
+func TestProbe(t *testing.T) {
+	ctx := t.Context()
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", "")
+	seen := func() map[string]probe.Result {
+		report, err := open(t, root, "concourse-ci/1", "").Inspect(ctx)
+		require.NoError(t, err)
+		return report.Probes
+	}
+	require.Empty(t, seen())
+	r, err := c.Probe(ctx)
+	require.NoError(t, err)
+	require.Equal(t, probe.Exclusive, r.Locks)
+	require.Equal(t, map[string]probe.Result{"concourse-ci-0": r}, seen())
+
+	// What two machines have seen of each other is more than one can find out.
+	v := inside(t, c)
+	v.witness(false)
+	require.Equal(t, probe.NodeLocal, seen()["concourse-ci-0"].Locks)
+	require.Equal(t, probe.Works, seen()["concourse-ci-0"].Link, "the rest was forgotten")
+	r, err = c.Probe(ctx)
+	require.NoError(t, err)
+	require.Equal(t, probe.NodeLocal, r.Locks)
+	v.witness(true)
+	require.Equal(t, probe.Shared, seen()["concourse-ci-0"].Locks)
+	inside(t, open(t, root, "concourse-ci/2", "")).witness(true)
+	require.Equal(t, probe.Unknown, seen()["concourse-ci-2"].Link)
+
+	// The result decides what is tried: without a lock none is made.
+	require.NoError(t, v.note(probe.Result{Locks: probe.Hanging}))
+	_, err = c.Collect(ctx)
+	require.NoError(t, err)
+	require.NoFileExists(t, filepath.Join(root, lockFile))
+	require.NoError(t, v.note(probe.Result{Locks: probe.Exclusive}))
+	_, err = c.Collect(ctx)
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(root, lockFile))
+
+	// Another kernel has another mount.
+	require.NoError(t, os.WriteFile(filepath.Join(root, probesDir, c.unit), []byte(`{"locks":"hanging","boot":"another"}`), 0o644))
+	require.False(t, v.claims().Lockless)
+	require.NoError(t, c.Leave())
+	require.NotContains(t, seen(), "concourse-ci-0")
+
+	_, err = Probe(ctx, t.TempDir())
+	require.ErrorIs(t, err, ErrNoVolume)
+	r, err = Probe(ctx, root)
+	require.NoError(t, err)
+	require.Equal(t, probe.Exclusive, r.Locks, "noted by nobody, known to nobody")
+}
