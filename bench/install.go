@@ -29,7 +29,7 @@ func install(ctx context.Context, r *run, files int) ([]Row, error) {
 	var download, inflate, write, tree []float64
 	ensure, tools := map[string][]float64{}, map[string][]float64{}
 	var memory, before []float64
-	places := []place{r.tmpfs, r.disk}
+	places := []*place{r.tmpfs, r.disk}
 	for i := range r.Samples {
 		r.Say("round %d of %d", i+1, r.Samples)
 		s, err := timed(func() error { return r.download(ctx, a) })
@@ -197,7 +197,7 @@ func plainWrite(path string, bytes int64) error {
 
 // plainTree writes files of the archive's sizes, and puts all of them onto the
 // disk at once.
-func plainTree(p place, dir string, a archive) error {
+func plainTree(p *place, dir string, a archive) error {
 	buffer := make([]byte, 1<<20)
 	for i, size := range a.sizes(a.random()) {
 		sub := filepath.Join(dir, fmt.Sprint(i/20))

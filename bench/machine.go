@@ -35,7 +35,7 @@ type Load struct {
 	Others float64 `json:"others"`
 }
 
-func machine(disk, tmpfs place) Machine {
+func machine(disk, tmpfs *place) Machine {
 	m := Machine{CPU: "unknown", Cores: cores(), Go: runtime.Version(), Disk: disk.fs, Tmpfs: tmpfs.fs}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {

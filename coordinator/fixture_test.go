@@ -16,13 +16,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // request is one line of a source's ledger.
@@ -212,14 +212,8 @@ func nothingLeft(t testing.TB, root string) {
 
 // tmpfs mounts a small volume of its own, as root.
 func tmpfs(t *testing.T, size string) string {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount a tmpfs")
-	}
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	needs.Mount(t, "tmpfs", dir, "tmpfs", 0, "size="+size)
 	return dir
 }
 

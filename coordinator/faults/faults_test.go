@@ -3,7 +3,7 @@
 // face of coordinator only, from processes of its own.
 //
 // Most of it mounts something. Where that is not possible the tests skip, unless
-// COORDINATOR_REQUIRE lists what they lack: "root" or "fuse".
+// it is required: see package needs.
 package faults
 
 import (
@@ -30,7 +30,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -50,23 +49,6 @@ const lease = 2 * time.Second
 
 // patience bounds one call of a unit. Whatever the lie, none may take longer.
 const patience = 20 * time.Second
-
-// lack skips a test for want of something, or fails it where that is required.
-func lack(t *testing.T, what, format string, args ...any) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("COORDINATOR_REQUIRE"), ","), what) {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// needRoot is for tests that mount what only root can.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		lack(t, "root", "needs root, to mount volumes of its own")
-	}
-}
 
 // order is what a unit is told to do.
 type order struct {
@@ -89,7 +71,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("FAULTS_UNIT") == "" {
 		flag.Parse()
 		if testing.Short() {
-			fmt.Println("skipped with -short: takes minutes, and mounts file systems; run make faults")
+			fmt.Println("skipped with -short: takes minutes, and mounts file systems")
 			os.Exit(0)
 		}
 		os.Exit(m.Run())
@@ -454,15 +436,6 @@ func last(t *testing.T, root string) string {
 		require.NoError(t, json.Unmarshal(data, &a), "activation %d: %q", n, data)
 		version = a.Version
 	}
-}
-
-// mount mounts a file system for the duration of a test.
-func mount(t *testing.T, device, dir, kind, options string) {
-	t.Helper()
-	if err := syscall.Mount(device, dir, kind, 0, options); err != nil {
-		lack(t, "root", "cannot mount a %s here: %v", kind, err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
 func mark(t *testing.T, root string) {

@@ -9,18 +9,20 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // TestFullVolume lets a volume fill up at every tenth of an installation, by
 // making it no larger than what is on it, and enlarges it again.
 func TestFullVolume(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	const noise = 16 << 20
 	src := newSource(t, noise)
 	for tenth := range 10 {
 		t.Run(fmt.Sprintf("at %d0%%", tenth), func(t *testing.T) {
 			root := t.TempDir()
-			mount(t, "tmpfs", root, "tmpfs", "size=64m")
+			needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
 			mark(t, root)
 			u := start(t, root, "concourse-ci/0", src.URL)
 			u.must("open", "")
@@ -60,13 +62,13 @@ func TestFullVolume(t *testing.T) {
 // TestSmallVolume has an installation on volumes of every tenth of the size it
 // needs, on which other things have not filled up anything.
 func TestSmallVolume(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	const noise = 8 << 20
 	src := newSource(t, noise)
 	for tenth := 1; tenth < 10; tenth++ {
 		t.Run(fmt.Sprintf("of %d0%%", tenth), func(t *testing.T) {
 			root := t.TempDir()
-			mount(t, "tmpfs", root, "tmpfs", fmt.Sprintf("size=%d", noise*tenth/10))
+			needs.Mount(t, "tmpfs", root, "tmpfs", 0, fmt.Sprintf("size=%d", noise*tenth/10))
 			mark(t, root)
 			u := start(t, root, "concourse-ci/0", src.URL)
 			a := u.ask("ensure", newer)

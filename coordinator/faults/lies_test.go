@@ -13,6 +13,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/lyingfs"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // liesNoise is what of a release does not compress, in these tests.
@@ -140,7 +141,7 @@ func newFleet(t *testing.T, l liar, source string) *fleet {
 		dir := t.TempDir()
 		m, err := f.server.Mount(dir, l.nodeLocal)
 		if err != nil {
-			lack(t, "fuse", "cannot mount with FUSE here: %v", err)
+			needs.Lack(t, "fuse", "cannot mount with FUSE here: %v", err)
 		}
 		t.Cleanup(func() {
 			if err := m.Unmount(dir); err != nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // A cut ends the power of the file system on an image, which is mounted, and
@@ -43,7 +45,7 @@ type reported struct {
 // activation, and after the last. What was reported must be there, and whatever
 // is there must be the old release or the new one.
 func TestPowerCut(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	const noise = 256 << 10
 	for _, c := range []struct {
 		name, kind string
@@ -62,12 +64,12 @@ func TestPowerCut(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			src := newSource(t, noise)
 			dir := t.TempDir()
-			mount(t, "tmpfs", dir, "tmpfs", "size=512m") // of this machine's disk nothing is asked
+			needs.Mount(t, "tmpfs", dir, "tmpfs", 0, "size=512m") // of this machine's disk nothing is asked
 			fresh := filepath.Join(dir, "fresh")
 			require.NoError(t, os.WriteFile(fresh, nil, 0o600))
 			require.NoError(t, os.Truncate(fresh, c.size))
 			if _, err := exec.LookPath(c.mkfs[0]); err != nil {
-				lack(t, "root", "%s is not installed", c.mkfs[0])
+				needs.Lack(t, "root", "%s is not installed", c.mkfs[0])
 			}
 			out, err := exec.Command(c.mkfs[0], append(c.mkfs[1:], fresh)...).CombinedOutput()
 			require.NoError(t, err, string(out))
@@ -144,7 +146,7 @@ func (v *powered) mount(image string) {
 	v.t.Helper()
 	out, err := exec.Command("mount", "-t", v.kind, "-o", "loop", image, v.dir).CombinedOutput()
 	if err != nil {
-		lack(v.t, "root", "cannot mount a %s image here: %v: %s", v.kind, err, out)
+		needs.Lack(v.t, "root", "cannot mount a %s image here: %v: %s", v.kind, err, out)
 	}
 	if !v.mounted {
 		v.t.Cleanup(func() { exec.Command("umount", "-l", v.dir).Run() })

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // A step is a system call by which a unit changes a file system or makes a
@@ -123,7 +125,7 @@ func startStepped(t *testing.T, root, name, source string) (*unit, *stepper) {
 	messages, err := unix.ParseSocketControlMessage(rights[:n])
 	if err != nil || len(messages) != 1 {
 		u.cmd.Wait()
-		lack(t, "root", "the kernel does not let a process watch another one's system calls: %s", u.log)
+		needs.Lack(t, "root", "the kernel does not let a process watch another one's system calls: %s", u.log)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	require.NoError(t, err)

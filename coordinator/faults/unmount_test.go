@@ -9,19 +9,21 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // TestUnmountDuringDownload takes the volume away in the middle of a download.
 // Nothing may land in the directory underneath, or it would fill the disk of
 // the unit.
 func TestUnmountDuringDownload(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	const noise = 8 << 20
 	src := newSource(t, noise)
 	for _, tenth := range []int64{1, 5, 9} {
 		t.Run(fmt.Sprintf("at %d0%%", tenth), func(t *testing.T) {
 			root := t.TempDir()
-			mount(t, "tmpfs", root, "tmpfs", "size=64m")
+			needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
 			mark(t, root)
 			u := start(t, root, "concourse-ci/0", src.URL)
 			u.must("open", "")
@@ -42,7 +44,7 @@ func TestUnmountDuringDownload(t *testing.T) {
 			require.True(t, a.NotMounted, "no ErrNotMounted: %s", a.Err)
 			require.Empty(t, underneath(t, root))
 
-			mount(t, "tmpfs", root, "tmpfs", "size=64m")
+			needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
 			mark(t, root)
 			// The same unit must not take another volume for its own.
 			a = u.ask("ensure", newer)
@@ -59,12 +61,12 @@ func TestUnmountDuringDownload(t *testing.T) {
 // names, though no release, land underneath then. The cure is to do all of one
 // call through a descriptor of the root that was looked at.
 func TestUnmountAtEachStep(t *testing.T) {
-	needRoot(t)
+	needs.Root(t)
 	const noise = 64 << 10
 	src := newSource(t, noise)
 	run := func(t *testing.T, at int) (steps int) {
 		root := t.TempDir()
-		mount(t, "tmpfs", root, "tmpfs", "size=64m")
+		needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
 		mark(t, root)
 		u, s := startStepped(t, root, "concourse-ci/0", src.URL)
 		var err error

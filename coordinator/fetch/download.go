@@ -35,7 +35,8 @@ const (
 	// bytes.
 	markEvery = 1 << 20
 	// syncPause bounds what a power cut costs, and what syncing costs: the disk
-	// writes what will be deleted in a moment, and has less time for the rest.
+	// writes what will be deleted in a moment, and has less time for the rest. One
+	// that is slow at it is left alone for three times as long as it took.
 	syncPause = 5 * time.Second
 )
 
@@ -439,11 +440,12 @@ func (d *Download) sync() {
 			return
 		case <-d.unsynced:
 		}
+		start := time.Now()
 		if err := d.journal.sync(d.Sync); err != nil {
 			d.fail(err)
 			return
 		}
-		if sleep(d.ctx, syncPause) != nil {
+		if sleep(d.ctx, max(syncPause, 3*time.Since(start))) != nil {
 			return
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 // TestMain lets the test binary be a helper, or one that hangs.
@@ -98,14 +100,8 @@ func TestFailingHelper(t *testing.T) {
 }
 
 func TestReadOnlyMount(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount a tmpfs")
-	}
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, ""); err != nil {
-		t.Skipf("cannot mount a tmpfs here: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	needs.Mount(t, "tmpfs", dir, "tmpfs", syscall.MS_RDONLY, "")
 	_, err := Mount(t.Context(), rootOf(t, dir))
 	require.ErrorIs(t, err, syscall.EROFS)
 	_, err = Mount(t.Context(), rootOf(t, dir), helper(t, "helps")...)

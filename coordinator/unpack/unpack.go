@@ -333,9 +333,8 @@ func (x *tree) file(name string, h *tar.Header, content io.Reader) error {
 }
 
 // settle gives a written file its mode, whatever the umask made of it, and has the
-// kernel begin to write it out: it would wait until a tenth of the memory is to be
-// written, and the disk would be idle until all is synced. It waits for nothing
-// itself.
+// kernel begin to write a large one out, so that the disk is not idle until all is
+// synced. It waits for nothing itself.
 func settle(f *os.File, mode fs.FileMode) error {
 	info, err := f.Stat()
 	if err != nil {

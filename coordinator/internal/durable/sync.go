@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -12,22 +14,68 @@ import (
 // syncers is how many files are synced at a time: enough to keep a disk busy.
 const syncers = 8
 
+// flowPause is how often what was written is sent on its way to the disk. A disk
+// that is slow at it is left alone for three times as long as it took.
+const flowPause = 2 * time.Second
+
 // Writes is what is written to a volume since Begin.
 type Writes struct {
-	root   *os.Root
-	volume *os.File
+	root    *os.Root
+	volume  *os.File
+	whole   bool // syncfs can be relied on
+	closed  chan struct{}
+	flowing sync.WaitGroup
+
+	mu   sync.Mutex
+	lost error // what the disk could not take is told once
 }
 
-// Begin opens the volume of root. It has to be closed.
+// Begin opens the volume of root. It has to be closed. Until then much of what is
+// written goes to the disk beside the writing: the kernel itself would wait until
+// a tenth of the memory is full, and Sync would have all of it to do.
 func Begin(root *os.Root) (*Writes, error) {
 	volume, err := root.Open(".")
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin to write: %w", err)
 	}
-	return &Writes{root, volume}, nil
+	w := &Writes{root: root, volume: volume, whole: Local(root) && syncfsReports(), closed: make(chan struct{})}
+	if w.whole {
+		w.flowing.Go(w.flow)
+	}
+	return w, nil
 }
 
-func (w *Writes) Close() error { return w.volume.Close() }
+// Close ends what Begin began. It syncs nothing.
+func (w *Writes) Close() error {
+	close(w.closed)
+	w.flowing.Wait()
+	return w.volume.Close()
+}
+
+func (w *Writes) flow() {
+	for pause := flowPause; ; {
+		select {
+		case <-w.closed:
+			return
+		case <-time.After(pause):
+		}
+		start := time.Now()
+		if w.syncfs() != nil {
+			return
+		}
+		pause = max(flowPause, 3*time.Since(start))
+	}
+}
+
+func (w *Writes) syncfs() error {
+	err := unix.Syncfs(int(w.volume.Fd()))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && w.lost == nil {
+		w.lost = fmt.Errorf("cannot sync the volume: %w", err)
+	}
+	return w.lost
+}
 
 // Sync makes everything below a directory, and the directory, survive a power
 // cut: what they hold and their names.
@@ -38,11 +86,8 @@ func (w *Writes) Close() error { return w.volume.Close() }
 // since Begin: on file systems of the kernel itself, since Linux 5.8. Everywhere
 // else, network file systems among them, each file and directory is synced.
 func (w *Writes) Sync(dir string) error {
-	if Local(w.root) && syncfsReports() {
-		if err := unix.Syncfs(int(w.volume.Fd())); err != nil {
-			return fmt.Errorf("cannot sync the volume: %w", err)
-		}
-		return nil
+	if w.whole {
+		return w.syncfs()
 	}
 	return w.each(dir)
 }
