@@ -7,6 +7,7 @@ replace gopkg.in/yaml.v2 => github.com/juju/yaml/v2 v2.0.0
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/canonical/lxd v0.0.0-20251125210512-b190d213bd11
+	github.com/fsnotify/fsnotify v1.10.1
 	github.com/gofrs/flock v0.13.1
 	github.com/gruyaume/goops v0.0.23
 	github.com/hanwen/go-fuse/v2 v2.12.1

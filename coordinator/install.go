@@ -72,7 +72,11 @@ func (c *Coordinator) ensure(ctx context.Context, version string) (Release, erro
 		}
 		c.at("claim", 0)
 		w := waiting{v: v, version: version}
-		held, err := v.claims().Acquire(ctx, c.holder(version), w.look)
+		claims := v.claims()
+		changed, enough := v.changes()
+		claims.Changed = changed
+		held, err := claims.Acquire(ctx, c.holder(version), w.look)
+		enough()
 		if errors.Is(err, errPublished) {
 			return w.release, nil
 		}

@@ -364,6 +364,30 @@ func TestCorruptReleaseStaysUntilThereIsANewOne(t *testing.T) {
 	require.NotEmpty(t, listing(t, filepath.Join(root, quarantineDir)))
 }
 
+// Who slept between its look at a corrupt release and its move finds a sound one
+// there, which another holder has published since.
+func TestSoundReleaseIsNotQuarantined(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	r, err := open(t, root, "concourse-ci/0", src.URL).Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+	sound := r.Dir + ".sound"
+	require.NoError(t, os.Rename(r.Dir, sound))
+	require.NoError(t, os.Mkdir(r.Dir, 0o755))
+
+	sleeper := open(t, root, "concourse-ci/1", src.URL)
+	sleeper.at = func(point string, _ int) {
+		if point == "quarantine" {
+			require.NoError(t, os.Remove(r.Dir))
+			require.NoError(t, os.Rename(sound, r.Dir))
+		}
+	}
+	require.NoError(t, inside(t, sleeper).quarantine("7.14.3"))
+	_, err = sleeper.Installed("7.14.3")
+	require.NoError(t, err)
+	require.Empty(t, listing(t, filepath.Join(root, quarantineDir)))
+}
+
 func TestCorruptReleaseMakesRoom(t *testing.T) {
 	root := tmpfs(t, "6m")
 	src := newSource(t)
@@ -392,6 +416,29 @@ func TestPinnedDigestOfAReleaseThatIsThere(t *testing.T) {
 	require.DirExists(t, r.Dir, "others want it")
 	requests, _ := src.archives()
 	require.Len(t, requests, 1)
+}
+
+// Who waits on a file system of this kernel need not wait for its next look.
+func TestWaitersAreWoken(t *testing.T) {
+	v := inside(t, open(t, t.TempDir(), "concourse-ci/0", ""))
+	changed, enough := v.changes()
+	require.NotNil(t, changed)
+	require.Empty(t, changed)
+	for _, change := range []func() error{
+		func() error { return v.root.Mkdir(releaseDir("7.14.3"), 0o755) },
+		func() error { return v.root.WriteFile(claimsDir+"/1.beat", []byte("done"), 0o644) },
+	} {
+		require.NoError(t, change())
+		select {
+		case <-changed:
+		case <-time.After(5 * time.Second):
+			t.Fatal("nobody tells of a change")
+		}
+		for len(changed) > 0 {
+			<-changed
+		}
+	}
+	enough()
 }
 
 // A unit that sweeps while another publishes, which worthless locks allow.

@@ -34,6 +34,7 @@ type orders struct {
 	Signal syscall.Signal // 0 for none
 	Trace  string         // file that gets a line for each event
 	Deaths string         // directory: who removes a file of the name of a point dies there
+	Litter bool           // collect in the end
 }
 
 // event is one line of a trace.
@@ -130,7 +131,11 @@ func live(root string) error {
 		version = current.Version
 		at("looked", current.Generation)
 	}
-	return nil
+	if !o.Litter {
+		return nil
+	}
+	_, err = c.Collect(context.Background())
+	return err
 }
 
 func monotonic() int64 {
@@ -165,6 +170,7 @@ var points = []struct {
 	{name: "release", published: true},
 	{name: "before done", published: true},
 	{name: "released", published: true},
+	{name: "held", published: true},
 	{name: "activate", published: true},
 	{name: "activated", published: true},
 	{name: "linked", published: true},
@@ -305,6 +311,43 @@ func TestStoppedAtEachPoint(t *testing.T) {
 				if !p.published {
 					require.Contains(t, output.String(), "Reusing Concourse binaries v7.14.3 installed by concourse-ci/1")
 				}
+				require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
+			})
+		}
+	}
+}
+
+// A collector is hit at each of its points, and before it is heard of again
+// another unit comes to need a release that it was about to remove.
+func TestCollectorHitAtEachPoint(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		for _, point := range []string{"collecting", "collect"} {
+			t.Run(fmt.Sprintf("%v/%s", signal, point), func(t *testing.T) {
+				t.Parallel()
+				const lease = time.Second
+				src := newSource(t, "7.14.0", "7.14.1", "7.14.2", "7.14.3")
+				root := t.TempDir()
+				var output bytes.Buffer
+				victim := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.0,7.14.1,7.14.2,7.14.3", &output),
+					orders{Lease: lease, Point: point, Signal: signal, Litter: true})
+				require.NoError(t, victim.Start())
+				t.Cleanup(func() { victim.Process.Kill() })
+				if signal == syscall.SIGKILL {
+					require.ErrorContains(t, victim.Wait(), "killed", output.String())
+				} else {
+					stopped(t, victim.Process.Pid)
+				}
+				c := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Lease = lease })
+				require.NoError(t, c.Pin("7.14.0"))
+				if signal == syscall.SIGSTOP {
+					require.NoError(t, victim.Process.Signal(syscall.SIGCONT))
+					require.NoError(t, victim.Wait(), output.String())
+				}
+				_, err := c.Installed("7.14.0")
+				require.NoError(t, err)
+				_, err = c.Collect(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, []string{"7.14.0", "7.14.2", "7.14.3"}, list(t, filepath.Join(root, releasesDir)))
 				require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 			})
 		}

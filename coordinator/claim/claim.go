@@ -48,8 +48,10 @@ var (
 // should not cost a second download.
 const DefaultLease = 20 * time.Second
 
-// Waiters look again after pollMin to pollMax: a human does not notice the
-// delay, and a hundred waiters look 700 times a second at most.
+// Waiters look again after pollMin to pollMax, each at times of its own: a human
+// does not notice the delay, and a hundred waiters look 700 times a second at
+// most. Who is told of changes looks half as often, for what nobody tells of: the
+// lock of a holder that died.
 const (
 	pollMin = 50 * time.Millisecond
 	pollMax = 250 * time.Millisecond
@@ -80,6 +82,9 @@ type Log struct {
 	Lease time.Duration
 	// Lockless leaves out the flock, where it is known to be of no use.
 	Lockless bool
+	// Changed, unless nil, gets a value when something may have changed, so that
+	// who waits need not look as often.
+	Changed <-chan struct{}
 	// Witness, unless nil, is told when it shows what a flock is worth between
 	// two machines: whether it kept one of them out while the other had it.
 	Witness func(exclusive bool)
@@ -124,10 +129,15 @@ func (l Log) Acquire(ctx context.Context, me Holder, wait func(Holder) error) (*
 				return nil, err
 			}
 		}
+		delay := pollMin + mathrand.N(pause)*4/5
+		if l.Changed != nil {
+			delay *= 2
+		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(pollMin + mathrand.N(pause)*4/5):
+		case <-time.After(delay):
+		case <-l.Changed:
 		}
 		// Last, so that nobody claims what has become needless.
 		if err := wait(s.holder); err != nil {

@@ -88,3 +88,21 @@ func TestSync(t *testing.T) {
 	require.NoError(t, w.each("tree"))
 	require.ErrorIs(t, w.each("nothing"), fs.ErrNotExist)
 }
+
+// An error that was told while writing is told again when all must be there.
+func TestLostWritesAreNotForgotten(t *testing.T) {
+	root := newRoot(t)
+	w, err := Begin(root)
+	require.NoError(t, err)
+	defer w.Close()
+	if !w.whole {
+		t.Skip("on this file system each file is synced")
+	}
+	good := w.volume
+	w.volume, err = os.Open(os.DevNull)
+	require.NoError(t, err)
+	require.NoError(t, w.volume.Close())
+	require.ErrorContains(t, w.syncfs(), "cannot sync the volume")
+	w.volume = good
+	require.ErrorContains(t, w.Sync("."), "cannot sync the volume")
+}
