@@ -172,8 +172,9 @@ type Report struct {
 }
 
 // Coordinator is one unit's view of a volume. It is safe for concurrent use,
-// and needs no closing: it keeps no file open, so that a volume can be
-// unmounted at any time.
+// and needs no closing: it keeps no file open between calls. A call holds the
+// root of the volume that it has looked at, and does all that it does there: a
+// mount that is lost, or put over it, meanwhile gets nothing of it.
 type Coordinator struct {
 	dir     string // where the volume is mounted
 	options Options

@@ -380,6 +380,19 @@ func TestSleeperPublishesNothingUnderALaterClaim(t *testing.T) {
 	sound(t, root)
 }
 
+// The one that operators set for everything on a machine.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	proxy := newSource(t, "7.14.3") // a proxy is asked for whole URLs, and answers
+	root := t.TempDir()
+	var output bytes.Buffer
+	cmd := unit(t, root, "concourse-ci/0", "http://mirror.invalid/concourse", "7.14.3", &output)
+	cmd.Env = append(cmd.Env, "http_proxy="+proxy.URL, "HTTP_PROXY="+proxy.URL, "no_proxy=", "NO_PROXY=")
+	require.NoError(t, cmd.Run(), output.String())
+	requests, _ := proxy.archives()
+	require.Len(t, requests, 1)
+	sound(t, root)
+}
+
 // Eight processes at once, where flock fails, and where it lets everybody in
 // because its file was removed.
 func TestManyProcessesDownloadOnceWithoutLocks(t *testing.T) {
