@@ -33,27 +33,54 @@ func (c *Coordinator) Activate(ctx context.Context, version string) (Activation,
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot activate concourse: %w", err)
 	}
-	a, err := c.activate(ctx, version)
-	err = c.reason(err)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		err = fmt.Errorf("%w: %w: enlarge it or remove what is not needed", ErrNoSpace, err)
-	}
+	a, err := c.change(ctx, func(Activation, Activation) (string, error) { return version, nil })
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w", version, err)
 	}
 	return a, nil
 }
 
-func (c *Coordinator) activate(ctx context.Context, version string) (Activation, error) {
-	v, err := c.enter()
+// Rollback activates the release that was current before, without a download.
+// Errors are ErrNotActivated if there is none, and those of Activate.
+func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
+	a, err := c.change(ctx, func(current, before Activation) (string, error) {
+		switch {
+		case current.Generation == 0:
+			return "", ErrNotActivated
+		case before.Generation == 0:
+			return "", fmt.Errorf("%w before %s", ErrNotActivated, current.Version)
+		}
+		return before.Version, nil
+	})
 	if err != nil {
-		return Activation{}, err
+		return Activation{}, fmt.Errorf("cannot roll back: %w", err)
 	}
-	defer v.leave()
-	current, err := v.current()
-	if err != nil && !errors.Is(err, ErrNotActivated) {
-		return Activation{}, err
+	return a, nil
+}
+
+// change activates what choose chooses, knowing the current release and the one
+// before it.
+func (c *Coordinator) change(ctx context.Context, choose func(current, before Activation) (string, error)) (a Activation, err error) {
+	err = c.within(func(v *volume) error {
+		current, before, err := v.log()
+		if err != nil && !errors.Is(err, ErrNotActivated) {
+			return err
+		}
+		version, err := choose(current, before)
+		if err != nil {
+			return err
+		}
+		a, err = v.activate(ctx, current, version)
+		return err
+	})
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w: %w: enlarge it or remove what is not needed", ErrNoSpace, err)
 	}
+	return a, err
+}
+
+// activate puts version after current, if that is still the last entry.
+func (v *volume) activate(ctx context.Context, current Activation, version string) (Activation, error) {
 	if current.Version == version {
 		if _, err := v.release(version); err != nil {
 			return Activation{}, err
@@ -66,12 +93,12 @@ func (c *Coordinator) activate(ctx context.Context, version string) (Activation,
 		return Activation{}, err
 	}
 	defer release()
-	next := Activation{Generation: current.Generation + 1, Version: version, Unit: c.options.Unit}
+	next := Activation{Generation: current.Generation + 1, Version: version, Unit: v.options.Unit}
 	data, err := json.Marshal(next)
 	if err != nil {
 		return Activation{}, err
 	}
-	c.at("activate", next.Generation)
+	v.at("activate", next.Generation)
 	if err := v.check(); err != nil {
 		return Activation{}, err
 	}
@@ -89,7 +116,7 @@ func (c *Coordinator) activate(ctx context.Context, version string) (Activation,
 	if err != nil {
 		return Activation{}, err
 	}
-	c.at("activated", next.Generation)
+	v.at("activated", next.Generation)
 	return next, v.derive()
 }
 
@@ -154,24 +181,6 @@ func (c *Coordinator) Current() (Activation, error) {
 func (v *volume) current() (Activation, error) {
 	current, _, err := v.log()
 	return current, err
-}
-
-// Rollback activates the release that was current before, without a download.
-// Errors are ErrNotActivated if there is none, and those of Activate.
-func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
-	v, err := c.enter()
-	if err != nil {
-		return Activation{}, fmt.Errorf("cannot roll back: %w", err)
-	}
-	current, before, err := v.log()
-	v.leave()
-	if err == nil && before.Generation == 0 {
-		err = fmt.Errorf("%w before %s", ErrNotActivated, current.Version)
-	}
-	if err != nil {
-		return Activation{}, fmt.Errorf("cannot roll back: %w", err)
-	}
-	return c.Activate(ctx, before.Version)
 }
 
 // log returns the last activation, and the last one of another version, if there

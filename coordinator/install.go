@@ -38,44 +38,43 @@ var errPublished = errors.New("published")
 // ctx.
 func (c *Coordinator) Ensure(ctx context.Context, version string) (Release, error) {
 	start := time.Now()
-	v, err := ParseVersion(version)
+	version, err := ParseVersion(version)
 	if err != nil {
 		return Release{}, fmt.Errorf("cannot install concourse: %w", err)
 	}
-	r, err := c.ensure(ctx, v)
-	if err = c.reason(err); err != nil {
-		return Release{}, fmt.Errorf("cannot install concourse %s: %w%s", v, err, remedy(err))
+	var r Release
+	err = c.within(func(v *volume) (err error) {
+		r, err = v.ensure(ctx, version)
+		return err
+	})
+	if err != nil {
+		return Release{}, fmt.Errorf("cannot install concourse %s: %w%s", version, err, remedy(err))
 	}
 	r.Took = time.Since(start)
-	c.options.Progress(Progress{Version: v, State: Installed, Unit: r.InstalledBy, Started: start})
+	c.options.Progress(Progress{Version: version, State: Installed, Unit: r.InstalledBy, Started: start})
 	if !r.Downloaded {
 		c.mu.Lock()
-		told := c.told[v]
-		c.told[v] = true
+		told := c.told[version]
+		c.told[version] = true
 		c.mu.Unlock()
 		if !told && r.InstalledBy != c.options.Unit {
-			c.options.Log.Info(fmt.Sprintf("Reusing Concourse binaries v%s installed by %s", v, r.InstalledBy))
+			c.options.Log.Info(fmt.Sprintf("Reusing Concourse binaries v%s installed by %s", version, r.InstalledBy))
 		}
 	}
 	return r, nil
 }
 
-func (c *Coordinator) ensure(ctx context.Context, version string) (Release, error) {
-	v, err := c.enter()
-	if err != nil {
-		return Release{}, err
-	}
-	defer v.leave()
+func (v *volume) ensure(ctx context.Context, version string) (Release, error) {
 	for {
 		if r, err := v.wanted(version); !absent(err) {
 			return r, err
 		}
-		c.at("claim", 0)
+		v.at("claim", 0)
 		w := waiting{v: v, version: version}
 		claims := v.claims()
 		changed, enough := v.changes()
 		claims.Changed = changed
-		held, err := claims.Acquire(ctx, c.holder(version), w.look)
+		held, err := claims.Acquire(ctx, v.holder(version), w.look)
 		enough()
 		if errors.Is(err, errPublished) {
 			return w.release, nil
@@ -86,17 +85,17 @@ func (c *Coordinator) ensure(ctx context.Context, version string) (Release, erro
 		if err != nil {
 			return Release{}, err
 		}
-		c.at("claimed", held.Generation())
+		v.at("claimed", held.Generation())
 		r, err := v.install(ctx, version, held)
-		c.at("release", held.Generation())
+		v.at("release", held.Generation())
 		if releaseErr := held.Release(); releaseErr != nil && err == nil {
-			c.options.Log.Warn("cannot release the claim", "error", releaseErr)
+			v.options.Log.Warn("cannot release the claim", "error", releaseErr)
 		}
-		c.at("released", held.Generation())
+		v.at("released", held.Generation())
 		if !errors.Is(err, claim.ErrFenced) {
 			return r, err
 		}
-		c.options.Log.Warn("another unit took over the download", "reason", err)
+		v.options.Log.Warn("another unit took over the download", "reason", err)
 	}
 }
 

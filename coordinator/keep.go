@@ -36,19 +36,15 @@ func (c *Coordinator) Pin(version string) error {
 	if err != nil {
 		return fmt.Errorf("cannot pin concourse: %w", err)
 	}
-	if err := c.reason(c.pin(version)); err != nil {
+	err = c.within(func(v *volume) error { return v.pin(version) })
+	if err != nil {
 		return fmt.Errorf("cannot pin concourse %s: %w", version, err)
 	}
 	return nil
 }
 
-func (c *Coordinator) pin(version string) error {
-	v, err := c.enter()
-	if err != nil {
-		return err
-	}
-	defer v.leave()
-	name, line := path.Join(pinsDir, c.unit), version+"\n"
+func (v *volume) pin(version string) error {
+	name, line := path.Join(pinsDir, v.unit), version+"\n"
 	if old, err := v.root.ReadFile(name); err == nil && string(old) == line {
 		_, err := v.release(version)
 		return err
@@ -167,20 +163,19 @@ func (v *volume) kept(versions []string) (map[string]bool, error) {
 // returns what it removed, as paths below the root. While another unit
 // downloads it removes nothing and returns ErrHeld.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
-	removed, err := c.collect(ctx)
-	if err = c.reason(err); err != nil {
+	var removed []string
+	err := c.within(func(v *volume) (err error) {
+		removed, err = v.collect(ctx)
+		return err
+	})
+	if err != nil {
 		return removed, fmt.Errorf("cannot collect old releases: %w", err)
 	}
 	return removed, nil
 }
 
-func (c *Coordinator) collect(ctx context.Context) (removed []string, err error) {
-	v, err := c.enter()
-	if err != nil {
-		return nil, err
-	}
-	defer v.leave()
-	held, err := v.claims().Try(ctx, c.holder(""))
+func (v *volume) collect(ctx context.Context) (removed []string, err error) {
+	held, err := v.claims().Try(ctx, v.holder(""))
 	if err != nil {
 		return nil, err
 	}
@@ -270,14 +265,12 @@ func (v *volume) versions() ([]string, error) {
 // the root of a build's user namespace reaches its file system through it.
 // Errors are those of Check.
 func (c *Coordinator) WorkerDir() (string, error) {
-	v, err := c.enter()
-	if err != nil {
-		return "", fmt.Errorf("cannot make the worker's directory: %w", err)
-	}
-	defer v.leave()
 	dir := path.Join(workerDir, c.unit)
-	// Mkdir leaves one that is there as it is, with whatever mode.
-	if err := errors.Join(durable.Mkdir(v.root, dir, 0o711), v.root.Chmod(dir, 0o711)); err != nil {
+	err := c.within(func(v *volume) error {
+		// Mkdir leaves one that is there as it is, with whatever mode.
+		return errors.Join(durable.Mkdir(v.root, dir, 0o711), v.root.Chmod(dir, 0o711))
+	})
+	if err != nil {
 		return "", fmt.Errorf("cannot make the worker's directory: %w", err)
 	}
 	return filepath.Join(c.dir, dir), nil
@@ -286,31 +279,26 @@ func (c *Coordinator) WorkerDir() (string, error) {
 // Leave removes this unit's pin, its worker directory, what it has noted about its
 // mount and what it has staged: the unit goes away for good. Errors are those of Check.
 func (c *Coordinator) Leave() error {
-	if err := c.reason(c.clean()); err != nil {
+	if err := c.within((*volume).forget); err != nil {
 		return fmt.Errorf("cannot leave the volume: %w", err)
 	}
 	return nil
 }
 
-func (c *Coordinator) clean() error {
-	v, err := c.enter()
-	if err != nil {
-		return err
-	}
-	defer v.leave()
+func (v *volume) forget() error {
 	names, err := durable.Names(v.root, pinsDir)
 	if err != nil {
 		return fmt.Errorf("cannot read the pins: %w", err)
 	}
 	for _, name := range names {
-		if unit, _, _ := strings.Cut(name, "."); unit == c.unit {
+		if unit, _, _ := strings.Cut(name, "."); unit == v.unit {
 			err = errors.Join(err, v.root.RemoveAll(path.Join(pinsDir, name)))
 		}
 	}
 	return errors.Join(
 		err,
-		v.root.RemoveAll(path.Join(probesDir, c.unit)),
-		v.root.RemoveAll(path.Join(workerDir, c.unit)),
-		v.sweep(func(s staged) bool { return s.unit == c.unit }),
+		v.root.RemoveAll(path.Join(probesDir, v.unit)),
+		v.root.RemoveAll(path.Join(workerDir, v.unit)),
+		v.sweep(func(s staged) bool { return s.unit == v.unit }),
 	)
 }

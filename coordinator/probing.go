@@ -26,8 +26,12 @@ type probed struct {
 // locks are worth between two machines no unit can find out alone: it is noted
 // when one waits for the other. Errors are those of Check and of ctx.
 func (c *Coordinator) Probe(ctx context.Context) (probe.Result, error) {
-	r, err := c.probe(ctx)
-	if err = c.reason(err); err != nil {
+	var r probe.Result
+	err := c.within(func(v *volume) (err error) {
+		r, err = v.probe(ctx)
+		return err
+	})
+	if err != nil {
 		return probe.Result{}, fmt.Errorf("cannot probe the volume: %w", err)
 	}
 	return r, nil
@@ -49,13 +53,8 @@ func Probe(ctx context.Context, root string, helper ...string) (probe.Result, er
 	return probe.Mount(ctx, v.root, helper...)
 }
 
-func (c *Coordinator) probe(ctx context.Context) (probe.Result, error) {
-	v, err := c.enter()
-	if err != nil {
-		return probe.Result{}, err
-	}
-	defer v.leave()
-	r, err := probe.Mount(ctx, v.root, c.options.Helper...)
+func (v *volume) probe(ctx context.Context) (probe.Result, error) {
+	r, err := probe.Mount(ctx, v.root, v.options.Helper...)
 	if err != nil {
 		return probe.Result{}, err
 	}

@@ -65,6 +65,23 @@ func (c *Coordinator) enter() (*volume, error) {
 
 func (v *volume) leave() { v.root.Close() }
 
+// within does what a call has to do on the volume. Whatever failed on a volume
+// that is gone, that it is gone is the reason.
+func (c *Coordinator) within(do func(v *volume) error) error {
+	v, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer v.leave()
+	if err := do(v); err != nil {
+		if gone := v.check(); gone != nil {
+			return gone
+		}
+		return err
+	}
+	return nil
+}
+
 // check is asked before each thing that is written: it tells whether the root is
 // still the volume that is mounted.
 func (v *volume) check() error {
@@ -202,18 +219,6 @@ func christen(root *os.Root) (string, error) {
 		return "", err
 	}
 	return identify(root)
-}
-
-// reason returns why a call failed with err: whatever failed on a volume that
-// is gone, that it is gone is the reason.
-func (c *Coordinator) reason(err error) error {
-	if err == nil {
-		return nil
-	}
-	if gone := c.Check(); gone != nil {
-		return gone
-	}
-	return err
 }
 
 func (c *Coordinator) same(id string, err error) error {

@@ -271,6 +271,40 @@ func TestOvertakenActivationDoesNothing(t *testing.T) {
 	}
 }
 
+// What is to be taken back is decided by what was current at the beginning.
+func TestOvertakenRollback(t *testing.T) {
+	ctx := context.Background()
+	src := newSource(t, "7.14.1", "7.14.2", "7.14.3")
+	root := t.TempDir()
+	other := open(t, root, "concourse-ci/1", src.URL)
+	installed(t, other, "7.14.1", "7.14.2")
+	_, err := other.Ensure(ctx, "7.14.3")
+	require.NoError(t, err)
+	for _, meanwhile := range []func() error{
+		func() error { _, err := other.Activate(ctx, "7.14.3"); return err },
+		func() error { _, err := other.Rollback(ctx); return err }, // to 7.14.2, as wished
+	} {
+		sleeper := open(t, root, "concourse-ci/0", src.URL)
+		sleeper.at = func(point string, _ int) {
+			if point == "activate" {
+				require.NoError(t, meanwhile())
+			}
+		}
+		before, err := other.Current()
+		require.NoError(t, err)
+		a, err := sleeper.Rollback(ctx)
+		current, currentErr := other.Current()
+		require.NoError(t, currentErr)
+		require.Equal(t, before.Generation+1, current.Generation, "activated after it was overtaken")
+		if current.Version == "7.14.3" {
+			require.ErrorIs(t, err, ErrOvertaken)
+		} else {
+			require.NoError(t, err)
+			require.Equal(t, current, a)
+		}
+	}
+}
+
 // A release that a unit comes to need while another one collects it is kept, or
 // the unit is told; at whatever point that happens.
 func TestPinDuringCollection(t *testing.T) {
