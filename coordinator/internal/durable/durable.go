@@ -23,11 +23,7 @@ func Replace(root *os.Root, name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := Rename(root, tmp, name); err != nil {
-		root.Remove(tmp)
-		return fmt.Errorf("cannot replace %s: %w", name, err)
-	}
-	return SyncDir(root, path.Dir(name))
+	return swap(root, tmp, name)
 }
 
 // Create puts data at name if nothing is there. Of any number of callers on any
@@ -54,9 +50,17 @@ func Symlink(root *os.Root, target, name string) error {
 	if err := root.Symlink(target, tmp); err != nil {
 		return fmt.Errorf("cannot link %s: %w", name, err)
 	}
+	return swap(root, tmp, name)
+}
+
+// swap gives what has the private name tmp another name.
+func swap(root *os.Root, tmp, name string) error {
 	if err := Rename(root, tmp, name); err != nil {
-		root.Remove(tmp)
-		return fmt.Errorf("cannot replace %s: %w", name, err)
+		// Only this process knows the private name. If it is gone, it was renamed,
+		// and another process has replaced name since.
+		if removeErr := root.Remove(tmp); !errors.Is(removeErr, fs.ErrNotExist) {
+			return fmt.Errorf("cannot replace %s: %w", name, err)
+		}
 	}
 	return SyncDir(root, path.Dir(name))
 }
