@@ -3,20 +3,35 @@
 // the trace to the first violation is a shortest one.
 //
 // Its tests hold the protocol by which units share a volume, in small: three
-// units, two crashes, and a step for each access to the volume.
+// units, of which any may die at any point and as often as it likes, and a step for
+// each access to the volume.
 //
 // # What the units do
 //
-// A unit claims a generation with link(2), takes away the staging trees that
-// others have left, stages the release, looks whether it still holds the newest
-// generation (the fence), publishes by rename, pins the release, and activates
-// it: it reads the log, looks at the fence again, and puts the next entry if
-// nobody has. Then it brings bin in line with the log. Or it collects: it
-// announces which release it wants to remove and where to, reads the pins, then
-// current and previous in one look, and renames the release away. Who pins a
-// release calls off announced collections, by putting something where the
-// collector wants to rename to: a rename onto a directory that is not empty
-// fails, so one of the two wins, however long the other was paused.
+// Install: a unit claims a generation with link(2), takes over what a holder before
+// it has staged of that version, removes all else that was staged of it, or makes a
+// staging tree of its own, downloads, looks whether it still holds the newest
+// generation (the fence), moves a corrupt release into its own staging directory and
+// from there to quarantine, and publishes by rename. A unit that is short of room
+// takes away what others have staged, and moves a corrupt release before the
+// download; it looks at the fence before that, too.
+//
+// Activate: a unit reads the log, holds the release, and puts the next entry if
+// nobody has. If somebody has, and another version is current by then, it does
+// nothing: the log itself is the fence, and no claim is needed. Then it brings bin in
+// line with the log, which is read again after bin is written.
+//
+// Pin: a unit holds the release, writes its pin, and drops the hold. Activate and Pin
+// hold a release as follows: they write a pin for the time of the call, block the
+// place of the version in the directory of each collector that they find, and look
+// whether the release is there.
+//
+// Collect: a unit claims, takes away what others have staged, what is in quarantine,
+// and the directories of earlier collectors; makes a directory for what it will
+// remove; reads the pins, twice; reads current and previous in one look; and renames
+// each other release into the directory. A rename to a place that is blocked fails,
+// and so does one into a directory that was taken away. So one of the two wins,
+// however long the other was paused.
 //
 // # What is left out, and why that is sound
 //
@@ -24,56 +39,88 @@
 //     generation: the holder may be paused for as long as that takes. Renewing a
 //     nonce takes such behaviours away and adds none, and so does a released
 //     claim; neither is a step here.
-//   - Numbers. Generations are only ever compared, so a state keeps their order.
-//     That makes the states finitely many without a bound on take-overs, and
-//     units go on with a next job for ever.
+//   - Numbers. Generations and entries are only ever compared with the newest, so a
+//     unit keeps no more than whether its own is the last word.
+//   - How often units die. A call that fails and a unit that dies leave the same
+//     behind, or what only makes others do less: a hold keeps a release, a dead
+//     collector's directory is renamed into by nobody, and a staging tree is as
+//     good as one made anew. So death is the end of a call, and needs no counting.
+//   - Calls that come to nothing. Who has lost its tree, its directory or the race for
+//     a name can do no more than fail: its call ends at once. It might
+//     have held a release for longer, but that only keeps collectors from more.
+//   - What keeps a release for other reasons: it was installed lately, or a dead unit
+//     holds it. A collector may leave any release, as it likes.
 //   - Names of units. All run the same program: states that differ by a
 //     permutation of the units are one.
+//   - First looks. Whether a release is there before it is held, and whether there is
+//     anything to collect, saves work and decides nothing.
 //   - Local steps. A step makes one access to what is shared, and whatever the
 //     unit then does on its own. Downloading is local: it ends in the step that
-//     looks at the fence. What is left in the staging tree of a unit that died
-//     is never looked at again, so a crash takes it away.
+//     looks at the fence. To block a place takes two, of which the second counts.
+//     Only to read the pins is no step but takes a while: what changes meanwhile is
+//     missed, since neither a listing nor the files in it are read at one moment.
 //   - Reports of failure after success. The stat that follows makes both
 //     outcomes one; without it they are two steps.
+//   - Two calls of one unit at a time: each would need a hold of its own.
 //   - Power cuts and bytes: those are tested on file systems.
 //
 // # What is found
 //
-// TestProtocol, with two crashes unless said otherwise, in half a minute of
-// processor time and 1.3 GB at most:
+// TestProtocol, with any number of deaths; all tests together take 14 s of processor
+// time and 320 MB:
 //
-//	                                     states
-//	one version, nobody collects         53,961
-//	two versions, nobody collects     3,389,365
-//	one version, and collecting       1,528,220
-//	two versions, and collecting      2,386,689 without a crash
-//	                                  9,428,077 with one, too many for every day
+//	                                        states
+//	one version, nobody collects             1,838
+//	two versions, nobody collects           47,873
+//	one version, which may become corrupt    8,440
+//	one version, and collecting             77,851
+//	the same, and it may become corrupt    933,861
+//	two versions, and collecting         2,102,892
+//
+// Too many for every day, but visited once: three versions, and collecting, 46,654,608
+// states; and with four units one version 8,510, two 394,668, one and collecting
+// 3,369,596.
 //
 // In all of them no generation has two holders, what is published is complete,
-// current, previous and pinned releases are there, the log is in the order of
-// the generations, and any unit gets its version to run with all others paused
-// or dead. TestBroken drops one rule at a time and prints the shortest way to
-// the violation. Four results are worth knowing:
+// current, previous, pinned and held releases are there, no activation replaces one
+// that it was decided without, and any unit gets its version to run with all others
+// paused or dead. TestBroken drops one rule at a time and prints the shortest way to
+// the violation. These results are worth knowing:
 //
 //   - The fence at publish protects no release, as the rename does: with or
 //     without it a published release is complete and never changes (TestSpare).
-//     What it gives, together with taking away what others have staged, is an
+//     What it gives, together with taking over what others have staged, is an
 //     end: once a holder has begun to download, nothing of an older generation
 //     is published any more. Neither gives that alone, because a unit can be
 //     paused between its look and its rename.
-//   - The fence at activate is exact, but only if the log is read before it: then
-//     put-if-absent fails when a later generation has activated in between. Who
-//     then reads the log again has to look at the fence again.
+//   - Activate reads the log before it holds the release, so that it is overtaken by
+//     whatever happens during its call. The other order is as safe (TestSpare).
+//     But whoever is overtaken must not read the log again and go on.
 //   - Without the stat after link no unit does harm, but one waits a lease for
 //     itself.
+//   - A collector that reads the pins once can miss one. Pin changes from hold to pin
+//     by writing one name and then removing another: the collector may read the first
+//     before, and the second after. During two readings that happens in one of them.
+//     What either has seen is kept.
+//   - A hold must belong to one call. If two calls of a unit share one, the first that
+//     ends takes it from the other.
 //   - A collector that renames a release away and then looks whether somebody
 //     has pinned it, to put it back, is wrong: the release is missing meanwhile,
 //     and for good if the collector dies. So it has to announce, look, and
 //     rename to where it can be called off.
+//   - A corrupt release must not be moved straight to quarantine. A holder finds it
+//     corrupt, and is paused; a later one moves it away and publishes a sound one,
+//     which becomes current; the first wakes and moves the sound one away. To move
+//     it back is too late: it is missing meanwhile, and for good if the unit dies, or
+//     another one empties the quarantine. Moved by way of its own staging directory,
+//     which a later holder removes or takes over before it publishes, nothing sound
+//     is ever moved.
 package model
 
 import (
 	"fmt"
+	"hash/maphash"
+	"math"
 	"strings"
 )
 
@@ -103,39 +150,69 @@ func (v *Violation) Unwrap() error { return v.Err }
 // Explore visits every state and returns them in the order of their distance
 // from the start. It stops at the first one that Check complains about, with a
 // *Violation.
+//
+// Each state is stored once, with some twelve bytes beside it: the size of S decides
+// how much can be explored.
 func Explore[S comparable, Step fmt.Stringer](spec Spec[S, Step]) ([]S, error) {
-	var (
-		states []S
-		parent []int
-		known  = map[S]struct{}{}
-	)
-	visit := func(s S, from int) {
-		before := len(known)
-		known[s] = struct{}{} // looking it up first would double the work
-		if len(known) > before {
-			states, parent = append(states, s), append(parent, from)
-		}
-	}
+	e := explored[S]{seed: maphash.MakeSeed(), table: make([]uint32, 1<<10)}
 	for _, s := range spec.Start {
-		visit(s, -1)
+		e.visit(s, none)
 	}
-	for i := 0; i < len(states); i++ {
-		if err := spec.Check(states[i]); err != nil {
-			return states, &Violation{Err: err, Steps: trace(spec, states, parent, i)}
+	for i := 0; i < len(e.states); i++ {
+		if err := spec.Check(e.states[i]); err != nil {
+			return e.states, &Violation{Err: err, Steps: trace(spec, e.states, e.parents, uint32(i))}
 		}
-		spec.Next(states[i], func(_ Step, next S) { visit(next, i) })
+		spec.Next(e.states[i], func(_ Step, next S) { e.visit(next, uint32(i)) })
 	}
-	return states, nil
+	return e.states, nil
+}
+
+// none is the parent of a start.
+const none = math.MaxUint32
+
+// explored is a set of states that remembers who was first.
+type explored[S comparable] struct {
+	states  []S
+	parents []uint32
+	seed    maphash.Seed
+	table   []uint32 // open addressing: index into states, plus one
+}
+
+func (e *explored[S]) visit(s S, parent uint32) {
+	at := e.place(s)
+	if e.table[at] != 0 {
+		return
+	}
+	e.states, e.parents = append(e.states, s), append(e.parents, parent)
+	e.table[at] = uint32(len(e.states))
+	if len(e.states) <= len(e.table)/4*3 {
+		return
+	}
+	e.table = make([]uint32, 2*len(e.table))
+	for i, s := range e.states {
+		e.table[e.place(s)] = uint32(i + 1)
+	}
+}
+
+// place returns where a state is in the table, or would be.
+func (e *explored[S]) place(s S) uint64 {
+	last := uint64(len(e.table) - 1)
+	at := maphash.Comparable(e.seed, s) & last
+	for e.table[at] != 0 && e.states[e.table[at]-1] != s {
+		at = (at + 1) & last
+	}
+	return at
 }
 
 // trace finds the names of the steps by taking them again.
-func trace[S comparable, Step fmt.Stringer](spec Spec[S, Step], states []S, parent []int, last int) []string {
-	if parent[last] < 0 {
+func trace[S comparable, Step fmt.Stringer](spec Spec[S, Step], states []S, parents []uint32, last uint32) []string {
+	parent := parents[last]
+	if parent == none {
 		return nil
 	}
-	steps := trace(spec, states, parent, parent[last])
+	steps := trace(spec, states, parents, parent)
 	found := false
-	spec.Next(states[parent[last]], func(step Step, next S) {
+	spec.Next(states[parent], func(step Step, next S) {
 		if !found && next == states[last] {
 			steps, found = append(steps, step.String()), true
 		}

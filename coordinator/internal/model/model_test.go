@@ -9,8 +9,8 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/model"
 )
 
-func (p protocol) spec() model.Spec[state, step] {
-	return model.Spec[state, step]{Start: []state{p.canonical(p.start)}, Next: p.next, Check: p.check}
+func (p protocol) spec() model.Spec[packed, step] {
+	return model.Spec[packed, step]{Start: []packed{p.pack(&p.start)}, Next: p.next, Check: p.check}
 }
 
 // used is a volume with three releases, of which nobody needs the first.
@@ -18,59 +18,88 @@ func used() state {
 	return state{releases: [4]tree{absent, whole, whole, whole}, current: 3, previous: 2, bin: 3}
 }
 
+// installed is a volume with one release, which is current.
+func installed() state {
+	return state{releases: [4]tree{absent, whole}, current: 1, bin: 1}
+}
+
 // alone follows one unit, the others being paused or dead, until the version it
 // wants is current and it may run it.
-func (p protocol) alone(t *testing.T, known map[state]bool, s state, u int) {
+func (p protocol) alone(t *testing.T, known map[packed]bool, s state, u int) {
 	const enough = 100 // a unit takes some 25 steps from one end to the other
 	p.named = true
 	want := p.wants[0]
-	s = s.seenBy(u)
-	var path []state
+	done := func(s *state) bool {
+		me := &s.units[0]
+		return me.at == idle && s.current == want && s.releases[want] == whole && (me.pin == want || !p.collect && s.bin == want)
+	}
+	p.seenBy(&s, u)
+	first := p.pack(&s)
+	if known[first] || done(&s) {
+		return
+	}
+	path := []packed{first}
+	m := move{protocol: p}
 	for range enough {
-		s = p.canonical(s)
-		me := s.units[u]
-		if known[s] || me.at == idle && s.current == want && (me.pinned && me.pin == want || !p.collect && s.bin == want) {
-			for _, s := range path {
-				known[s] = true
+		m.s, m.yield = s, func(_ step, next *state) {
+			s, m.yield = *next, func(step, *state) {}
+		}
+		m.by(0)
+		k := p.pack(&s)
+		if known[k] || done(&s) {
+			for _, k := range path {
+				known[k] = true
 			}
 			return
 		}
-		path = append(path, s)
-		first := true
-		p.steps(s, u, func(_ step, next state) {
-			if first {
-				s, first = next, false
-			}
-		})
+		path = append(path, k)
 	}
-	t.Fatalf("a unit alone does not get anywhere from %+v", path[0])
+	t.Fatalf("a unit alone does not get anywhere from %+v", first.unpack())
 }
 
 // seenBy keeps of the state what the unit can ever notice while the others rest:
-// what they have staged, and the collections they have announced.
-func (s state) seenBy(u int) state {
-	s.crashes, s.activated, s.sealed = 0, 0, 0
-	for i, o := range s.units {
+// what they have staged, pinned and held, and the collections they have announced.
+// The unit comes first.
+func (p protocol) seenBy(s *state, u int) {
+	s.unaware, s.excused, s.orphan, s.damage = false, false, false, none
+	for i := range s.units {
 		if i == u {
 			continue
 		}
-		seen := unit{staged: o.staged}
-		if o.collects() {
-			seen.at, seen.want, seen.off = o.at, o.want, o.off
+		o := &s.units[i]
+		seen := unit{pin: o.pin}
+		switch {
+		case o.staged != absent && o.ready():
+			seen.at, seen.want, seen.staged = rename, o.want, o.staged
+		case o.staged != absent:
+			seen.at, seen.want, seen.staged, seen.fresh = lookAtFence, o.want, o.staged, o.fresh
+		case p.holds(o):
+			seen.at, seen.want = lookHeld, o.want
+		case p.announced(o):
+			seen.at, seen.doomed = remove, o.doomed
 		}
-		s.units[i] = seen
+		*o = seen
 	}
-	return s
+	s.units[0], s.units[u] = s.units[u], s.units[0]
+	// What it remembers of them goes with them.
+	my := &s.units[0]
+	for _, others := range []*set{&my.todo, &my.moved} {
+		if others.has(0) {
+			*others = *others&^one(0) | one(u)
+		}
+	}
 }
 
-// TestProtocol visits all states of three experiments, and one more with fewer
-// crashes, and has each unit finish alone from each of them.
+// TestProtocol visits all states of the experiments, and has each unit finish alone
+// from each of them.
 func TestProtocol(t *testing.T) {
 	for name, p := range map[string]protocol{
-		"one version":              {wants: []uint8{1}, crashes: 2},
-		"two versions":             {wants: []uint8{1, 2}, crashes: 2},
-		"collecting":               {wants: []uint8{1}, collect: true, crashes: 2, start: used()},
-		"collecting, two versions": {wants: []uint8{1, 3}, collect: true, start: used()},
+		"one version":                {wants: []uint8{1}},
+		"two versions":               {wants: []uint8{1, 2}},
+		"corruption":                 {wants: []uint8{1}, corrupt: true, start: installed()},
+		"collecting":                 {wants: []uint8{1}, collect: true, start: used()},
+		"collecting, two versions":   {wants: []uint8{1, 3}, collect: true, start: used()},
+		"collecting, and corruption": {wants: []uint8{1}, collect: true, corrupt: true, start: used()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,9 +107,10 @@ func TestProtocol(t *testing.T) {
 			states, err := model.Explore(p.spec())
 			require.NoError(t, err)
 			visited := time.Since(start)
-			known := map[state]bool{}
-			for _, s := range states {
-				for u := range s.units {
+			known := map[packed]bool{}
+			for _, k := range states {
+				s := k.unpack()
+				for u := range units {
 					p.alone(t, known, s, u)
 				}
 			}
@@ -92,39 +122,61 @@ func TestProtocol(t *testing.T) {
 
 // TestBroken drops one rule at a time, and prints how that ends.
 func TestBroken(t *testing.T) {
-	install := protocol{wants: []uint8{1}, crashes: 2}
-	change := protocol{wants: []uint8{1, 2}, crashes: 2}
-	collect := protocol{wants: []uint8{1}, collect: true, crashes: 2, start: used()}
+	install := protocol{wants: []uint8{1}}
+	change := protocol{wants: []uint8{1, 2}}
+	corrupt := protocol{wants: []uint8{1}, corrupt: true, start: installed()}
+	missed := corrupt // what a unit moves by mistake it moves back
+	missed.allow = costs{window: true}
+	collect := protocol{wants: []uint8{1}, collect: true, start: used()}
 	both := collect
 	both.wants = []uint8{1, 3}
+	const (
+		late      = "a holder published after a newer one had begun to download"
+		torn      = "a published release is incomplete"
+		overtaken = "an activation replaces one that it was decided without"
+		unpinned  = "a pinned release is gone"
+		unheld    = "a release is gone that a call holds"
+		unkept    = "the current or the previous release is gone"
+	)
 	for name, test := range map[string]struct {
 		protocol
-		drop rules
+		but  rules
 		want string
 	}{
-		"no fence at publish":               {install, rules{noFenceAtPublish: true}, "a holder published after one of a later generation had begun to download"},
-		"others keep what they staged":      {install, rules{noTakeAway: true}, "a holder published after one of a later generation had begun to download"},
-		"no fence at activate":              {change, rules{noFenceAtActivate: true}, "follows, or replaces, one of a later generation"},
-		"log read again after the fence":    {change, rules{fenceBeforeLog: true}, "follows, or replaces, one of a later generation"},
-		"log entries are replaced":          {change, rules{logOverwrites: true}, "follows, or replaces, one of a later generation"},
-		"no stat after link":                {install, rules{noStat: true}, "does not know"},
-		"claims are replaced":               {install, rules{claimOverwrites: true}, "two units hold one generation"},
-		"staging trees removed in place":    {install, rules{takeAwayInPlace: true}, "a published release is incomplete"},
-		"release copied to its place":       {install, rules{publishCopies: true}, "a published release is incomplete"},
-		"release replaced":                  {install, rules{publishReplaces: true}, "the current or the previous release is gone"},
-		"collector ignores pins":            {collect, rules{ignorePins: true}, "a pinned release is gone"},
-		"collector ignores previous":        {collect, rules{ignorePrevious: true}, "the current or the previous release is gone"},
-		"pins read after the log":           {both, rules{pinsLast: true}, "the current or the previous release is gone"},
-		"previous read, then current":       {collect, rules{logTwice: true}, "the current or the previous release is gone"},
-		"collections are never called off":  {collect, rules{noCallOff: true}, "a pinned release is gone"},
-		"removed first, put back if wanted": {collect, rules{noCallOff: true, lookTwice: true}, "a pinned release is gone"},
-		"release removed in place":          {collect, rules{removeInPlace: true}, "a published release is incomplete"},
-		"activated without a pin":           {collect, rules{activateWithoutPinning: true}, "the current or the previous release is gone"},
+		"no stat after link":               {install, rules{noStat: true}, "a unit holds the newest generation and does not know"},
+		"claims are replaced":              {install, rules{claimOverwrites: true}, "two units hold one generation"},
+		"no fence at publish":              {install, rules{noFenceAtPublish: true}, late},
+		"nobody takes over what is staged": {install, rules{noTakeOver: true}, late},
+		"staging trees removed in place":   {install, rules{takeAwayInPlace: true}, torn},
+		"release copied to its place":      {install, rules{publishCopies: true}, torn},
+		"release replaced":                 {install, rules{publishReplaces: true}, unkept},
+		"corrupt release moved straight":   {corrupt, rules{sharedQuarantine: true}, "it was taken for the corrupt one"},
+		"the same, and moved back":         {missed, rules{sharedQuarantine: true}, "nobody will put it back"},
+		"the same, and not moved back":     {missed, rules{sharedQuarantine: true, noPutBack: true}, "nobody will put it back"},
+
+		"log read again when overtaken":    {change, rules{logReadAgain: true}, overtaken},
+		"log entries are replaced":         {change, rules{logOverwrites: true}, overtaken},
+		"bin linked without a second look": {change, rules{binOnce: true}, "bin is not the current release"},
+
+		"activated without a hold":                {collect, rules{noHold: true}, unkept},
+		"calls of one unit share a hold":          {collect, rules{oneHold: true}, unpinned},
+		"collectors are never called off":         {collect, rules{noCallOff: true}, unheld},
+		"collectors called off before the hold":   {collect, rules{callOffFirst: true}, unheld},
+		"looked before collectors are called off": {collect, rules{lookFirst: true}, unheld},
+
+		"collector ignores pins":            {collect, rules{ignorePins: true}, unheld},
+		"collector reads pins once":         {collect, rules{pinsOnce: true}, unpinned},
+		"collector reads pins after log":    {both, rules{pinsLast: true}, unkept},
+		"collector ignores previous":        {collect, rules{ignorePrevious: true}, unkept},
+		"previous read, then current":       {both, rules{logTwice: true}, unkept},
+		"collector announces last":          {collect, rules{announceLast: true}, unheld},
+		"removed first, put back if wanted": {collect, rules{noCallOff: true, lookTwice: true}, unheld},
+		"release removed in place":          {collect, rules{removeInPlace: true}, torn},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := test.protocol
-			p.drop, p.named = test.drop, true
+			p.but, p.named = test.but, true
 			states, err := model.Explore(p.spec())
 			require.ErrorContains(t, err, test.want)
 			t.Logf("found after %d states: %v", len(states), err)
@@ -132,16 +184,17 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// TestSpare shows what the fence at publish and the stat after link are not for:
-// without them time and bandwidth are lost, and no release.
+// TestSpare shows what is no matter of safety: without the fence and the stat time
+// and bandwidth are lost, and no release.
 func TestSpare(t *testing.T) {
 	for name, p := range map[string]protocol{
-		"no fence at publish": {drop: rules{noFenceAtPublish: true, noTakeAway: true}, allow: costs{late: true}},
-		"no stat after link":  {drop: rules{noStat: true}, allow: costs{unaware: true}},
+		"no fence at publish":     {but: rules{noFenceAtPublish: true, noTakeOver: true}, allow: costs{late: true}},
+		"no stat after link":      {but: rules{noStat: true}, allow: costs{unaware: true}},
+		"log read after the hold": {but: rules{holdFirst: true}, collect: true, start: used()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p.wants, p.crashes = []uint8{1}, 2
+			p.wants = []uint8{1}
 			states, err := model.Explore(p.spec())
 			require.NoError(t, err)
 			t.Logf("%d states", len(states))
