@@ -221,12 +221,13 @@ func (v *volume) install(ctx context.Context, version string, held *claim.Claim)
 		case <-ctx.Done():
 		}
 	}()
-	s := &stage{volume: v, version: version, generation: held.Generation()}
+	s := &stage{volume: v, version: version, held: held}
 	err = s.run(ctx)
 	v.at("staged", held.Generation())
 	if err == nil {
-		r, err = v.publish(s, held, writes)
+		r, err = s.publish(writes)
 	}
+	robbed := errors.Is(err, fs.ErrNotExist) && !s.there()
 	s.remove()
 	if err == nil {
 		return r, nil
@@ -239,82 +240,81 @@ func (v *volume) install(ctx context.Context, version string, held *claim.Claim)
 	if fence := held.Check(); fence != nil {
 		return Release{}, fence
 	}
+	if robbed {
+		// By one that held an earlier claim, slept, and did not know better.
+		return Release{}, fmt.Errorf("%w: what was staged is gone: %w", claim.ErrFenced, err)
+	}
 	return Release{}, v.full(err, s.total)
 }
 
-func (v *volume) publish(s *stage, held *claim.Claim, writes *durable.Writes) (Release, error) {
+func (s *stage) publish(writes *durable.Writes) (Release, error) {
 	manifest := publish.Manifest{
 		Version:     s.version,
 		Digest:      s.sum.String(),
-		InstalledBy: v.options.Unit,
+		InstalledBy: s.options.Unit,
 		Files:       s.files,
 	}
 	for _, f := range s.files {
 		manifest.Bytes += f.Size
 	}
-	current, err := v.current()
+	current, err := s.current()
 	if err != nil && !errors.Is(err, ErrNotActivated) {
 		return Release{}, err
 	}
 	manifest.Generation = current.Generation
-	if err := v.check(); err != nil {
+	if err := s.check(); err != nil {
 		return Release{}, err
 	}
-	if err := held.Check(); err != nil {
+	if err := s.held.Check(); err != nil {
 		return Release{}, err
 	}
-	v.at("fenced", held.Generation())
-	if err := v.quarantine(s.version); err != nil {
+	s.at("fenced", s.held.Generation())
+	if err := s.quarantine(); err != nil {
 		return Release{}, err
 	}
 	var r Release
-	switch err := publish.Release(v.root, s.tree(), releaseDir(s.version), manifest, writes); {
+	switch err := publish.Release(s.root, s.tree(), releaseDir(s.version), manifest, writes); {
 	case errors.Is(err, publish.ErrExist):
 		s.files, manifest.Files = nil, nil
-		if r, err = v.wanted(s.version); err != nil {
+		if r, err = s.wanted(s.version); err != nil {
 			return Release{}, err
 		}
 	case err != nil:
 		return Release{}, err
 	default:
-		r = v.describe(manifest)
+		r = s.describe(manifest)
 		r.Downloaded = true
 	}
-	v.at("published", held.Generation())
+	s.at("published", s.held.Generation())
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	return r, v.sweep(func(t staged) bool { return t.version == s.version })
+	return r, s.sweep(func(t staged) bool { return t.version == s.version })
 }
 
-// quarantine moves a release away if it is corrupt.
-func (v *volume) quarantine(version string) error {
-	dir := releaseDir(version)
-	seen, err := v.root.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot look at the release: %w", err)
-	}
-	_, reason := v.release(version)
+// quarantine moves the release away if it is corrupt: into what this unit has
+// staged, and from there to quarantine/. A holder of a later generation takes away
+// what is staged before it publishes, so that a unit which slept between its look
+// and the move finds nowhere to move a sound release to. The claim has to be
+// checked before, with what is staged in place.
+func (s *stage) quarantine() error {
+	_, reason := s.release(s.version)
 	if !errors.Is(reason, ErrCorrupt) {
 		return nil
 	}
-	v.at("quarantine", 0)
-	place, err := publish.Quarantine(v.root, dir, quarantineDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another holder was faster
+	s.at("quarantine", s.held.Generation())
+	out := path.Join(s.home(), "corrupt")
+	if err := durable.Rename(s.root, releaseDir(s.version), out); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // another holder was faster
+		}
+		return fmt.Errorf("cannot quarantine the release: %w", err)
 	}
-	if err != nil {
-		return err
+	place := path.Join(quarantineDir, s.version+"."+rand.Text())
+	if err := durable.Rename(s.root, out, place); err != nil {
+		return fmt.Errorf("cannot quarantine the release: %w", err)
 	}
-	// Between the look and the move, a holder of a later generation may have put
-	// a sound one there.
-	if moved, err := v.root.Lstat(place); err != nil || !os.SameFile(seen, moved) {
-		return errors.Join(err, durable.Rename(v.root, place, dir))
-	}
-	v.options.Log.Warn("quarantined a corrupt release", "reason", reason, "place", filepath.Join(v.dir, place))
-	return nil
+	s.options.Log.Warn("quarantined a corrupt release", "reason", reason, "place", filepath.Join(s.dir, place))
+	return errors.Join(durable.SyncDir(s.root, releasesDir), durable.SyncDir(s.root, quarantineDir))
 }
 
 // staged is what the name of a staging tree says.

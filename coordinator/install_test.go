@@ -371,21 +371,57 @@ func TestSoundReleaseIsNotQuarantined(t *testing.T) {
 	root := t.TempDir()
 	r, err := open(t, root, "concourse-ci/0", src.URL).Ensure(t.Context(), "7.14.3")
 	require.NoError(t, err)
-	sound := r.Dir + ".sound"
-	require.NoError(t, os.Rename(r.Dir, sound))
+	aside := filepath.Join(t.TempDir(), "sound")
+	require.NoError(t, os.Rename(r.Dir, aside))
 	require.NoError(t, os.Mkdir(r.Dir, 0o755))
+	sound, err := os.Stat(aside)
+	require.NoError(t, err)
 
 	sleeper := open(t, root, "concourse-ci/1", src.URL)
-	sleeper.at = func(point string, _ int) {
-		if point == "quarantine" {
-			require.NoError(t, os.Remove(r.Dir))
-			require.NoError(t, os.Rename(sound, r.Dir))
+	slept := false
+	sleeper.at = func(point string, generation int) {
+		if point != "quarantine" || slept {
+			return
+		}
+		slept = true
+		// What the next holder does: it claims, takes away what is staged, moves the
+		// corrupt release, and publishes.
+		v := inside(t, sleeper)
+		require.NoError(t, v.root.WriteFile(fmt.Sprintf("%s/%d", claimsDir, generation+1), []byte(`{"unit":"concourse-ci/2"}`), 0o644))
+		_, err := v.removeAll(stagingDir)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(r.Dir))
+		require.NoError(t, os.Rename(aside, r.Dir))
+	}
+	_, err = sleeper.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+	require.True(t, slept)
+	now, err := os.Stat(r.Dir)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(sound, now))
+	require.Empty(t, listing(t, filepath.Join(root, quarantineDir)))
+	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
+}
+
+// What is staged is taken away by one that held an earlier claim and slept: that
+// is no reason to fail.
+func TestRobbedInstallBeginsAgain(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	robbed := 0
+	c.at = func(point string, _ int) {
+		if point == "staged" && robbed == 0 {
+			robbed++
+			_, err := inside(t, c).removeAll(stagingDir)
+			require.NoError(t, err)
 		}
 	}
-	require.NoError(t, inside(t, sleeper).quarantine("7.14.3"))
-	_, err = sleeper.Installed("7.14.3")
+	r, err := c.Ensure(t.Context(), "7.14.3")
 	require.NoError(t, err)
-	require.Empty(t, listing(t, filepath.Join(root, quarantineDir)))
+	require.True(t, r.Downloaded)
+	require.Equal(t, 1, robbed)
+	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 }
 
 func TestCorruptReleaseMakesRoom(t *testing.T) {

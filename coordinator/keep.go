@@ -2,9 +2,11 @@ package coordinator
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -66,7 +68,8 @@ func (v *volume) hold(version string) (release func(), err error) {
 	if err := v.check(); err != nil {
 		return nil, err
 	}
-	name := path.Join(pinsDir, v.unit+"."+version)
+	v.dropHolds()
+	name := path.Join(pinsDir, fmt.Sprintf("%s.%d.%s", v.unit, os.Getpid(), rand.Text()))
 	if err := durable.Replace(v.root, name, []byte(version+"\n")); err != nil {
 		return nil, err
 	}
@@ -81,6 +84,23 @@ func (v *volume) hold(version string) (release func(), err error) {
 		return nil, err
 	}
 	return release, nil
+}
+
+// dropHolds removes what processes of this unit held when they died.
+func (v *volume) dropHolds() {
+	names, err := durable.Names(v.root, pinsDir)
+	if err != nil {
+		return // nothing depends on it
+	}
+	for _, name := range names {
+		parts := strings.Split(name, ".") // UNIT.PID.RANDOM
+		if len(parts) != 3 || parts[0] != v.unit {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("/proc", parts[1])); errors.Is(err, fs.ErrNotExist) {
+			v.root.Remove(path.Join(pinsDir, name))
+		}
+	}
 }
 
 // callOff keeps all collectors that may not have seen a pin from moving the
@@ -108,8 +128,8 @@ func (v *volume) callOff(version string) error {
 	return nil
 }
 
-// pins returns the versions by the name of the pin. That is a unit's, or, with a
-// dot and the version after it, that of a call under way.
+// pins returns the versions by the name of the pin. That is a unit's, or, with
+// more behind a dot, that of a call under way.
 func (v *volume) pins() (map[string]string, error) {
 	names, err := durable.Names(v.root, pinsDir)
 	if err != nil {
@@ -134,15 +154,20 @@ func (v *volume) pins() (map[string]string, error) {
 
 // kept returns those versions that Collect must leave. With no activation that
 // is every one: nobody has chosen yet. The pins come first: who activates a
-// release holds it until it is in the log.
+// release holds it until it is in the log. They are read twice: who pins a release
+// for good drops the hold of the call then, and one look may come too early for
+// the one name and too late for the other.
 func (v *volume) kept(versions []string) (map[string]bool, error) {
-	pins, err := v.pins()
-	if err != nil {
-		return nil, err
-	}
 	keep := map[string]bool{}
-	for _, version := range pins {
-		keep[version] = true
+	for range 2 {
+		pins, err := v.pins()
+		if err != nil {
+			return nil, err
+		}
+		for _, version := range pins {
+			keep[version] = true
+		}
+		v.at("pins", 0)
 	}
 	current, before, err := v.log()
 	if err != nil && !errors.Is(err, ErrNotActivated) {

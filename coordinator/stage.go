@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
@@ -25,20 +26,26 @@ const treeName = "tree"
 // downloads, hashes, inflates and writes it at the same time.
 type stage struct {
 	*volume
-	version    string
-	generation int
-	sum        fetch.Digest // sha256 of the archive
-	files      []unpack.File
-	total      int64
-	keep       bool // the partial archive is worth another attempt
+	version string
+	held    *claim.Claim
+	sum     fetch.Digest // sha256 of the archive
+	files   []unpack.File
+	total   int64
+	keep    bool // the partial archive is worth another attempt
 }
 
 // name is that of this stage below staging/.
-func (s *stage) name() string { return fmt.Sprintf("%s.%d.%s", s.version, s.generation, s.unit) }
+func (s *stage) name() string { return fmt.Sprintf("%s.%d.%s", s.version, s.held.Generation(), s.unit) }
 
 func (s *stage) home() string { return path.Join(stagingDir, s.name()) }
 
 func (s *stage) tree() string { return path.Join(s.home(), treeName) }
+
+// there tells whether nobody has taken away what is staged.
+func (s *stage) there() bool {
+	_, err := s.root.Lstat(s.home())
+	return err == nil
+}
 
 // run makes a verified tree of the release, or leaves at most a partial archive
 // that another attempt can go on from.
@@ -68,18 +75,21 @@ func (s *stage) run(ctx context.Context) error {
 }
 
 // adopt takes over what the holder of an earlier generation left of the same
-// version, or an earlier life of this unit. The new name is a fence: should that
-// holder still live, it finds none of its paths again, and publishes nothing.
+// version, or an earlier life of this unit, and removes all the rest of that. The
+// new name is a fence: should such a holder still live, it finds none of its paths
+// again, publishes nothing, and moves nothing away.
 func (s *stage) adopt() error {
 	names, err := durable.Names(s.root, stagingDir)
 	if err != nil {
 		return fmt.Errorf("cannot list what is staged: %w", err)
 	}
+	old := func(t staged) bool {
+		return t.unit == s.unit || t.version == s.version && t.generation < s.held.Generation()
+	}
 	var best string
 	var most int64
 	for _, name := range names {
-		t := parseStaged(name)
-		if t.version != s.version || t.generation >= s.generation && t.unit != s.unit {
+		if t := parseStaged(name); t.version != s.version || !old(t) {
 			continue
 		}
 		if n := fetch.Kept(s.root, path.Join(stagingDir, name)); n > most {
@@ -92,8 +102,7 @@ func (s *stage) adopt() error {
 			return fmt.Errorf("cannot take over what is staged: %w", err)
 		}
 	}
-	// The rest of what earlier lives of this unit left.
-	if err := s.sweep(func(t staged) bool { return t.unit == s.unit && t.name != s.name() }); err != nil {
+	if err := s.sweep(func(t staged) bool { return old(t) && t.name != s.name() }); err != nil {
 		return err
 	}
 	if best == "" {
@@ -126,6 +135,9 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	}
 	defer d.Close()
 	s.total = d.Size
+	if err := durable.Mkdir(s.root, s.home(), 0o755); err != nil {
+		return 0, fmt.Errorf("cannot stage: %w", err)
+	}
 	if err := s.room(d.Size, d.Reused); err != nil {
 		return 0, err
 	}
@@ -133,10 +145,8 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	if d.Reused > 0 {
 		s.options.Log.Info(fmt.Sprintf("Going on with v%s after %s of %s", s.version, megabytes(uint64(d.Reused)), megabytes(uint64(d.Size))))
 	}
-	for _, dir := range []string{s.home(), s.tree()} {
-		if err := durable.Mkdir(s.root, dir, 0o755); err != nil {
-			return 0, fmt.Errorf("cannot stage: %w", err)
-		}
+	if err := durable.Mkdir(s.root, s.tree(), 0o755); err != nil {
+		return 0, fmt.Errorf("cannot stage: %w", err)
 	}
 	if err := d.Start(); err != nil {
 		return 0, fmt.Errorf("cannot stage: %w", err)
@@ -228,7 +238,10 @@ func (s *stage) room(size, there int64) error {
 	if free, err = s.free(); err != nil || free >= enough {
 		return err
 	}
-	if err := s.quarantine(s.version); err != nil {
+	if err := s.held.Check(); err != nil {
+		return err
+	}
+	if err := s.quarantine(); err != nil {
 		return err
 	}
 	if _, err := s.removeAll(quarantineDir); err != nil {

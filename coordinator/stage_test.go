@@ -232,12 +232,16 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	remains("7.14.2.3.concourse-ci-2", testChunk) // another version
 	remains("7.14.3.3.concourse-ci-3", testChunk)
 	require.NoError(t, v.root.Mkdir(path.Join(stagingDir, "7.14.3.4.concourse-ci-4"), 0o755)) // nothing in it
-	s := &stage{volume: v, version: "7.14.3", generation: 7}
+	require.NoError(t, v.root.WriteFile(claimsDir+"/6", []byte("{}"), 0o644))
+	require.NoError(t, v.root.WriteFile(claimsDir+"/6.beat", []byte("done"), 0o644))
+	held, err := v.claims().Try(t.Context(), v.holder("7.14.3"))
+	require.NoError(t, err)
+	defer held.Release()
+	s := &stage{volume: v, version: "7.14.3", held: held}
 	require.NoError(t, s.adopt())
 	require.EqualValues(t, len(archive), fetch.Kept(v.root, s.home()))
 	require.Equal(t, []string{
 		"7.14.2.3.concourse-ci-2",
-		"7.14.3.4.concourse-ci-4",
 		"7.14.3.7.concourse-ci-5", // without half a tree
 		"7.14.3.7.concourse-ci-5/archive.journal",
 		"7.14.3.7.concourse-ci-5/archive.partial",

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -370,6 +372,56 @@ func TestFailedPinChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"concourse-ci-0": "7.14.2"}, report.Pins)
 	require.Equal(t, []string{"concourse-ci-0"}, listing(t, filepath.Join(root, pinsDir)))
+}
+
+// While a collector reads the pins, a pin gets another name. The one look finds it
+// under neither.
+func TestPinIsSeenOnTheMove(t *testing.T) {
+	src := newSource(t, "7.14.0", "7.14.1", "7.14.2")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	installed(t, c, "7.14.0", "7.14.1", "7.14.2")
+	v := inside(t, c)
+	name := pinsDir + "/concourse-ci-1"
+	looks := 0
+	c.at = func(point string, _ int) {
+		if point == "pins" && looks == 0 { // the first look is over: the name came too late for it
+			looks++
+			require.NoError(t, v.root.WriteFile(name, []byte("7.14.0\n"), 0o644))
+		}
+	}
+	keep, err := v.kept([]string{"7.14.0"})
+	require.NoError(t, err)
+	require.True(t, keep["7.14.0"])
+}
+
+// Two calls of one unit hold a release each for itself; what a process held when
+// it died is dropped by the next one.
+func TestHoldsAreOfOneCall(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	installed(t, c, "7.14.3")
+	v := inside(t, c)
+	gone := exec.Command("true")
+	require.NoError(t, gone.Run())
+	dead := fmt.Sprintf("%s/%s.%d.X", pinsDir, c.unit, gone.Process.Pid)
+	others := fmt.Sprintf("%s/concourse-ci-9.%d.X", pinsDir, gone.Process.Pid)
+	for _, name := range []string{dead, others} {
+		require.NoError(t, v.root.WriteFile(name, []byte("7.14.3\n"), 0o644))
+	}
+	first, err := v.hold("7.14.3")
+	require.NoError(t, err)
+	second, err := v.hold("7.14.3")
+	require.NoError(t, err)
+	require.Len(t, listing(t, filepath.Join(root, pinsDir)), 3, "two holds, and that of a unit of which nobody knows")
+	first()
+	pins, err := v.pins()
+	require.NoError(t, err)
+	require.Len(t, pins, 2)
+	second()
+	_, err = v.root.Stat(others)
+	require.NoError(t, err)
 }
 
 // A collector that slept finds its directory gone, and moves nothing.

@@ -109,7 +109,7 @@ func printInspection(out io.Writer, i coordinator.Inspection) error {
 		by[found] = append(by[found], unit)
 	}
 	for _, found := range slices.Sorted(maps.Keys(by)) {
-		fmt.Fprintf(w, "mount\t%s\tseen by %s\n", found, strings.Join(by[found], " "))
+		fmt.Fprintf(w, "mount\tprobed\t%s, by %s\n", found, strings.Join(by[found], " "))
 	}
 	return w.Flush()
 }

@@ -5,7 +5,6 @@ package publish
 import (
 	"bufio"
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,17 +202,6 @@ func compare(release *os.Root, m Manifest, differs func(Difference) error) error
 		}
 	}
 	return nil
-}
-
-// Quarantine moves a corrupt release out of the way, to below the directory
-// away, and returns where it is now. Processes that run from it keep their
-// files. All are names below root.
-func Quarantine(root *os.Root, dir, away string) (string, error) {
-	place := path.Join(away, path.Base(dir)+"."+rand.Text())
-	if err := durable.Rename(root, dir, place); err != nil {
-		return "", fmt.Errorf("cannot quarantine %s: %w", full(root, dir), err)
-	}
-	return place, errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, away))
 }
 
 func corrupt(release *os.Root, format string, args ...any) error {
