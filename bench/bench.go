@@ -149,7 +149,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("cannot measure: %w", err)
 	}
-	defer func() { err = errors.Join(err, r.source.Close(), r.disk.clear()) }()
+	defer func() { err = errors.Join(err, r.source.Close(), r.disk.clear(), r.tmpfs.clear()) }()
 
 	report = Report{
 		Schema: Schema, Started: time.Now().UTC().Truncate(time.Second),
@@ -221,11 +221,10 @@ type run struct {
 type place struct {
 	name, dir, fs string
 
-	// Used directories of a disk stay until the end: ext4 is slow at making files
-	// right after as many were removed, because it avoids their inodes for a
-	// minute. They take up to half of the space there was.
-	used  []string
-	space uint64
+	// Directories with very many files stay until the end: ext4 is slow at making
+	// files right after as many were removed, because it avoids their inodes for
+	// minutes.
+	used []string
 }
 
 func newRun(o Options) (*run, error) {
@@ -233,9 +232,6 @@ func newRun(o Options) (*run, error) {
 	for _, p := range []*place{r.disk, r.tmpfs} {
 		var err error
 		if p.fs, err = fileSystem(p.dir); err != nil {
-			return nil, err
-		}
-		if p.space, err = p.free(); err != nil {
 			return nil, err
 		}
 	}
@@ -255,9 +251,20 @@ func (p *place) unfit() string {
 	return ""
 }
 
-// on calls do with a fresh directory in a place, and leaves the place as idle as
-// it was.
+// on calls do with a fresh directory in a place, and leaves the place as clean
+// and as idle as it was.
 func (p *place) on(do func(dir string) error) error {
+	return p.keep(func(dir string) error {
+		err := do(dir)
+		// Removing is not part of what is measured, and neither is writing back what
+		// was removed.
+		p.used = slices.DeleteFunc(p.used, func(used string) bool { return used == dir })
+		return errors.Join(err, os.RemoveAll(dir))
+	})
+}
+
+// keep is on, but for removing the directory: that is left to clear.
+func (p *place) keep(do func(dir string) error) error {
 	if err := p.settle(); err != nil {
 		return err
 	}
@@ -265,16 +272,11 @@ func (p *place) on(do func(dir string) error) error {
 	if err != nil {
 		return err
 	}
-	err = do(dir)
-	free, freeErr := p.free()
-	if freeErr == nil && p.name == "disk" && free > p.space/2 {
-		p.used = append(p.used, dir)
-		return errors.Join(err, p.settle())
-	}
-	return errors.Join(err, freeErr, os.RemoveAll(dir), p.settle())
+	p.used = append(p.used, dir)
+	return errors.Join(do(dir), p.settle())
 }
 
-// clear removes what was used.
+// clear removes what was kept.
 func (p *place) clear() error {
 	var err error
 	for _, dir := range p.used {
@@ -282,14 +284,6 @@ func (p *place) clear() error {
 	}
 	p.used = nil
 	return err
-}
-
-func (p *place) free() (uint64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(p.dir, &s); err != nil {
-		return 0, fmt.Errorf("cannot measure the free space of %s: %w", p.dir, err)
-	}
-	return s.Bavail * uint64(s.Bsize), nil
 }
 
 // settle waits until nothing is left to be written back: the sample that made

@@ -17,6 +17,9 @@ import (
 // maxMemory is what a unit's machine can spare beside what runs on it.
 const maxMemory = 96 << 20
 
+// many files are not removed before the end, see place.
+const many = 10_000
+
 // install measures the first Ensure on an empty volume. Each round takes every
 // measurement once, one after the other.
 func install(ctx context.Context, r *run, files int) ([]Row, error) {
@@ -30,6 +33,12 @@ func install(ctx context.Context, r *run, files int) ([]Row, error) {
 	ensure, tools := map[string][]float64{}, map[string][]float64{}
 	var memory, before []float64
 	places := []*place{r.tmpfs, r.disk}
+	use := func(p *place) func(func(dir string) error) error {
+		if p == r.disk && files >= many {
+			return p.keep
+		}
+		return p.on
+	}
 	for i := range r.Samples {
 		r.Say("round %d of %d", i+1, r.Samples)
 		s, err := timed(func() error { return r.download(ctx, a) })
@@ -49,7 +58,7 @@ func install(ctx context.Context, r *run, files int) ([]Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = r.disk.on(func(dir string) error {
+		err = use(r.disk)(func(dir string) error {
 			s, err := timed(func() error { return plainTree(r.disk, dir, a) })
 			tree = append(tree, s)
 			return err
@@ -61,7 +70,7 @@ func install(ctx context.Context, r *run, files int) ([]Row, error) {
 			if p.unfit() != "" {
 				continue
 			}
-			err := p.on(func(dir string) error {
+			err := use(p)(func(dir string) error {
 				r.source.reset(-1)
 				o, err := r.ensure(ctx, task{Root: filepath.Join(dir, "volume"), Version: a.version(), App: "bench", Units: 1})
 				if err != nil {
@@ -81,10 +90,10 @@ func install(ctx context.Context, r *run, files int) ([]Row, error) {
 			if noCurl != nil {
 				continue
 			}
-			err = p.on(func(dir string) error {
+			err = use(p)(func(dir string) error {
 				s, err := timed(func() error { return r.byTools(ctx, curl, dir, a) })
 				tools[p.name] = append(tools[p.name], s)
-				return err
+				return errors.Join(err, os.Remove(filepath.Join(dir, a.name())))
 			})
 			if err != nil {
 				return nil, err

@@ -27,7 +27,7 @@ import (
 // release, all is well. If it activated another one, this call does nothing and
 // returns ErrOvertaken: it was decided without knowing of that.
 //
-// Errors are ErrOvertaken, ErrNoSpace, and those of Installed.
+// Errors are ErrOvertaken, ErrNoSpace, those of Installed, and that of ctx.
 func (c *Coordinator) Activate(ctx context.Context, version string) (Activation, error) {
 	version, err := ParseVersion(version)
 	if err != nil {
@@ -35,7 +35,7 @@ func (c *Coordinator) Activate(ctx context.Context, version string) (Activation,
 	}
 	a, err := c.change(ctx, func(Activation, Activation) (string, error) { return version, nil })
 	if err != nil {
-		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w", version, err)
+		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w%s", version, err, remedy(err))
 	}
 	return a, nil
 }
@@ -53,7 +53,7 @@ func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
 		return before.Version, nil
 	})
 	if err != nil {
-		return Activation{}, fmt.Errorf("cannot roll back: %w", err)
+		return Activation{}, fmt.Errorf("cannot roll back: %w%s", err, remedy(err))
 	}
 	return a, nil
 }
@@ -73,9 +73,6 @@ func (c *Coordinator) change(ctx context.Context, choose func(current, before Ac
 		a, err = v.activate(ctx, current, version)
 		return err
 	})
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		err = fmt.Errorf("%w: %w: enlarge it or remove what is not needed", ErrNoSpace, err)
-	}
 	return a, err
 }
 

@@ -22,7 +22,6 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
@@ -102,8 +101,7 @@ type Options struct {
 	// Connections is how many ranges of an archive are fetched at a time. 0 is
 	// fetch.DefaultConnections: one connection seldom fills a long line.
 	Connections int
-	// Chunk is the length of a range in bytes, and what a crash costs for each
-	// connection. 0 is fetch.DefaultChunk.
+	// Chunk is the length of a range in bytes. 0 is fetch.DefaultChunk.
 	Chunk int64
 	// Helper is a command that calls probe.Help with the argument that is appended
 	// to it: with one, Probe asks a mount that may hang from another process.
@@ -263,12 +261,7 @@ func (c *Coordinator) open() error {
 	} else if err := c.same(identify(root)); err != nil {
 		return err
 	}
-	for _, dir := range []string{claimsDir, releasesDir, stagingDir, quarantineDir, activationsDir, pinsDir, workerDir} {
-		if err := durable.Mkdir(root, dir, 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
+	return (&volume{c, root}).layOut()
 }
 
 // VolumeID returns the random id of the volume; remember it and pass it to the
@@ -280,6 +273,8 @@ func remedy(err error) string {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return ": check the options version and release-url"
+	case errors.Is(err, fetch.ErrChanged):
+		return ": try again; if it stays so, name one server instead of several with the option release-url"
 	case errors.Is(err, ErrUnreachable):
 		return ": check the network, the proxy and the option release-url"
 	case errors.Is(err, ErrNotArchive):

@@ -62,8 +62,8 @@ func Inspect(ctx context.Context, root string) (Inspection, error) {
 
 // Verify reads every file of a release on the volume at root and compares it
 // with the manifest, on all processors. It changes nothing. What differs is a
-// *Damage, which is an ErrCorrupt; other errors are ErrNoVolume, ErrVersion,
-// ErrNotInstalled and that of ctx. progress, unless nil, is told how many bytes
+// *Damage, which is an ErrCorrupt; other errors are ErrNoVolume, ErrForeignVolume
+// for an unknown layout, ErrVersion, ErrNotInstalled and that of ctx. progress, unless nil, is told how many bytes
 // of how many are compared; it is called by several goroutines, one at a time.
 func Verify(ctx context.Context, root, version string, progress func(done, total int64)) error {
 	c, err := look(root)

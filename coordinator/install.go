@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
@@ -79,9 +78,6 @@ func (v *volume) ensure(ctx context.Context, version string) (Release, error) {
 		if errors.Is(err, errPublished) {
 			return w.release, nil
 		}
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
-		}
 		if err != nil {
 			return Release{}, err
 		}
@@ -96,8 +92,17 @@ func (v *volume) ensure(ctx context.Context, version string) (Release, error) {
 			return r, err
 		}
 		v.options.Log.Warn("another unit took over the download", "reason", err)
+		select {
+		case <-ctx.Done():
+			return Release{}, context.Cause(ctx)
+		case <-time.After(afterFence):
+		}
 	}
 }
+
+// afterFence keeps a unit whose claims are lost again and again, for whatever
+// reason, from doing nothing else.
+const afterFence = 100 * time.Millisecond
 
 func (v *volume) claims() claim.Log {
 	known, _ := v.probed()
@@ -207,13 +212,17 @@ func (v *volume) install(ctx context.Context, version string, held *claim.Claim)
 	if err := v.check(); err != nil {
 		return Release{}, err
 	}
-	writes, err := durable.Begin(v.root)
+	// Somebody may have tidied up.
+	if err := v.layOut(); err != nil {
+		return Release{}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	writes, err := durable.Begin(v.root, cancel)
 	if err != nil {
 		return Release{}, err
 	}
 	defer writes.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	go func() {
 		select {
 		case <-held.Lost():
@@ -227,10 +236,13 @@ func (v *volume) install(ctx context.Context, version string, held *claim.Claim)
 	if err == nil {
 		r, err = s.publish(writes)
 	}
-	robbed := errors.Is(err, fs.ErrNotExist) && !s.there()
+	robbed := errors.Is(err, fs.ErrNotExist) && s.robbed()
 	s.remove()
 	if err == nil {
 		return r, nil
+	}
+	if errors.Is(err, publish.ErrFragile) {
+		return Release{}, err
 	}
 	// Another unit that took this one for dead may have published meanwhile, and
 	// removed what it took for leftovers; or it is about to.
@@ -288,7 +300,10 @@ func (s *stage) publish(writes *durable.Writes) (Release, error) {
 	s.at("published", s.held.Generation())
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	return r, s.sweep(func(t staged) bool { return t.version == s.version })
+	if err := s.sweep(func(t staged) bool { return t.version == s.version }); err != nil {
+		s.options.Log.Warn("cannot remove what is staged", "error", err)
+	}
+	return r, nil
 }
 
 // quarantine moves the release away if it is corrupt: into what this unit has

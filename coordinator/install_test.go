@@ -403,6 +403,25 @@ func TestSoundReleaseIsNotQuarantined(t *testing.T) {
 	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 }
 
+// Who removes what looks like rubbish on a volume does no harm to it.
+func TestTidiedVolumeIsLaidOutAgain(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	for _, dir := range []string{stagingDir, quarantineDir, releasesDir} {
+		require.NoError(t, os.RemoveAll(filepath.Join(root, dir)))
+	}
+	claims := 0
+	c.at = func(point string, _ int) {
+		if point == "claimed" {
+			claims++
+		}
+	}
+	_, err := c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+	require.Equal(t, 1, claims)
+}
+
 // What is staged is taken away by one that held an earlier claim and slept: that
 // is no reason to fail.
 func TestRobbedInstallBeginsAgain(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 )
 
@@ -31,8 +33,8 @@ const collecting = "collecting-"
 
 // Pin keeps the release this unit runs from being collected; it replaces the
 // unit's earlier pin. Pin before the release is started: an error
-// (ErrNotInstalled, ErrCorrupt, those of Check) says that it must not be, and
-// leaves the earlier pin as it is.
+// (ErrNotInstalled, ErrCorrupt, ErrNoSpace, those of Check) says that it must not
+// be, and leaves the earlier pin as it is.
 func (c *Coordinator) Pin(version string) error {
 	version, err := ParseVersion(version)
 	if err != nil {
@@ -40,7 +42,7 @@ func (c *Coordinator) Pin(version string) error {
 	}
 	err = c.within(func(v *volume) error { return v.pin(version) })
 	if err != nil {
-		return fmt.Errorf("cannot pin concourse %s: %w", version, err)
+		return fmt.Errorf("cannot pin concourse %s: %w%s", version, err, remedy(err))
 	}
 	return nil
 }
@@ -142,7 +144,7 @@ func (v *volume) pins() (map[string]string, error) {
 		}
 		data, err := v.root.ReadFile(path.Join(pinsDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // its unit has just left
+			continue // dropped just now, by a call or by a unit that has left
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the pins: %w", err)
@@ -193,6 +195,9 @@ func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
 		removed, err = v.collect(ctx)
 		return err
 	})
+	if errors.Is(err, claim.ErrFenced) {
+		err = fmt.Errorf("%w: %w", ErrHeld, err)
+	}
 	if err != nil {
 		return removed, fmt.Errorf("cannot collect old releases: %w", err)
 	}
@@ -206,6 +211,10 @@ func (v *volume) collect(ctx context.Context) (removed []string, err error) {
 	}
 	defer func() { err = errors.Join(err, held.Release()) }()
 
+	// What is staged belongs to the dead only while this is the holder.
+	if err := held.Check(); err != nil {
+		return nil, err
+	}
 	for _, dir := range []string{stagingDir, quarantineDir} {
 		gone, err := v.removeAll(dir)
 		removed = append(removed, gone...)
@@ -215,11 +224,31 @@ func (v *volume) collect(ctx context.Context) (removed []string, err error) {
 	}
 	// The claim is held, so nobody downloads, whatever a dead unit wrote down.
 	v.root.Remove(progressFile)
-	releases, err := v.collectReleases(ctx, held.Generation())
+	if err := v.removeProbes(); err != nil {
+		return removed, err
+	}
+	releases, err := v.collectReleases(ctx, held)
 	return append(removed, releases...), err
 }
 
-func (v *volume) collectReleases(ctx context.Context, generation int) (removed []string, err error) {
+// removeProbes removes what probes that hung could not.
+func (v *volume) removeProbes() error {
+	names, err := durable.Names(v.root, ".")
+	if err != nil {
+		return fmt.Errorf("cannot list the volume: %w", err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, probe.Prefix) {
+			if err := v.discard(name); err != nil {
+				return fmt.Errorf("cannot remove %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (v *volume) collectReleases(ctx context.Context, held *claim.Claim) (removed []string, err error) {
+	generation := held.Generation()
 	versions, err := v.versions()
 	if err != nil {
 		return nil, err
@@ -255,7 +284,7 @@ func (v *volume) collectReleases(ctx context.Context, generation int) (removed [
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		if err := v.check(); err != nil {
+		if err := errors.Join(v.check(), held.Check()); err != nil {
 			return removed, err
 		}
 		v.at("collect", generation)

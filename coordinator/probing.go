@@ -24,7 +24,8 @@ type probed struct {
 // volume, for Inspect and for the unit's own attempts to lock: one that is of no
 // use is not made again until the machine boots or is probed anew. What file
 // locks are worth between two machines no unit can find out alone: it is noted
-// when one waits for the other. Errors are those of Check and of ctx.
+// when one waits for the other. Errors are ErrNoSpace,
+// those of Check, of starting the helper, and of ctx.
 func (c *Coordinator) Probe(ctx context.Context) (probe.Result, error) {
 	var r probe.Result
 	err := c.within(func(v *volume) (err error) {
@@ -39,7 +40,8 @@ func (c *Coordinator) Probe(ctx context.Context) (probe.Result, error) {
 
 // Probe is the method of that name for who is no unit: it finds out what the
 // mount at root can do, with a helper as in Options, and notes nothing. Errors
-// are ErrNoVolume and that of ctx.
+// are ErrNoVolume, ErrForeignVolume for an unknown layout, those of writing on the
+// volume and of starting the helper, and that of ctx.
 func Probe(ctx context.Context, root string, helper ...string) (probe.Result, error) {
 	c, err := look(root)
 	if err != nil {

@@ -31,6 +31,7 @@ type stage struct {
 	sum     fetch.Digest // sha256 of the archive
 	files   []unpack.File
 	total   int64
+	made    bool // home is there, unless another unit has taken it away
 	keep    bool // the partial archive is worth another attempt
 }
 
@@ -41,10 +42,10 @@ func (s *stage) home() string { return path.Join(stagingDir, s.name()) }
 
 func (s *stage) tree() string { return path.Join(s.home(), treeName) }
 
-// there tells whether nobody has taken away what is staged.
-func (s *stage) there() bool {
+// robbed tells whether another unit has taken away what was staged.
+func (s *stage) robbed() bool {
 	_, err := s.root.Lstat(s.home())
-	return err == nil
+	return s.made && errors.Is(err, fs.ErrNotExist)
 }
 
 // run makes a verified tree of the release, or leaves at most a partial archive
@@ -128,6 +129,10 @@ func (s *stage) discardTree() error {
 
 // attempt returns how many bytes it did not have to fetch.
 func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, err error) {
+	if err := durable.Mkdir(s.root, s.home(), 0o755); err != nil {
+		return 0, fmt.Errorf("cannot stage: %w", err)
+	}
+	s.made = true
 	d, err := s.source.Open(ctx, s.version, s.root, s.home(), want)
 	if err != nil {
 		s.keep = fetch.Kept(s.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
@@ -135,9 +140,6 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	}
 	defer d.Close()
 	s.total = d.Size
-	if err := durable.Mkdir(s.root, s.home(), 0o755); err != nil {
-		return 0, fmt.Errorf("cannot stage: %w", err)
-	}
 	if err := s.room(d.Size, d.Reused); err != nil {
 		return 0, err
 	}
@@ -165,7 +167,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	}
 	present, hashed := d.Received()
 	s.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
-	s.keep = err != nil && d.Resumable() && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
+	s.keep = err != nil && d.Resumable() && (ctx.Err() != nil || errors.Is(err, ErrUnreachable)) && !noSpace(err)
 	return d.Reused, err
 }
 
@@ -229,6 +231,10 @@ func (s *stage) room(size, there int64) error {
 	if err != nil || free >= enough {
 		return err
 	}
+	// What others have staged is that of the dead only while this is the holder.
+	if err := s.held.Check(); err != nil {
+		return err
+	}
 	if err := s.sweep(func(t staged) bool { return t.name != s.name() }); err != nil {
 		return err
 	}
@@ -253,9 +259,14 @@ func (s *stage) room(size, there int64) error {
 	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free))
 }
 
+// noSpace tells the kernel's words for a full volume.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
 // full turns the kernel's word for a full volume into this package's.
 func (v *volume) full(err error, size int64) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	if !noSpace(err) {
 		return err
 	}
 	// Of a quota the file system tells nothing: what it says is free is not.

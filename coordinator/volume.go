@@ -73,11 +73,25 @@ func (c *Coordinator) within(do func(v *volume) error) error {
 		return err
 	}
 	defer v.leave()
-	if err := do(v); err != nil {
-		if gone := v.check(); gone != nil {
-			return gone
+	err = do(v)
+	if err == nil {
+		return nil
+	}
+	if gone := v.check(); gone != nil {
+		return gone
+	}
+	if noSpace(err) && !errors.Is(err, ErrNoSpace) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}
+
+// layOut makes the directories that everything else relies on.
+func (v *volume) layOut() error {
+	for _, dir := range []string{claimsDir, releasesDir, stagingDir, quarantineDir, activationsDir, pinsDir, workerDir} {
+		if err := durable.Mkdir(v.root, dir, 0o755); err != nil {
+			return err
 		}
-		return err
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ func newBenchCommand() *cobra.Command {
 		Long: `Measure how fast a release is installed on a volume, how much memory, how many
 bytes and how much waiting that takes, against the least that anybody would have
 to do on this machine: download, inflate and write the same bytes. Releases are
-made up, and served over loopback. The exit code is 1 when a limit is missed.
+made up, and served over loopback. The exit code is 1 when a limit is missed. The
+disk needs 4 GB for each sample, and 4 GB more, until the end.
 
 Experiments:
 ` + strings.TrimSuffix(list.String(), "\n"),

@@ -278,6 +278,9 @@ func (s *contender) flock(ctx context.Context) (*lock, error) {
 	held, err := tryLock(ctx, s.log.Root, s.log.Lock)
 	switch {
 	case ctx.Err() != nil:
+		if held != nil {
+			held.Close()
+		}
 		return nil, ctx.Err()
 	case errors.Is(err, ErrHeld):
 		s.excluded = true
@@ -442,7 +445,7 @@ func (c *Claim) name(h Holder) {
 	if err != nil {
 		return
 	}
-	f, err := c.log.Root.OpenFile(c.log.Lock, os.O_RDWR, 0)
+	f, err := c.log.Root.OpenFile(c.log.Lock, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return
 	}

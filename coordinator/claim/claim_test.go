@@ -222,6 +222,20 @@ func TestWitness(t *testing.T) {
 	}
 }
 
+// Where flock is known to be of no use it is not even tried.
+func TestLockless(t *testing.T) {
+	l := newLog(t)
+	held, err := tryLock(t.Context(), l.Root, l.Lock)
+	require.NoError(t, err)
+	defer held.Close()
+	_, err = l.Try(t.Context(), Holder{Unit: "concourse-ci/0"})
+	require.ErrorIs(t, err, ErrHeld)
+	l.Lockless = true
+	c, err := l.Try(t.Context(), Holder{Unit: "concourse-ci/0"})
+	require.NoError(t, err)
+	require.NoError(t, c.Release())
+}
+
 func TestLostClaim(t *testing.T) {
 	l := newLog(t)
 	l.Lease = 200 * time.Millisecond

@@ -18,11 +18,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
 )
 
 var (
 	errStalled = errors.New("it sends nothing, or too slowly")
-	errChanged = errors.New("the archive changed while it was read")
+	// ErrChanged: the server has another archive than at the beginning. It is an
+	// ErrUnreachable, too.
+	ErrChanged = errors.New("the archive changed while it was read")
 )
 
 const (
@@ -78,8 +82,10 @@ type Download struct {
 	sequential bool  // the server does not answer ranges
 	finished   bool  // everything is there and hashed
 	err        error
-	lost       error // what the volume said when it lost some of the bytes
 	unsynced   chan struct{}
+
+	syncing sync.Mutex
+	lost    error // what the volume said when it lost some of the bytes
 }
 
 type chunk struct {
@@ -137,7 +143,7 @@ func (d *Download) open(want string) error {
 			return nil
 		}
 		var status *statusError
-		changed := errors.Is(err, errChanged) || errors.As(err, &status) && status.code == http.StatusRequestedRangeNotSatisfiable
+		changed := errors.Is(err, ErrChanged) || errors.As(err, &status) && status.code == http.StatusRequestedRangeNotSatisfiable
 		if !changed {
 			return err
 		}
@@ -201,14 +207,14 @@ func (d *Download) Received() (present, hashed int64) {
 
 // Start begins to write, into the directory given to Open.
 func (d *Download) Start() error {
-	flags := os.O_CREATE | os.O_RDWR
+	flags := os.O_RDWR
 	name := path.Join(d.dir, partialName)
 	if d.Reused == 0 {
 		// Whoever may still write to an old one writes other bytes.
 		if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot begin the partial archive: %w", err)
 		}
-		flags |= os.O_EXCL
+		flags |= os.O_CREATE | os.O_EXCL
 	}
 	var err error
 	if d.partial, err = d.root.OpenFile(name, flags, 0o600); err != nil {
@@ -247,10 +253,9 @@ func (d *Download) Start() error {
 // Sync waits until what is there is on the disk, and returns an error if any of
 // it was ever lost on the way: who reads it gets something else.
 func (d *Download) Sync() error {
-	err := d.partial.Sync()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err != nil && d.lost == nil {
+	d.syncing.Lock() // an error is told once: to the one who syncs
+	defer d.syncing.Unlock()
+	if err := d.partial.Sync(); err != nil && d.lost == nil {
 		d.lost = fmt.Errorf("cannot sync the partial archive: %w", err)
 	}
 	return d.lost
@@ -463,8 +468,18 @@ func (d *Download) take(me int) (int, bool) {
 			}
 		}
 	}
+	d.disown(me)
 	d.working--
 	return 0, false
+}
+
+// disown gives back what a connection has begun.
+func (d *Download) disown(me int) {
+	for i := range d.chunks {
+		if d.chunks[i].owner == me {
+			d.chunks[i].owner = 0
+		}
+	}
 }
 
 func (d *Download) claim(i, me int) bool {
@@ -482,16 +497,12 @@ func (d *Download) claim(i, me int) bool {
 func (d *Download) release(me int, err error, final bool) (goOn bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i := range d.chunks {
-		if d.chunks[i].owner == me {
-			d.chunks[i].owner = 0
-		}
-	}
+	d.disown(me)
 	if !final {
 		return true
 	}
 	d.working--
-	return d.working > 0 && errors.Is(err, ErrUnreachable) && !errors.Is(err, errChanged)
+	return d.working > 0 && errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrChanged)
 }
 
 // work is one connection.
@@ -532,8 +543,9 @@ func (d *Download) work(me int, a *answer) {
 		}
 		broken++
 		var local *fs.PathError
-		final := broken >= d.source.Policy.Attempts || errors.As(err, &local)
-		if final && local == nil {
+		hopeless := errors.As(err, &local) || errors.Is(err, unpack.ErrNotArchive)
+		final := hopeless || broken >= d.source.Policy.Attempts
+		if final && !hopeless {
 			present, _ := d.Received()
 			err = fmt.Errorf("%s: %w: broke off after %d of %d bytes: %w", d.URL, ErrUnreachable, present, d.Size, err)
 		}
@@ -609,7 +621,7 @@ func (d *Download) ask(i int) (*answer, error) {
 	}
 	if !first && (a.total != d.state.Size && a.total > 0 || d.state.Validator != "" && a.validator != d.state.Validator) {
 		a.close()
-		return nil, fmt.Errorf("%s: %w: %w", d.URL, ErrUnreachable, errChanged)
+		return nil, fmt.Errorf("%s: %w: %w", d.URL, ErrUnreachable, ErrChanged)
 	}
 	if resp.StatusCode != http.StatusPartialContent {
 		if a.end == 0 {
@@ -660,13 +672,15 @@ func (d *Download) receive(me int, a *answer, buf []byte) (moved int64, err erro
 		d.mu.Lock()
 		i, mine, more, unknown := 0, false, true, d.state.Size == 0
 		_, end := d.bounds(0)
+		// What comes is of use only where it goes on from what is there.
 		if !unknown && pos < a.end {
 			i = int(pos / d.state.Chunk)
-			_, end = d.bounds(i)
-			mine = d.claim(i, me)
-			more = mine || d.wanted(i, me)
+			var start int64
+			start, end = d.bounds(i)
+			mine = pos <= start+d.chunks[i].got && d.claim(i, me)
+			more = mine || d.wanted(i+1, me)
 		} else if unknown {
-			mine = d.claim(0, me)
+			mine = pos <= d.chunks[0].got && d.claim(0, me)
 		}
 		d.mu.Unlock()
 		if !more {
@@ -702,7 +716,7 @@ func (d *Download) receive(me int, a *answer, buf []byte) (moved int64, err erro
 	}
 }
 
-// wanted tells whether an answer that goes on from chunk i holds anything for a
+// wanted tells whether chunk i, or one behind it, is still to be fetched by a
 // connection.
 func (d *Download) wanted(i, me int) bool {
 	for ; i < len(d.chunks); i++ {
@@ -720,9 +734,10 @@ func (d *Download) write(i int, pos int64, p []byte) (fresh int64, err error) {
 	start, end := d.bounds(i)
 	have := start + d.chunks[i].got
 	d.mu.Unlock()
-	if skip := have - pos; skip > 0 {
-		p = p[min(skip, int64(len(p))):]
+	if pos > have {
+		return 0, errors.New("bytes before it are missing")
 	}
+	p = p[min(have-pos, int64(len(p))):]
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -757,6 +772,9 @@ func (d *Download) write(i int, pos int64, p []byte) (fresh int64, err error) {
 
 // end is what an answer without a length finds out.
 func (d *Download) end(size int64) error {
+	if size == 0 {
+		return fmt.Errorf("%s: %w: it is empty", d.URL, unpack.ErrNotArchive)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state.Size, d.state.Chunk = size, size

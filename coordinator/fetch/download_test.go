@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
 )
 
 const testChunk = 64 << 10
@@ -397,6 +399,60 @@ func edit(t *testing.T, dir, old, new string) {
 func httptestServer(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Request)) string {
 	s, _ := serve(t, answer)
 	return s.URL
+}
+
+// A mirror's upload was cut off: that is no reason to ask again and again.
+func TestEmptyArchive(t *testing.T) {
+	for name, answer := range map[string]func(w http.ResponseWriter){
+		"length 0":  func(w http.ResponseWriter) { w.Header().Set("Content-Length", "0") },
+		"no length": func(w http.ResponseWriter) { http.NewResponseController(w).Flush() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, n := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) { answer(w) })
+			_, _, _, err := readIn(t, s, t.TempDir(), digestOf(nil))
+			require.ErrorIs(t, err, unpack.ErrNotArchive)
+			require.ErrorContains(t, err, "it is empty")
+			require.EqualValues(t, 1, n.Load())
+		})
+	}
+}
+
+// Of several servers behind one name some answer ranges and some do not. The whole
+// answer of one is past the bytes that another's range lacks in the end: they
+// must be fetched again, and what comes next must not take their place.
+func TestUnevenServers(t *testing.T) {
+	const chunk = 200 << 10
+	data := noise(2 * chunk)
+	passed := make(chan struct{})
+	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		flush := func() { http.NewResponseController(w).Flush() }
+		switch n {
+		case 1: // the range, of which a part comes
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", chunk-1, len(data)))
+			w.Header().Set("Content-Length", strconv.Itoa(chunk))
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(data[:20<<10])
+			flush()
+			<-passed
+			panic(http.ErrAbortHandler)
+		case 2: // the whole, beyond that part when the range breaks off
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+			w.Write(data[:150<<10])
+			flush()
+			time.Sleep(50 * time.Millisecond)
+			close(passed)
+			time.Sleep(100 * time.Millisecond)
+			w.Write(data[150<<10:])
+		default:
+			content(w, r, data, nil)
+		}
+	})
+	s.Connections, s.Chunk = 2, chunk
+	s.Policy.Pause, s.Policy.Stall = 500*time.Millisecond, 5*time.Second
+	got, sums, _, err := readIn(t, s, t.TempDir(), digestOf(data))
+	require.NoError(t, err)
+	require.True(t, got == string(data), "bytes are not where they belong")
+	require.Equal(t, digestOf(data).Hex, sums["sha256"])
 }
 
 // A chunk that was not complete is gone on with, and so is its digest.

@@ -33,7 +33,7 @@ var (
 // Policy says how patient a Source is.
 type Policy struct {
 	// Attempts is how often a request is made, and how often in a row a broken
-	// stream is taken up again without receiving a byte.
+	// stream is taken up again without receiving more than Rate would in Stall.
 	Attempts int
 	// Pause is the time before the second attempt; it doubles each time.
 	Pause time.Duration
@@ -93,8 +93,8 @@ const (
 	// DefaultConnections: one connection seldom fills a long line, and more than
 	// a handful is what servers begin to refuse.
 	DefaultConnections = 4
-	// DefaultChunk is what a crash costs per connection: a second at 128 Mbit/s.
-	// A release has about 50, so that the requests themselves cost nothing.
+	// DefaultChunk is a second at 128 Mbit/s. A release has about 50, so that the
+	// requests themselves cost nothing.
 	DefaultChunk = 16 << 20
 	// maxRedirects: GitHub needs one.
 	maxRedirects = 10

@@ -22,8 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limit is how long a probe takes at most.
-const Limit = 2 * time.Second
+// Limit is how long a probe asks at most; tidying up after it may take tidied.
+const (
+	Limit  = 1800 * time.Millisecond
+	tidied = 200 * time.Millisecond
+)
+
+// Prefix begins the names of directories in which a mount is probed. One that is
+// left hung.
+const Prefix = ".probe-"
 
 // Locks says what flock is worth on a mount.
 type Locks string
@@ -127,7 +134,7 @@ func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error)
 	// With room for all, so that who comes late need not wait for ever.
 	replies := make(chan reply, len(questions))
 	ended := make(chan error, 1)
-	name := ".probe-" + rand.Text()
+	name := Prefix + rand.Text()
 	go func() {
 		dir, err := root.Open(".")
 		if err == nil {
@@ -143,6 +150,10 @@ func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error)
 			return Result{}, fmt.Errorf("cannot probe %s: %w", root.Name(), err)
 		}
 	case <-limited.Done():
+		select {
+		case <-ended: // and nothing is left
+		case <-time.After(tidied):
+		}
 	}
 	for len(replies) > 0 {
 		r.take(questions, <-replies)

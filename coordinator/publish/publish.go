@@ -25,6 +25,8 @@ var (
 	ErrCorrupt = errors.New("release is corrupt")
 	// ErrExist: another unit published the release first.
 	ErrExist = errors.New("release is published already")
+	// ErrFragile: the release is published, but a power cut may undo that.
+	ErrFragile = errors.New("release may not survive a power cut")
 )
 
 // ManifestName is the file in the top of a release that describes the rest.
@@ -43,7 +45,8 @@ type Manifest struct {
 
 // Release turns the tree at staging, which m describes, into dir; both are names
 // below root. If dir is there already, it changes nothing and returns ErrExist.
-// After success a power cut cannot undo it. w is what the tree was written with.
+// After success a power cut cannot undo it; where that could not be made sure, the
+// error is ErrFragile. w is what the tree was written with.
 func Release(root *os.Root, staging, dir string, m Manifest, w *durable.Writes) error {
 	if err := m.write(root, path.Join(staging, ManifestName)); err != nil {
 		return fmt.Errorf("cannot write the manifest: %w", err)
@@ -58,7 +61,10 @@ func Release(root *os.Root, staging, dir string, m Manifest, w *durable.Writes) 
 	if err != nil {
 		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
 	}
-	return errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(staging)))
+	if err := errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(staging))); err != nil {
+		return fmt.Errorf("%s: %w: %w", full(root, dir), ErrFragile, err)
+	}
+	return nil
 }
 
 // write does not make a second copy of what 60,000 files are described by.
@@ -111,16 +117,36 @@ func Read(root *os.Root, dir string) (Manifest, error) {
 // Check compares names, sizes and modes in dir, below root, with its manifest.
 // It reads no contents, so that it is fit to run before every start.
 func Check(root *os.Root, dir string) (Manifest, error) {
+	for {
+		m, seen, err := check(root, dir)
+		if !errors.Is(err, ErrCorrupt) {
+			return m, err
+		}
+		// Or was it taken away while it was looked at?
+		now, lookErr := root.Lstat(dir)
+		switch {
+		case errors.Is(lookErr, fs.ErrNotExist):
+			return Manifest{}, fmt.Errorf("%s: %w", full(root, dir), ErrNotInstalled)
+		case lookErr != nil || os.SameFile(seen, now):
+			return m, err
+		}
+	}
+}
+
+// check also returns the directory that it has looked at.
+func check(root *os.Root, dir string) (m Manifest, seen fs.FileInfo, err error) {
 	r, err := open(root, dir)
 	if err != nil {
-		return Manifest{}, err
+		return m, nil, err
 	}
 	defer r.Close()
-	m, err := read(r)
-	if err != nil {
-		return m, err
+	if seen, err = r.Stat("."); err != nil {
+		return m, nil, fmt.Errorf("cannot look at the release %s: %w", r.Name(), err)
 	}
-	return m, compare(r, m, func(d Difference) error { return corrupt(r, "%s", d) })
+	if m, err = read(r); err != nil {
+		return m, seen, err
+	}
+	return m, seen, compare(r, m, func(d Difference) error { return corrupt(r, "%s", d) })
 }
 
 // open holds the directory, and the rest is looked at through it: what appears

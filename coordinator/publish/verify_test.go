@@ -39,7 +39,7 @@ func published(t *testing.T, n int) (root *os.Root, dir string, m Manifest) {
 	}
 	require.NoError(t, os.Symlink("f00", filepath.Join(staging, "bin/link")))
 	m.Files = append(m.Files, unpack.File{Path: "bin/link", Link: "f00"})
-	w, err := durable.Begin(root)
+	w, err := durable.Begin(root, func(err error) { t.Error(err) })
 	require.NoError(t, err)
 	defer w.Close()
 	require.NoError(t, Release(root, "staging/7.14.3", release, m, w))

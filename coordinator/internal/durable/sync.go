@@ -20,39 +20,46 @@ const flowPause = 2 * time.Second
 
 // Writes is what is written to a volume since Begin.
 type Writes struct {
-	root    *os.Root
-	volume  *os.File
-	whole   bool // syncfs can be relied on
-	closed  chan struct{}
-	flowing sync.WaitGroup
+	root   *os.Root
+	volume *os.File
+	whole  bool // syncfs can be relied on
+	closed chan struct{}
+	failed func(error)
 
-	mu   sync.Mutex
-	lost error // what the disk could not take is told once
+	mu   sync.Mutex // the disk's error is told once: to the one who syncs
+	lost error
 }
 
 // Begin opens the volume of root. It has to be closed. Until then much of what is
 // written goes to the disk beside the writing: the kernel itself would wait until
-// a tenth of the memory is full, and Sync would have all of it to do.
-func Begin(root *os.Root) (*Writes, error) {
+// a tenth of the memory is full, and Sync would have all of it to do. What the
+// disk could not take is told to failed, at most once, and again by Sync.
+func Begin(root *os.Root, failed func(error)) (*Writes, error) {
 	volume, err := root.Open(".")
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin to write: %w", err)
 	}
-	w := &Writes{root: root, volume: volume, whole: Local(root) && syncfsReports(), closed: make(chan struct{})}
+	w := &Writes{root: root, volume: volume, whole: Local(root) && syncfsReports(), closed: make(chan struct{}), failed: failed}
 	if w.whole {
-		w.flowing.Go(w.flow)
+		// An error from before that nobody was told of is told to the first who
+		// syncs: it says nothing about what comes.
+		_ = unix.Syncfs(int(volume.Fd()))
+		go w.flow()
 	}
 	return w, nil
 }
 
-// Close ends what Begin began. It syncs nothing.
+// Close ends what Begin began. It syncs nothing, and waits for nothing.
 func (w *Writes) Close() error {
 	close(w.closed)
-	w.flowing.Wait()
+	if w.whole {
+		return nil // flow may be waiting for the disk
+	}
 	return w.volume.Close()
 }
 
 func (w *Writes) flow() {
+	defer w.volume.Close()
 	for pause := flowPause; ; {
 		select {
 		case <-w.closed:
@@ -60,7 +67,9 @@ func (w *Writes) flow() {
 		case <-time.After(pause):
 		}
 		start := time.Now()
-		if w.syncfs() != nil {
+		if err := w.syncfs(); err != nil {
+			w.failed(err)
+			<-w.closed
 			return
 		}
 		pause = max(flowPause, 3*time.Since(start))
@@ -68,10 +77,9 @@ func (w *Writes) flow() {
 }
 
 func (w *Writes) syncfs() error {
-	err := unix.Syncfs(int(w.volume.Fd()))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil && w.lost == nil {
+	if err := unix.Syncfs(int(w.volume.Fd())); err != nil && w.lost == nil {
 		w.lost = fmt.Errorf("cannot sync the volume: %w", err)
 	}
 	return w.lost
