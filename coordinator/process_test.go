@@ -321,7 +321,7 @@ func TestStoppedAtEachPoint(t *testing.T) {
 // another unit comes to need a release that it was about to remove.
 func TestCollectorHitAtEachPoint(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
-		for _, point := range []string{"collecting", "collect"} {
+		for _, point := range []string{"collecting", "pins", "collect"} {
 			t.Run(fmt.Sprintf("%v/%s", signal, point), func(t *testing.T) {
 				t.Parallel()
 				const lease = time.Second
@@ -351,6 +351,42 @@ func TestCollectorHitAtEachPoint(t *testing.T) {
 				require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 			})
 		}
+	}
+}
+
+// A unit is hit between its look at a corrupt release and the move to quarantine.
+func TestQuarantineHit(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			const lease = time.Second
+			src := newSource(t, "7.14.3")
+			root := t.TempDir()
+			require.NoError(t, os.MkdirAll(filepath.Join(root, releasesDir, "7.14.3", "bin"), 0o755))
+			var output bytes.Buffer
+			victim := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: "quarantine", Signal: signal})
+			require.NoError(t, victim.Start())
+			t.Cleanup(func() { victim.Process.Kill() })
+			if signal == syscall.SIGKILL {
+				require.ErrorContains(t, victim.Wait(), "killed", output.String())
+			} else {
+				stopped(t, victim.Process.Pid)
+			}
+			r, _ := heir(t, root, src, lease)
+			require.True(t, r.Downloaded)
+			before, err := os.Stat(r.Dir)
+			require.NoError(t, err)
+			if signal == syscall.SIGSTOP {
+				require.NoError(t, victim.Process.Signal(syscall.SIGCONT))
+				require.NoError(t, victim.Wait(), output.String())
+			}
+			sound(t, root)
+			after, err := os.Stat(r.Dir)
+			require.NoError(t, err)
+			require.True(t, os.SameFile(before, after), "a sound release was moved")
+			require.Len(t, list(t, filepath.Join(root, quarantineDir)), 1)
+			require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
+		})
 	}
 }
 
