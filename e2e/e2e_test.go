@@ -107,6 +107,13 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 	t.Cleanup(func() { m.Close() })
 	in.Mirror = source{m}
 
+	config := map[string]any{}
+	if env.OwnController {
+		// Its machine image is in LXD. Juju would look for others on the internet
+		// first, which takes seconds where there is none, and was once seen to take
+		// machines for not yet started meanwhile, and to start them again.
+		config["image-metadata-defaults-disabled"] = true
+	}
 	var c *juju.Cluster
 	require.NoError(t, report.Time("model and volume made", 0, func() error {
 		var err error
@@ -116,6 +123,7 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 			LXDSocket:  env.LXDSocket,
 			Pool:       env.Pool,
 			VolumeSize: volumeSize,
+			Config:     config,
 		})
 		return err
 	}))
