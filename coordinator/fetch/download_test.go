@@ -455,6 +455,23 @@ func TestUnevenServers(t *testing.T) {
 	require.Equal(t, digestOf(data).Hex, sums["sha256"])
 }
 
+// A connection that ends leaves what it had begun to those that go on, and none of
+// them writes behind a gap.
+func TestUnfinishedChunkIsGivenBack(t *testing.T) {
+	d := &Download{
+		state:      remains{header: header{Size: 20, Chunk: 10}},
+		chunks:     []chunk{{got: 3, owner: 1}, {owner: 2}},
+		sequential: true, working: 2,
+	}
+	_, ok := d.take(1)
+	require.False(t, ok, "the server answers no ranges: one connection is enough")
+	_, err := d.write(0, 4, []byte("x"))
+	require.ErrorContains(t, err, "missing")
+	i, ok := d.take(2)
+	require.True(t, ok, "nobody fetches what the first one left")
+	require.Zero(t, i)
+}
+
 // A chunk that was not complete is gone on with, and so is its digest.
 func TestResumesWithinAChunk(t *testing.T) {
 	data := noise(8 << 20)
