@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
 )
 
 // changeTime returns the time at which an inode was changed.
@@ -187,7 +186,7 @@ func resume(ctx context.Context, r *run) ([]Row, error) {
 	}
 	moved := series("moved again", "MiB", again)
 	return []Row{{
-		Name: "moved again after SIGKILL at 90 %", Unit: "MiB", Value: moved.Max, Limit: mib(fetch.DefaultChunk), Floor: "0 MiB; the limit is one chunk",
+		Name: "moved again after SIGKILL at 90 %", Unit: "MiB", Value: moved.Max, Limit: mib(coordinator.DefaultChunk), Floor: "0 MiB; the limit is one chunk",
 		Note:   fmt.Sprintf("the archive has %.0f MiB; the second Ensure took %.1f s, %.1f s of processor time", mib(a.Size), quantile(took, 0.5), quantile(cpu, 0.5)),
 		Series: []Series{moved, series("second ensure", "s", took), series("its processor time", "s", cpu)},
 	}}, nil

@@ -20,16 +20,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
 )
 
 // DefaultSource is the repository whose releases are installed when
 // Options.Source is empty.
 const DefaultSource = "https://github.com/concourse/concourse"
+
+// DefaultChunk is the length of a range in bytes when Options.Chunk is 0.
+const DefaultChunk = fetch.DefaultChunk
 
 // Marker is the file in the root of a volume that says: this mount is shared
 // on purpose. Who attaches the volume puts it there.
@@ -91,7 +94,7 @@ type Options struct {
 	// Lease is how long a unit that downloads may be silent before another one
 	// takes its place; it shows that it lives four times as often. What it costs
 	// is that long a wait after a crash, where file locks do not tell of it, and
-	// a second download if a unit is only slow. 0 is claim.DefaultLease. All
+	// a second download if a unit is only slow. 0 is 20 s. All
 	// units of a volume need the same one.
 	Lease time.Duration
 	// Token goes as "Authorization: Bearer" with requests to the host of Source,
@@ -99,9 +102,9 @@ type Options struct {
 	// a request is redirected to, and is never logged.
 	Token string
 	// Connections is how many ranges of an archive are fetched at a time. 0 is
-	// fetch.DefaultConnections: one connection seldom fills a long line.
+	// 4: one connection seldom fills a long line.
 	Connections int
-	// Chunk is the length of a range in bytes. 0 is fetch.DefaultChunk.
+	// Chunk is the length of a range in bytes. 0 is DefaultChunk.
 	Chunk int64
 	// Helper is a command that calls probe.Help with the argument that is appended
 	// to it: with one, Probe asks a mount that may hang from another process.

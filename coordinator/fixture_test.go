@@ -21,7 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
 // ErrNoVolume: a directory is no volume, or there is no such directory.

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
 // errPublished ends the waiting for a claim that nobody needs any more.

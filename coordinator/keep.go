@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/publish"
 )
 
 // Who needs a release and who removes it agree without a lock, as follows. A

@@ -9,7 +9,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )

@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 )
 
 // orders are what a process of the test binary is told through TEST_UNIT_ORDERS,

@@ -12,10 +12,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/claim"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
 // treeName is what will be the release, in a unit's private directory. The

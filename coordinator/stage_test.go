@@ -28,7 +28,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 )
 
 const testChunk = 1 << 20

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"regexp"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 )
 
 // A version becomes part of paths and URLs: nothing else may get through.

@@ -6,11 +6,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/model"
+	"github.com/concourse-ci-machine/concourse-ci-machine/internal/explore"
 )
 
-func (p protocol) spec() model.Spec[packed, step] {
-	return model.Spec[packed, step]{Start: []packed{p.pack(&p.start)}, Next: p.next, Check: p.check}
+func (p protocol) spec() explore.Spec[packed, step] {
+	return explore.Spec[packed, step]{Start: []packed{p.pack(&p.start)}, Next: p.next, Check: p.check}
 }
 
 // used is a volume with three releases, of which nobody needs the first.
@@ -104,7 +104,7 @@ func TestProtocol(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			states, err := model.Explore(p.spec())
+			states, err := explore.All(p.spec())
 			require.NoError(t, err)
 			visited := time.Since(start)
 			known := map[packed]bool{}
@@ -177,7 +177,7 @@ func TestBroken(t *testing.T) {
 			t.Parallel()
 			p := test.protocol
 			p.but, p.named = test.but, true
-			states, err := model.Explore(p.spec())
+			states, err := explore.All(p.spec())
 			require.ErrorContains(t, err, test.want)
 			t.Logf("found after %d states: %v", len(states), err)
 		})
@@ -195,7 +195,7 @@ func TestSpare(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p.wants = []uint8{1}
-			states, err := model.Explore(p.spec())
+			states, err := explore.All(p.spec())
 			require.NoError(t, err)
 			t.Logf("%d states", len(states))
 		})

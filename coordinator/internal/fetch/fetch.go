@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
 var (

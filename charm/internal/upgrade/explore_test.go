@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/model"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/upgrade"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/upgrade"
+	"github.com/concourse-ci-machine/concourse-ci-machine/internal/explore"
 )
 
 // Versions are numbers here, 0 is none.
@@ -280,7 +280,7 @@ func TestExplore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w.known = map[cluster]bool{}
-			states, err := model.Explore(model.Spec[cluster, step]{Start: []cluster{w.start()}, Next: w.next, Check: w.check})
+			states, err := explore.All(explore.Spec[cluster, step]{Start: []cluster{w.start()}, Next: w.next, Check: w.check})
 			require.NoError(t, err)
 			t.Logf("%d states", len(states))
 		})

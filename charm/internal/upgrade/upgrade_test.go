@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/upgrade"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/upgrade"
 )
 
 const (

@@ -21,7 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
 const testChunk = 64 << 10

@@ -3,7 +3,7 @@ package upgrade_test
 import (
 	"fmt"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/upgrade"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/upgrade"
 )
 
 // A web server and two workers go from 7.14.2 to 7.14.3. Each call of Step is

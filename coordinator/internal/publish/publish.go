@@ -15,7 +15,7 @@ import (
 	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
 var (

@@ -19,7 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/unpack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
 var (
