@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
@@ -33,7 +34,7 @@ func (r *run) often() int {
 func claiming(ctx context.Context, r *run) ([]Row, error) {
 	var ours, plain []float64
 	err := r.disk.on(func(dir string) error {
-		c, err := coordinator.Open(filepath.Join(dir, "volume"), coordinator.Options{Unit: "bench/0"})
+		c, err := coordinator.Open(context.Background(), filepath.Join(dir, "volume"), coordinator.Options{Product: product.Concourse, Unit: "bench/0"})
 		if err != nil {
 			return err
 		}
@@ -77,7 +78,7 @@ func installed(ctx context.Context, r *run) ([]Row, error) {
 		if _, err := r.ensure(ctx, task{Root: root, Version: a.version(), App: "bench", Units: 1}); err != nil {
 			return err
 		}
-		c, err := coordinator.Open(root, coordinator.Options{Unit: "bench/1", Source: r.source.url})
+		c, err := coordinator.Open(context.Background(), root, coordinator.Options{Product: product.Concourse, Unit: "bench/1", Source: r.source.url})
 		if err != nil {
 			return err
 		}
@@ -119,14 +120,14 @@ func look(dir string) error {
 
 // check returns the milliseconds of some quick checks of a release.
 func (r *run) check(root string, a archive, times int) ([]float64, error) {
-	c, err := coordinator.Open(root, coordinator.Options{Unit: "bench/0", Source: r.source.url})
+	c, err := coordinator.Open(context.Background(), root, coordinator.Options{Product: product.Concourse, Unit: "bench/0", Source: r.source.url})
 	if err != nil {
 		return nil, err
 	}
 	var took []float64
 	for range times {
 		s, err := timed(func() error {
-			_, err := c.Installed(a.version())
+			_, err := c.Installed(context.Background(), a.version())
 			return err
 		})
 		if err != nil {

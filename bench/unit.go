@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
@@ -57,7 +58,7 @@ func Unit(ctx context.Context, argument string, in io.Reader, out io.Writer) err
 	coordinators := make([]*coordinator.Coordinator, t.Units)
 	for i := range coordinators {
 		var err error
-		coordinators[i], err = coordinator.Open(t.Root, coordinator.Options{Unit: fmt.Sprintf("%s/%d", t.App, t.First+i), Source: t.Source})
+		coordinators[i], err = coordinator.Open(context.Background(), t.Root, coordinator.Options{Product: product.Concourse, Unit: fmt.Sprintf("%s/%d", t.App, t.First+i), Source: t.Source})
 		if err != nil {
 			return err
 		}
@@ -101,7 +102,8 @@ func Unit(ctx context.Context, argument string, in io.Reader, out io.Writer) err
 			if _, err := c.Activate(ctx, t.Version); err != nil {
 				return err
 			}
-			return c.Pin(t.Version)
+			_, err = c.Pin(ctx, t.Version)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -56,17 +56,17 @@ func (v *slowVolume) count(change func()) {
 	change()
 }
 
-func (v *slowVolume) Check() error { return nil }
+func (v *slowVolume) Check(context.Context) error { return nil }
 
 func (v *slowVolume) Ensure(ctx context.Context, version string) (coordinator.Release, error) {
 	return coordinator.Release{Version: version}, v.call(ctx, install)
 }
 
-func (v *slowVolume) Installed(version string) (coordinator.Release, error) {
+func (v *slowVolume) Installed(_ context.Context, version string) (coordinator.Release, error) {
 	return coordinator.Release{Version: version}, nil
 }
 
-func (v *slowVolume) Current() (coordinator.Activation, error) {
+func (v *slowVolume) Current(context.Context) (coordinator.Activation, error) {
 	return coordinator.Activation{}, coordinator.ErrNotActivated
 }
 
@@ -93,7 +93,7 @@ func startSlow(t *testing.T, kind string) (v *slowVolume, files watcher.Files, e
 	v = &slowVolume{slow: kind, answer: make(chan struct{})}
 	w := watcher.Watcher{
 		Files: watcher.Files(t.TempDir()),
-		Open:  func(string, coordinator.Options) (watcher.Volume, error) { return v, nil },
+		Open:  func(context.Context, string, coordinator.Options) (watcher.Volume, error) { return v, nil },
 		Newest: func(ctx context.Context, _ *http.Client, _ string) (string, error) {
 			return "7.14.3", v.call(ctx, newest)
 		},

@@ -6,11 +6,13 @@ package watcher
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
@@ -21,7 +23,8 @@ const Unit = "concourse-ci-watcher.service"
 // Want is what a hook asks for.
 type Want struct {
 	Unit     string `json:"unit"`
-	Root     string `json:"root"` // of the volume
+	Owner    string `json:"owner,omitempty"` // of a shared volume: the model
+	Root     string `json:"root"`            // of the volume
 	Shared   bool   `json:"shared"`
 	VolumeID string `json:"volume_id,omitempty"` // seen before, only of a shared volume
 	Source   string `json:"source"`
@@ -39,6 +42,18 @@ type Want struct {
 	WorkerPort    int    `json:"worker_port,omitempty"`
 	WorkerVersion string `json:"worker_version,omitempty"`
 	WorkerService string `json:"worker_service,omitempty"`
+}
+
+// Options opens the volume that is wanted.
+func (w Want) Options(log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
+	o := coordinator.Options{
+		Unit: w.Unit, Product: product.Concourse, Owner: w.Owner, VolumeID: w.VolumeID,
+		Source: w.Source, Digest: w.Digest, Log: log, Progress: progress,
+	}
+	if w.Shared {
+		o.Marker = product.Marker
+	}
+	return o
 }
 
 // Found is what the watcher saw last.
@@ -67,10 +82,10 @@ type Found struct {
 // Volume is what the watcher needs of a coordinator.Coordinator. A call with a
 // context ends with it, also on a mount that hangs.
 type Volume interface {
-	Check() error
+	Check(ctx context.Context) error
 	Ensure(ctx context.Context, version string) (coordinator.Release, error)
-	Installed(version string) (coordinator.Release, error)
-	Current() (coordinator.Activation, error)
+	Installed(ctx context.Context, version string) (coordinator.Release, error)
+	Current(ctx context.Context) (coordinator.Activation, error)
 	Collect(ctx context.Context) ([]string, error)
 	Probe(ctx context.Context) (probe.Result, error)
 }
@@ -78,7 +93,7 @@ type Volume interface {
 // Watcher has no state that a restart would miss but its timers.
 type Watcher struct {
 	Files  Files
-	Open   func(root string, o coordinator.Options) (Volume, error)
+	Open   func(ctx context.Context, root string, o coordinator.Options) (Volume, error)
 	Newest func(ctx context.Context, client *http.Client, source string) (string, error)
 	Wake   func(ctx context.Context) error // run one hook; it may block for minutes
 	Client *http.Client                    // asks the services for their health
@@ -151,7 +166,7 @@ func (w *Watcher) look(ctx context.Context) error {
 		return nil // no hook has asked for anything yet
 	}
 	w.accept(want)
-	w.lookAtVolume()
+	w.lookAtVolume(ctx)
 	w.lookAtMount(ctx)
 	w.lookForNewest(ctx)
 	w.lookAtRelease(ctx)
@@ -197,28 +212,30 @@ func (w *Watcher) accept(want Want) {
 	}
 }
 
-func (w *Watcher) lookAtVolume() {
+// volumeLimit bounds a look at the volume: where its mount hangs, the services are
+// looked at none the less.
+const volumeLimit = 5 * time.Second
+
+func (w *Watcher) lookAtVolume(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, volumeLimit)
+	defer cancel()
 	if w.volume == nil {
-		volume, err := w.Open(w.want.Root, coordinator.Options{
-			Unit: w.want.Unit, Shared: w.want.Shared, VolumeID: w.want.VolumeID,
-			Source: w.want.Source, Digest: w.want.Digest,
-			Log:      slog.New(slog.NewJSONHandler(w.Files.Journal(), nil)),
-			Progress: w.report,
-		})
+		volume, err := w.Open(ctx, w.want.Root, w.want.Options(
+			slog.New(slog.NewJSONHandler(w.Files.Journal(), nil)), w.report))
 		if err != nil {
 			w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
 			return
 		}
 		w.volume, w.probed = volume, false
 	}
-	if err := w.volume.Check(); err != nil {
+	if err := w.volume.Check(ctx); err != nil {
 		w.volume = nil
 		w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
 		return
 	}
 	w.found.Mounted = true
 	w.found.Current = ""
-	if current, err := w.volume.Current(); err == nil {
+	if current, err := w.volume.Current(ctx); err == nil {
 		w.found.Current = current.Version
 	}
 }
@@ -269,8 +286,11 @@ func (w *Watcher) lookAtRelease(ctx context.Context) {
 			return
 		}
 		w.checked = time.Now()
-		if _, err := w.volume.Installed(w.want.Version); err == nil {
-			return
+		limited, cancel := context.WithTimeout(ctx, volumeLimit)
+		_, err := w.volume.Installed(limited, w.want.Version)
+		cancel()
+		if !errors.Is(err, coordinator.ErrNotInstalled) && !errors.Is(err, coordinator.ErrCorrupt) {
+			return // sound, or not to be seen at present
 		}
 		w.found.Installed = ""
 	}
@@ -280,7 +300,7 @@ func (w *Watcher) lookAtRelease(ctx context.Context) {
 		return volume.Ensure(ctx, version)
 	})
 	if err != nil {
-		w.found.Failure = err.Error()
+		w.found.Failure = product.Explain(err).Error()
 		w.found.Holder, w.found.Percent = "", 0
 	}
 	if done {

@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
@@ -130,11 +131,11 @@ func start(t *testing.T) *charm {
 	c := &charm{files: watcher.Files(t.TempDir())}
 	w := watcher.Watcher{
 		Files: c.files,
-		Open: func(root string, o coordinator.Options) (watcher.Volume, error) {
-			c, err := coordinator.Open(root, o)
+		Open: func(ctx context.Context, root string, o coordinator.Options) (watcher.Volume, error) {
+			c, err := coordinator.Open(ctx, root, o)
 			return unprobed{c}, err
 		},
-		Newest:   coordinator.Newest,
+		Newest:   product.Newest,
 		Wake:     c.wake,
 		Client:   http.DefaultClient,
 		Log:      slog.New(slog.DiscardHandler),
@@ -369,7 +370,7 @@ func TestCollectsOncePerVersion(t *testing.T) {
 	want := watcher.Want{Unit: "ci/0", Root: root, Source: m.URL + "/o/r", Version: "7.14.3"}
 	require.NoError(t, c.files.PutWant(want))
 	eventually(t, "the release", c.saw(func(f watcher.Found) bool { return f.Installed == "7.14.3" }))
-	volume, err := coordinator.Open(root, coordinator.Options{Unit: "ci/0"})
+	volume, err := coordinator.Open(t.Context(), root, coordinator.Options{Unit: "ci/0", Product: product.Concourse})
 	require.NoError(t, err)
 	_, err = volume.Activate(context.Background(), "7.14.3")
 	require.NoError(t, err)
@@ -381,5 +382,5 @@ func TestCollectsOncePerVersion(t *testing.T) {
 		_, err := os.Stat(stray)
 		return errors.Is(err, fs.ErrNotExist)
 	})
-	require.DirExists(t, filepath.Join(root, "releases", "7.14.3"))
+	require.FileExists(t, filepath.Join(root, "releases", "7.14.3", "bin", "concourse"))
 }

@@ -34,7 +34,7 @@ func Create(root *os.Root, name string, data []byte) error {
 		return err
 	}
 	defer root.Remove(tmp)
-	if err := link(root, tmp, name); err != nil {
+	if err := Link(root, tmp, name); err != nil {
 		return fmt.Errorf("cannot create %s: %w", name, err)
 	}
 	return SyncDir(root, path.Dir(name))

@@ -44,8 +44,8 @@ func Rename(root *os.Root, from, to string) error {
 	}
 }
 
-// link is link(2), believed only after a look, as Rename.
-func link(root *os.Root, from, to string) error {
+// Link is link(2), believed only after a look, as Rename.
+func Link(root *os.Root, from, to string) error {
 	linkErr := root.Link(from, to)
 	if linkErr == nil || final(linkErr) {
 		return linkErr

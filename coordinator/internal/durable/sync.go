@@ -165,3 +165,6 @@ func syncfsReports() bool {
 	n, _ := fmt.Sscanf(unix.ByteSliceToString(kernel.Release[:]), "%d.%d", &major, &minor)
 	return n == 2 && (major > 5 || major == 5 && minor >= 8)
 }
+
+// Whole tells whether Sync syncs all that was written to the volume.
+func (w *Writes) Whole() bool { return w.whole }
