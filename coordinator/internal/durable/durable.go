@@ -109,6 +109,16 @@ func Names(root *os.Root, dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
+// ReadFile reads a small file. One that another machine has just replaced may be
+// stale: it is looked up once more then, by its name.
+func ReadFile(root *os.Root, name string) ([]byte, error) {
+	data, err := root.ReadFile(name)
+	if errors.Is(err, syscall.ESTALE) {
+		data, err = root.ReadFile(name)
+	}
+	return data, err
+}
+
 // private writes and syncs data under a hidden name beside name.
 func private(root *os.Root, name string, data []byte) (string, error) {
 	tmp := hidden(name)

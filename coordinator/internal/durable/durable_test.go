@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -41,25 +44,55 @@ func TestCreateOnce(t *testing.T) {
 	require.Equal(t, []string{"x"}, names, "private files are left")
 }
 
-// Refusals that are true are told at once, and change nothing.
-func TestRenameRefused(t *testing.T) {
-	root := newRoot(t)
-	require.NoError(t, root.Mkdir("from", 0o755))
-	require.NoError(t, root.MkdirAll("to/x", 0o755))
-	start := time.Now()
-	require.ErrorIs(t, Rename(root, "from", "to"), fs.ErrExist)
-	require.ErrorIs(t, Rename(root, "none", "to"), fs.ErrNotExist)
-	require.Less(t, time.Since(start), Settle/2)
-	for _, dir := range []string{"from", "to/x"} {
-		info, err := root.Stat(dir)
-		require.NoError(t, err)
-		require.True(t, info.IsDir())
+// Refusals that are true are told at once, and change nothing. Where a name may
+// still appear, that it does not is told when it is sure.
+func TestRefusals(t *testing.T) {
+	long := strings.Repeat("x", 256)
+	for name, c := range map[string]struct {
+		do   func(root *os.Root) error
+		want error
+		wait time.Duration
+	}{
+		"over a directory with files": {func(r *os.Root) error { return Rename(r, "dir", "full") }, fs.ErrExist, 0},
+		"from what is not there":      {func(r *os.Root) error { return Rename(r, "none", "x") }, fs.ErrNotExist, 0},
+		"to what is not there":        {func(r *os.Root) error { return Rename(r, "dir", "none/x") }, fs.ErrNotExist, Settle},
+		"to a name that is too long":  {func(r *os.Root) error { return Rename(r, "dir", long) }, syscall.ENAMETOOLONG, 0},
+		"into itself":                 {func(r *os.Root) error { return Rename(r, "full", "full/sub/x") }, syscall.EINVAL, 0},
+		"below a file":                {func(r *os.Root) error { return Rename(r, "dir", "file/x") }, syscall.ENOTDIR, 0},
+		"a directory over a file":     {func(r *os.Root) error { return Rename(r, "dir", "file") }, syscall.ENOTDIR, 0},
+		"a file over a directory":     {func(r *os.Root) error { return Rename(r, "file", "dir") }, fs.ErrExist, 0},
+		"through a loop":              {func(r *os.Root) error { return Rename(r, "dir", "loop/x") }, syscall.ELOOP, 0},
+		"link to what is not there":   {func(r *os.Root) error { return Link(r, "file", "none/x") }, fs.ErrNotExist, Settle},
+		"link to a name too long":     {func(r *os.Root) error { return Link(r, "file", long) }, syscall.ENAMETOOLONG, 0},
+		"link below a file":           {func(r *os.Root) error { return Link(r, "loop", "file/x") }, syscall.ENOTDIR, 0},
+		"link of a directory":         {func(r *os.Root) error { return Link(r, "dir", "x") }, syscall.EPERM, 0},
+		"link over a file":            {func(r *os.Root) error { return Link(r, "loop", "file") }, fs.ErrExist, 0},
+		"link from what is not there": {func(r *os.Root) error { return Link(r, "none", "x") }, fs.ErrNotExist, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				root := newRoot(t)
+				require.NoError(t, root.Mkdir("dir", 0o755))
+				require.NoError(t, root.MkdirAll("full/sub", 0o755))
+				require.NoError(t, root.WriteFile("file", nil, 0o644))
+				require.NoError(t, root.Symlink("loop", "loop"))
+				start := time.Now()
+				require.ErrorIs(t, c.do(root), c.want)
+				require.Equal(t, c.wait, time.Since(start))
+				names, err := Names(root, ".")
+				require.NoError(t, err)
+				require.ElementsMatch(t, []string{"dir", "full", "file", "loop"}, names)
+			})
+		})
 	}
+}
 
-	// Nothing appears where it cannot: the caller hears of it when that is sure.
-	start = time.Now()
-	require.ErrorIs(t, Rename(root, "from", "none/x"), fs.ErrNotExist)
-	require.GreaterOrEqual(t, time.Since(start), Settle)
+// What a client of a network file system says of a request that it repeated, or
+// gave up, may be wrong.
+func TestUncertainErrors(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ESTALE, syscall.ETIMEDOUT, syscall.EEXIST, syscall.ENOENT, syscall.ENOTEMPTY, syscall.EINTR, syscall.EBUSY} {
+		require.False(t, final(&os.LinkError{Op: "rename", Err: errno}), errno)
+	}
 }
 
 func TestSymlinkIsReplaced(t *testing.T) {
