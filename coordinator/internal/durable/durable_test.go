@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 func newRoot(t *testing.T) *os.Root {
@@ -114,7 +117,7 @@ func TestSync(t *testing.T) {
 	require.NoError(t, root.MkdirAll("tree/bin", 0o755))
 	require.NoError(t, root.WriteFile("tree/bin/concourse", []byte("x"), 0o555))
 	require.NoError(t, root.Symlink("nowhere", "tree/bin/link"))
-	w, err := Begin(root, func(err error) { t.Error(err) })
+	w, err := Begin(root)
 	require.NoError(t, err)
 	defer w.Close()
 	require.NoError(t, w.Sync("tree"))
@@ -122,19 +125,56 @@ func TestSync(t *testing.T) {
 	require.ErrorIs(t, w.each("nothing"), fs.ErrNotExist)
 }
 
-// An error that was told while writing is told again when all must be there.
-func TestLostWritesAreNotForgotten(t *testing.T) {
+// What could not be written since Begin is an error of Sync.
+func TestLostWritesAreTold(t *testing.T) {
 	root := newRoot(t)
-	if !Local(root) {
-		t.Skip("on this file system each file is synced")
-	}
 	broken, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	require.NoError(t, broken.Close())
 	w := &Writes{root: root, volume: broken, whole: true}
-	require.ErrorContains(t, w.syncfs(), "cannot sync the volume")
+	require.ErrorContains(t, w.Sync("."), "cannot sync the volume")
+	// The kernel tells an error once.
 	w.volume, err = root.Open(".")
 	require.NoError(t, err)
-	defer w.volume.Close()
+	defer w.Close()
 	require.ErrorContains(t, w.Sync("."), "cannot sync the volume")
+}
+
+func TestFileSystems(t *testing.T) {
+	neither, both := fileSystem{}, fileSystem{syncfs: true, local: true}
+	for name, c := range map[string]struct {
+		kind uint32
+		want fileSystem
+	}{
+		"ext4":      {unix.EXT4_SUPER_MAGIC, both},
+		"xfs":       {unix.XFS_SUPER_MAGIC, both},
+		"btrfs":     {unix.BTRFS_SUPER_MAGIC, both},
+		"tmpfs":     {unix.TMPFS_MAGIC, both},
+		"zfs":       {0x2fc12fc1, both},
+		"f2fs":      {unix.F2FS_SUPER_MAGIC, fileSystem{local: true}},
+		"bcachefs":  {unix.BCACHEFS_SUPER_MAGIC, fileSystem{local: true}},
+		"overlayfs": {unix.OVERLAYFS_SUPER_MAGIC, neither},
+		"gfs2":      {0x01161970, fileSystem{syncfs: true}},
+		"ocfs2":     {unix.OCFS2_SUPER_MAGIC, neither},
+		"nfs":       {unix.NFS_SUPER_MAGIC, neither},
+		"ceph":      {unix.CEPH_SUPER_MAGIC, neither},
+		"fuse":      {unix.FUSE_SUPER_MAGIC, neither},
+		"9p":        {unix.V9FS_MAGIC, neither},
+		"unknown":   {1, neither},
+	} {
+		require.Equal(t, c.want, fileSystemOf(c.kind), name)
+	}
+}
+
+// The numbers are those that the kernel tells.
+func TestFileSystemIsRecognized(t *testing.T) {
+	dir := t.TempDir()
+	needs.Mount(t, "tmpfs", dir, "tmpfs", 0, "size=1m")
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	require.True(t, Local(root))
+	_, dir, _ = lying(t)
+	a := elsewhere(t, dir, "local")
+	require.Equal(t, "false", a.Data)
 }
