@@ -278,7 +278,7 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	writes, err := durable.Begin(u.root, cancel)
+	writes, err := durable.Begin(u.root)
 	if err != nil {
 		return Release{}, err
 	}

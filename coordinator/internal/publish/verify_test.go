@@ -42,7 +42,7 @@ func published(t *testing.T, n int) (root *os.Root, dir string, m Manifest) {
 	}
 	require.NoError(t, os.Symlink("f00", filepath.Join(staging, "bin/link")))
 	m.Files = append(m.Files, unpack.File{Path: "bin/link", Link: "f00"})
-	w, err := durable.Begin(root, func(err error) { t.Error(err) })
+	w, err := durable.Begin(root)
 	require.NoError(t, err)
 	defer w.Close()
 	require.NoError(t, Complete(root, "staging/7.14.3", m))
