@@ -107,12 +107,14 @@ const afterFence = 100 * time.Millisecond
 func (v *volume) claims() claim.Log {
 	known, _ := v.probed()
 	return claim.Log{
-		Root:     v.root,
-		Dir:      claimsDir,
-		Lock:     lockFile,
-		Lease:    v.options.Lease,
-		Lockless: known.Locks.Useless(),
-		Witness:  v.witness,
+		Root:                v.root,
+		Dir:                 claimsDir,
+		Lock:                lockFile,
+		Name:                lockFile,
+		Lease:               v.options.Lease,
+		Lockless:            known.Locks.Useless(),
+		ReportLockSemantics: v.witness,
+		Logger:              v.options.Log,
 		Guard: func(step string) error {
 			v.at("before "+step, 0)
 			return v.check()
