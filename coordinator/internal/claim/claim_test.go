@@ -138,7 +138,7 @@ func TestUnequalLeases(t *testing.T) {
 					require.NoError(t, err)
 					lease := min(holders, maxLease)
 					require.GreaterOrEqual(t, time.Since(start), lease)
-					require.LessOrEqual(t, time.Since(start), lease+lease/8)
+					require.LessOrEqual(t, time.Since(start), lease+lease/looksPerLease)
 					require.NoError(t, next.Release())
 				})
 			})

@@ -8,22 +8,27 @@ import (
 	"time"
 )
 
-// A contender makes three kinds of looks, each as rarely as it can: on a network
-// file system each is a request to the server. All are frequent at first, since
-// what is waited for may end soon, and slow down until they are as far apart as
-// the second number says.
+// A contender makes three kinds of looks. On a network file system each is one or
+// more requests to the server, so it makes them as rarely as it can: at first after
+// the shorter of two pauses, since what is waited for may end soon, and in the end
+// after the longer one.
 //
-// What the caller waits for is looked at by the caller, for two requests or so.
-// The sign of life of the holder needs six requests, and at least eight looks a
-// lease. Whether the lock of a dead holder is free is one request, and the only
-// way to notice within seconds that it died.
+//   - The caller looks at what it waits for. That should be two requests or so.
+//   - The sign of life of the holder needs seven requests, and six looks a lease.
+//   - Whether the lock of the holder is free is one request. It is the only way to
+//     notice within seconds that a holder died.
 //
-// That is at most 7 requests a second while a holder works, with DefaultLease.
+// While a holder works that is five requests a second with DefaultLease, and eight
+// in the first 20 s. Where changes are told by a channel, what is waited for and the
+// sign of life are looked at then, too; the lock of a dead holder is told by nobody.
 const (
-	waitMin, waitMax       = 50 * time.Millisecond, time.Second
-	observeMin, observeMax = 250 * time.Millisecond, DefaultLease / 8
-	lockMin, lockMax       = 250 * time.Millisecond, 2 * time.Second
+	waitMin, waitMax       = 100 * time.Millisecond, time.Second
+	observeMin, observeMax = 500 * time.Millisecond, DefaultLease / looksPerLease
+	lockMin, lockMax       = 500 * time.Millisecond, 3 * time.Second
 )
+
+// looksPerLease is how often a contender looks at the sign of life within a lease.
+const looksPerLease = 6
 
 // contender has what a process needs that wants the claim.
 type contender struct {
@@ -62,14 +67,18 @@ func (s *contender) contend(ctx context.Context, seen func(evidence) error, wait
 		if err := seen(e); err != nil {
 			return nil, err
 		}
-		pause := pace(time.Since(start), waitMin, waitMax)
 		// Each waits for times of its own, so that many do not look at once.
-		pause = pause*3/4 + mathrand.N(pause/2)
+		pause := pace(time.Since(start), waitMin, waitMax)
+		pause += mathrand.N(pause/4) - pause/8
+		// Rather one round a little later than two in a row.
+		if left := time.Until(observeAt); left < pause*3/2 {
+			pause = left
+		}
 		woken := false
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(min(pause, time.Until(observeAt))):
+		case <-time.After(pause):
 		case <-s.log.Changed:
 			woken = true
 		}
@@ -98,7 +107,7 @@ func pace(waited, shortest, longest time.Duration) time.Duration {
 // nextLook returns the pause before the next look at the sign of life: not past the
 // moment when the holder counts as dead.
 func (e evidence) nextLook(waited time.Duration) time.Duration {
-	longest := min(observeMax, e.lease()/8)
+	longest := min(observeMax, e.lease()/looksPerLease)
 	pause := pace(waited, min(observeMin, longest), longest)
 	if left := e.lease() - e.silent; left > 0 {
 		return min(pause, left)

@@ -184,16 +184,29 @@ func (g generations) create(r record) error {
 // setBeat replaces the sign of life. It is of no use after a power cut, and not
 // synced.
 func (g generations) setBeat(n int, sign string) error {
-	tmp := "." + beatName(n)
-	err := g.dir.WriteFile(tmp, []byte(sign), 0o644)
+	beat := beatName(n)
+	tmp := "." + beat
+	write := func() error {
+		if err := g.dir.WriteFile(tmp, []byte(sign), 0o644); err != nil {
+			return err
+		}
+		return g.dir.Rename(tmp, beat)
+	}
+	err := write()
 	if err == nil {
-		err = g.dir.Rename(tmp, beatName(n))
+		return nil
+	}
+	// A network file system may report a failure after success.
+	if there, readErr := g.beat(n); readErr == nil && there == sign {
+		return nil
+	}
+	// A directory in its place would silence a holder that lives.
+	for _, name := range []string{tmp, beat} {
+		if info, statErr := g.dir.Lstat(name); statErr == nil && info.IsDir() && g.dir.RemoveAll(name) == nil {
+			err = write()
+		}
 	}
 	if err != nil {
-		// A network file system may report a failure after success.
-		if there, readErr := g.beat(n); readErr == nil && there == sign {
-			return nil
-		}
 		return fmt.Errorf("cannot renew the claim: %w", err)
 	}
 	return nil

@@ -65,7 +65,8 @@ func (e evidence) with(o observation) evidence {
 	if o.generation == e.generation {
 		next.refusals, next.gotLock, next.lockedAt = e.refusals, e.gotLock, e.lockedAt
 		if o.sign == e.sign && !e.at.IsZero() {
-			// A machine that was asleep between two looks has not been watching.
+			// A machine that was asleep between two looks has not been watching. Looks
+			// that are on time are less than a quarter of a lease apart.
 			next.silent = e.silent + min(o.at.Sub(e.at), e.lease()/4)
 		}
 		if e.lock == obtained {

@@ -28,13 +28,15 @@ func (r *requests) Write(line []byte) (int, error) {
 }
 
 // Requests returns how many requests this machine has made, by their names in
-// the protocol, such as LOOKUP. That the kernel drops what it had cached (FORGET)
-// is no request. Nothing is counted unless Server.CountRequests was set.
+// the protocol, such as LOOKUP. Left out are those that nobody waits for: FORGET,
+// and INTERRUPT, which any signal brings about. Nothing is counted unless
+// Server.CountRequests was set.
 func (m *Machine) Requests() map[string]int {
 	m.requests.mu.Lock()
 	defer m.requests.mu.Unlock()
 	count := maps.Clone(m.requests.count)
 	delete(count, "FORGET")
 	delete(count, "BATCH_FORGET")
+	delete(count, "INTERRUPT")
 	return count
 }
