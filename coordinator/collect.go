@@ -127,7 +127,9 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, version), 0o755); err != nil {
 			return nil, err
 		}
-		if held, err = u.claims(version).Try(ctx, u.holder(version)); err != nil {
+		claims := u.claims(version)
+		claims.Logger = nil // nothing is downloaded
+		if held, err = claims.Try(ctx, u.holder(version)); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, held.Release()) }()

@@ -160,12 +160,14 @@ const afterFence = 100 * time.Millisecond
 func (u *unit) claims(version string) claim.Log {
 	known, _ := u.probed()
 	return claim.Log{
-		Root:     u.root,
-		Dir:      path.Join(claimsDir, version),
-		Lock:     path.Join(claimsDir, version, "lock"),
-		Lease:    u.c.options.Lease,
-		Lockless: known.Locks.Useless(),
-		Witness:  u.noteLocks,
+		Root:                u.root,
+		Dir:                 path.Join(claimsDir, version),
+		Lock:                path.Join(claimsDir, version, "lock"),
+		Name:                lockFile,
+		Lease:               u.c.options.Lease,
+		Lockless:            known.Locks.Useless(),
+		ReportLockSemantics: u.noteLocks,
+		Logger:              u.c.options.Log,
 		Guard: func(step string) error {
 			u.at("before "+step, 0)
 			return u.check()

@@ -9,6 +9,7 @@ package lyingfs
 
 import (
 	"context"
+	"log"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -47,11 +48,16 @@ type Lies struct {
 	After, Until        int64
 	// Lag is how long names that other machines made stay invisible.
 	Lag time.Duration
+	// Broken is a path below the root that fails with EIO when it is looked up or
+	// opened, whether it is there or not.
+	Broken string
 }
 
 // Server is the directory behind the mounts.
 type Server struct {
 	dir string
+	// CountRequests, set before Mount, makes Requests count. It slows the mount.
+	CountRequests bool
 
 	mu      sync.Mutex
 	born    map[string]birth
@@ -78,8 +84,9 @@ func (s *Server) Renames() []Rename {
 
 // Machine is one mount of a Server.
 type Machine struct {
-	server *Server
-	fuse   *fuse.Server
+	server   *Server
+	fuse     *fuse.Server
+	requests requests
 
 	mu      sync.Mutex
 	lies    Lies
@@ -108,6 +115,8 @@ func (s *Server) Mount(dir string, nodeLocal bool) (*Machine, error) {
 		DirectMount:        true,
 		EnableLocks:        !nodeLocal,
 		DisableReadDirPlus: true, // lookups have lies of their own
+		Debug:              s.CountRequests,
+		Logger:             log.New(&m.requests, "", 0),
 	}})
 	return m, err
 }
@@ -164,6 +173,11 @@ func (m *Machine) stale(path string) bool {
 	}
 	m.burst[path] = 1
 	return true
+}
+
+func (m *Machine) broken(path string) bool {
+	broken := m.told().Broken
+	return broken != "" && path == broken
 }
 
 // late tells whether this machine must not know of a name yet.
@@ -225,6 +239,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if n.m.stale(path) {
 		return nil, syscall.ESTALE
 	}
+	if n.m.broken(path) {
+		return nil, syscall.EIO
+	}
 	if n.m.late(path) {
 		return nil, syscall.ENOENT
 	}
@@ -238,6 +255,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	if n.m.stale(n.rel()) {
 		return nil, 0, syscall.ESTALE
+	}
+	if n.m.broken(n.rel()) {
+		return nil, 0, syscall.EIO
 	}
 	f, fuseFlags, errno := n.LoopbackNode.Open(ctx, flags)
 	if errno == syscall.ENOENT {
