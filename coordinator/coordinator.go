@@ -51,6 +51,8 @@ var (
 	ErrUnreachable = fetch.ErrUnreachable
 	// ErrNotFound: the source has no such release.
 	ErrNotFound = fetch.ErrNotFound
+	// ErrUnauthorized: the source wants a token, or another one.
+	ErrUnauthorized = fetch.ErrUnauthorized
 	// ErrNotArchive: the source sent something that is no release tarball.
 	ErrNotArchive = unpack.ErrNotArchive
 	// ErrNoDigest: the source has no digest beside the release.
@@ -224,7 +226,7 @@ func Open(root string, o Options) (*Coordinator, error) {
 		options: o,
 		unit:    strings.ReplaceAll(o.Unit, "/", "-"),
 		source: fetch.Source{
-			URL: o.Source, Client: o.Client, Policy: fetch.DefaultPolicy,
+			URL: o.Source, Layout: layout(), Client: o.Client, Policy: fetch.DefaultPolicy,
 			Token: o.Token, Connections: o.Connections, Chunk: o.Chunk,
 		},
 		told: map[string]bool{},
@@ -276,6 +278,8 @@ func remedy(err error) string {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return ": check the options version and release-url"
+	case errors.Is(err, ErrUnauthorized):
+		return ": check the token, and that it gives access to the release"
 	case errors.Is(err, fetch.ErrChanged):
 		return ": try again; if it stays so, name one server instead of several with the option release-url"
 	case errors.Is(err, ErrUnreachable):

@@ -24,8 +24,8 @@ func ParseVersion(s string) (string, error) {
 
 // Newest asks a source (see Options.Source; empty is DefaultSource) for its
 // newest release. A nil client is one with sane limits. Errors are
-// ErrUnreachable, ErrNotFound, ErrNotArchive (a page where the answer should
-// be) and ErrVersion.
+// ErrUnreachable, ErrNotFound and ErrNotArchive (a page where the answer should
+// be).
 func Newest(ctx context.Context, client *http.Client, source string) (string, error) {
 	if client == nil {
 		client = fetch.NewClient()
@@ -33,12 +33,22 @@ func Newest(ctx context.Context, client *http.Client, source string) (string, er
 	if source == "" {
 		source = DefaultSource
 	}
-	tag, err := fetch.Source{URL: source, Client: client, Policy: fetch.DefaultPolicy}.Newest(ctx)
-	if err == nil {
-		tag, err = ParseVersion(tag)
-	}
+	version, err := fetch.Source{URL: source, Layout: layout(), Client: client, Policy: fetch.DefaultPolicy}.Newest(ctx)
 	if err != nil {
 		return "", fmt.Errorf("cannot find the newest release: %w%s", err, remedy(err))
 	}
-	return tag, nil
+	return version, nil
+}
+
+// layout is how releases and their archives are named.
+func layout() fetch.Layout {
+	return fetch.Layout{
+		Archive: func(version, arch string) string {
+			return "releases/download/v" + version + "/concourse-" + version + "-linux-" + arch + ".tgz"
+		},
+		Version: func(tag string) (string, bool) {
+			version, err := ParseVersion(tag)
+			return version, err == nil
+		},
+	}
 }
