@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -149,21 +150,46 @@ func TestKeptDigest(t *testing.T) {
 	}
 }
 
-// The oracle of TestDamagedJournals, for what nobody thought of. The digest's
-// state is as good as the journal: of bytes that it covers and that the disk
-// changed later only the unpacker knows. So what is there is right here, as far
-// as it is, and noise behind.
+// The oracle of TestDamagedJournals, for what nobody thought of. A state of the
+// digest is as good as the journal: of bytes that it covers and that the disk
+// changed later only the unpacker knows. So the partial file is right here, as far
+// as the archive goes and as it goes, and noise behind.
 func FuzzState(f *testing.F) {
-	data := noise(1000)
+	data, behind := noise(1000), noise(1<<16)
 	want := digestOf(data)
 	s := Source{URL: "http://source.test/o/r", Layout: testLayout, Policy: Policy{Attempts: 1, Stall: DefaultPolicy.Stall}, Chunk: 100, Connections: 2}
 	s.Client = &http.Client{Transport: inProcess(func(w http.ResponseWriter, r *http.Request) { content(w, r, data, nil) })}
-	f.Add([]byte(line(s, want, 1000, 100)+`{"got":100}`+"\n"+`{"chunk":3,"got":50}`+"\n"+`{"synced":1}`+"\n"), uint16(400))
-	f.Add([]byte(line(s, want, 1000, 100)+`{"got":100}`+"\n"+`{"hashed":100,"sums":{"sha256":"AAAA"}}`+"\n"), uint16(1000))
-	f.Add([]byte(line(s, want, math.MaxInt64, 1)), uint16(10))
-	f.Fuzz(func(t *testing.T, journal []byte, there uint16) {
+	good := line(s, want, 1000, 100)
+	state, err := newSums(want).states()
+	require.NoError(f, err)
+	noted, err := json.Marshal(record{Hashed: 100, Sums: state})
+	require.NoError(f, err)
+	f.Add(true, []byte(`{"got":100}`+"\n"+`{"chunk":3,"got":50}`+"\n"+`{"synced":1}`+"\n"), uint16(400))
+	f.Add(true, []byte(`{"got":100}`+"\n"+string(noted)+"\n"), uint16(1000))
+	f.Add(true, []byte(`{"chunk":9,"got":100}`+"\n"), uint16(2000))
+	f.Add(false, []byte(good), uint16(10))
+	f.Add(false, []byte(line(s, want, math.MaxInt64, 1)), uint16(10))
+	f.Fuzz(func(t *testing.T, header bool, journal []byte, there uint16) {
+		if header {
+			journal = append([]byte(good), journal...)
+		}
+		k, ok := parseJournal(journal, int64(there), bootID())
+		if !ok {
+			return // the download begins anew
+		}
+		present := int64(0)
+		for i, c := range k.plan.chunks {
+			start, end := k.plan.bounds(i)
+			if c.got < 0 || c.got > end-start || c.got > 0 && start+c.got > int64(there) {
+				t.Fatalf("chunk %d has %d bytes, of a file of %d", i, c.got, there)
+			}
+			present += c.got
+		}
+		if present != k.plan.present || present > int64(there) || k.hashed < 0 || k.hashed > k.plan.prefix() {
+			t.Fatalf("%d bytes are said to be there and %d to be hashed: %d of %d are", k.plan.present, k.hashed, present, there)
+		}
 		dir := t.TempDir()
-		partial := append(bytes.Clone(data), noise(1<<16)...)[:there]
+		partial := append(bytes.Clone(data), behind...)[:there]
 		if err := errors.Join(
 			os.WriteFile(filepath.Join(dir, journalName), journal, 0o600),
 			os.WriteFile(filepath.Join(dir, partialName), partial, 0o600),

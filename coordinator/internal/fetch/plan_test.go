@@ -92,9 +92,9 @@ func TestPlanKeepsBytesInPlace(t *testing.T) {
 type player struct {
 	pos, end int64 // of the answer that it reads; none if they are equal
 	left     bool
-	writes   bool // it has bytes up to pos+n for a chunk
+	writes   bool // n bytes from pos on, to a chunk of which so much was there when it began
 	chunk    int
-	n        int64
+	n, have  int64
 }
 
 func playPlan(r *rand.Rand) string {
@@ -115,8 +115,8 @@ func playPlan(r *rand.Rand) string {
 		case me.writes:
 			me.writes = false
 			have, end := p.missing(me.chunk)
-			if me.pos > have || me.pos+me.n > end {
-				return fmt.Sprintf("writes %d+%d where %d to %d are missing", me.pos, me.n, have, end)
+			if me.pos > have || me.pos+me.n > end || have != me.have {
+				return fmt.Sprintf("writes %d+%d where %d, then %d to %d are missing", me.pos, me.n, me.have, have, end)
 			}
 			fresh := max(0, me.pos+me.n-have)
 			for i := have; i < have+fresh; i++ {
@@ -140,6 +140,7 @@ func playPlan(r *rand.Rand) string {
 			if me.writes, me.chunk = u.write, u.chunk; !u.write {
 				me.pos += me.n
 			}
+			me.have, _ = p.missing(u.chunk)
 		default:
 			sequential = sequential || r.IntN(20) == 0
 			i, ok := p.next(id+1, sequential)
