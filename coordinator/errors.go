@@ -32,6 +32,10 @@ var (
 	ErrHung = mount.ErrHung
 	// ErrUnreachable: the source did not answer, or answered with a server error.
 	ErrUnreachable = fetch.ErrUnreachable
+	// ErrUnauthorized: the source wants a token, or another one.
+	ErrUnauthorized = fetch.ErrUnauthorized
+	// ErrTooLarge: the archive is larger than any release can be.
+	ErrTooLarge = fetch.ErrTooLarge
 	// ErrNotFound: the source has no such release.
 	ErrNotFound = fetch.ErrNotFound
 	// ErrNotArchive: the source sent something that is no release of the product.
@@ -87,7 +91,8 @@ var kinds = []struct {
 	{ErrHung, true}, {ErrNotMounted, false}, {ErrForeignVolume, false},
 	{ErrDamaged, false}, {ErrMounted, false},
 	{ErrNoSpace, false}, {ErrDigest, false}, {ErrNotArchive, false},
-	{ErrNoDigest, false}, {ErrNotFound, false}, {ErrUnreachable, true},
+	{ErrTooLarge, false}, {ErrUnauthorized, false}, {ErrNoDigest, false},
+	{ErrNotFound, false}, {ErrUnreachable, true},
 	{ErrOvertaken, false}, {ErrNotActivated, false}, {ErrHeld, true},
 	{ErrNotInstalled, false}, {ErrCorrupt, true},
 }

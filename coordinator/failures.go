@@ -53,6 +53,7 @@ type proof struct {
 var failureKinds = map[string]error{
 	"digest mismatch":  ErrDigest,
 	"not an archive":   ErrNotArchive,
+	"too large":        ErrTooLarge,
 	"not enough space": ErrNoSpace,
 }
 

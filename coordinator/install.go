@@ -32,8 +32,8 @@ var errPublished = errors.New("published")
 // small request or a look at the mount shows that something has changed. Call Ensure
 // again every few seconds; such a call returns at once.
 //
-// Errors are ErrVersion, ErrUnreachable, ErrNotFound, ErrNotArchive, ErrNoDigest,
-// ErrDigest, ErrNoSpace, and probe.ErrUnfit for a mount that cannot carry a release.
+// Errors are ErrVersion, ErrUnreachable, ErrUnauthorized, ErrNotFound, ErrNotArchive,
+// ErrTooLarge, ErrNoDigest, ErrDigest, ErrNoSpace, and probe.ErrUnfit for a mount that cannot carry a release.
 func (c *Coordinator) Ensure(ctx context.Context, version string) (Release, error) {
 	return c.install(ctx, "install", version, false)
 }

@@ -168,7 +168,7 @@ func TestBadSources(t *testing.T) {
 				w.WriteHeader(http.StatusForbidden)
 				return true
 			})
-		}, nil, ErrUnreachable, "403"},
+		}, nil, ErrUnauthorized, "403"},
 		{"nobody listens", func(s *source) { s.Close() }, nil, ErrUnreachable, "refused"},
 		{"breaks off each time", func(s *source) {
 			s.answer(func(w http.ResponseWriter, r *http.Request) bool {

@@ -12,11 +12,9 @@ type Product struct {
 	// Name is for people: "Concourse" in "cannot install Concourse 7.14.3".
 	Name string
 	// Archive returns the path of a release's archive below Options.Source, for an
-	// architecture as Go names it, such as "amd64".
+	// architecture as Go names it, such as "amd64". Beside it lies a file with its
+	// digest, whose name ends in .sha256 or .sha1.
 	Archive func(version, arch string) string
-	// Digests are the suffixes of the files beside an archive that hold its digest,
-	// in the order in which they are tried; nil is .sha256, .sha1.
-	Digests []string
 	// Top is the directory that everything in an archive lies in; empty for none.
 	Top string
 	// Executables are paths below a release that must be there and be executable.
@@ -26,7 +24,7 @@ type Product struct {
 	Link string
 	// Version reads a version as people write it and returns it as it becomes part of
 	// names and URLs, of letters, digits, dots and dashes. nil reads 7.14.3 and
-	// v7.14.3.
+	// v7.14.3. Newest needs versions that are numbers with dots between them.
 	Version func(text string) (version string, ok bool)
 }
 

@@ -104,6 +104,9 @@ func (s *stage) digest(ctx context.Context) (fetch.Digest, error) {
 	case errors.Is(err, ErrNoDigest) && s.u.c.options.AllowUnverified:
 		return fetch.Digest{}, nil
 	}
+	if kept, ok := fetch.KeptDigest(s.u.root, s.home()); ok {
+		return kept, nil // all of the archive is here, and nobody has to be asked
+	}
 	s.keep = fetch.Kept(s.u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
 	return fetch.Digest{}, err
 }
@@ -206,7 +209,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	}
 	present, hashed := d.Received()
 	u.c.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
-	useless := errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive)
+	useless := errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive) || errors.Is(err, ErrTooLarge)
 	s.keep = err != nil && d.Resumable() && !useless
 	return d.Reused, err
 }
@@ -221,6 +224,10 @@ func (s *stage) extract(ctx context.Context, d *fetch.Download, want fetch.Diges
 	files, err := unpack.Tree(ctx, d.Reader(), tree, unpack.DefaultLimits)
 	if err != nil && !errors.Is(err, ErrNotArchive) {
 		return err
+	}
+	if left := d.Remaining(); err != nil && (left < 0 || left > DefaultChunk) {
+		d.Stop(err) // nobody needs the rest
+		return fmt.Errorf("%s: %w", d.URL, err)
 	}
 	// Bytes that make no sense are most likely not those that were published:
 	// the digest knows, and it is the better answer.

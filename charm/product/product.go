@@ -54,12 +54,13 @@ func Explain(err error) error {
 }
 
 var remedies = map[error]string{
-	coordinator.ErrNotMounted:  "attach it with `lxc config device add MACHINE concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
-	coordinator.ErrHung:        "check the file server and the network to it",
-	coordinator.ErrNotFound:    "check the options version and release-url",
-	coordinator.ErrUnreachable: "check the network, the proxy and the option release-url",
-	coordinator.ErrNotArchive:  "check the option release-url, and that no proxy answers in its place",
-	coordinator.ErrNoDigest:    "put the .sha256 file beside the archive",
-	coordinator.ErrDigest:      "nothing was installed; check the option release-digest, the mirror and the proxy between",
-	coordinator.ErrNoSpace:     "enlarge the volume or remove what is not needed",
+	coordinator.ErrNotMounted:   "attach it with `lxc config device add MACHINE concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
+	coordinator.ErrHung:         "check the file server and the network to it",
+	coordinator.ErrNotFound:     "check the options version and release-url",
+	coordinator.ErrUnreachable:  "check the network, the proxy and the option release-url",
+	coordinator.ErrUnauthorized: "check that release-url can be read without a login",
+	coordinator.ErrNotArchive:   "check the option release-url, and that no proxy answers in its place",
+	coordinator.ErrNoDigest:     "put the .sha256 file beside the archive",
+	coordinator.ErrDigest:       "nothing was installed; check the option release-digest, the mirror and the proxy between",
+	coordinator.ErrNoSpace:      "enlarge the volume or remove what is not needed",
 }

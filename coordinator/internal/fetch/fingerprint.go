@@ -20,7 +20,7 @@ type Fingerprint struct {
 // Fingerprint asks for the size and the validator of an archive, in one request of a
 // few hundred bytes. Errors are those of Digest.
 func (s Source) Fingerprint(ctx context.Context, version string) (Fingerprint, error) {
-	r, err := s.do(ctx, http.MethodHead, s.Archive(version), nil)
+	r, err := s.request(ctx, http.MethodHead, s.ArchiveURL(version), nil)
 	if err != nil {
 		return Fingerprint{}, err
 	}
