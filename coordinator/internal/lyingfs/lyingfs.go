@@ -71,6 +71,7 @@ const (
 	Mkdir    Request = "mkdir"
 	Symlink  Request = "symlink"
 	Link     Request = "link"
+	Relink   Request = "relink" // a link of a symbolic link
 	Renaming Request = "rename"
 	Unlink   Request = "unlink"
 	Rmdir    Request = "rmdir"

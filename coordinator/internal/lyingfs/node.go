@@ -139,7 +139,11 @@ func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.Entry
 }
 
 func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	if errno := n.m.refuses(Link); errno != 0 {
+	request := Link
+	if target.EmbeddedInode().Mode() == syscall.S_IFLNK {
+		request = Relink
+	}
+	if errno := n.m.refuses(request); errno != 0 {
 		return nil, errno
 	}
 	inode, errno := n.LoopbackNode.Link(ctx, target, name, out)
