@@ -158,7 +158,7 @@ func (u *unit) derive() error {
 		}
 		u.at("linked", a.Generation)
 		line := a.Version + "\n"
-		if old, err := u.root.ReadFile(installedFile); err != nil || string(old) != line {
+		if old, err := durable.ReadFile(u.root, installedFile); err != nil || string(old) != line {
 			if err := durable.Replace(u.root, installedFile, []byte(line)); err != nil {
 				return err
 			}
@@ -240,7 +240,7 @@ func (v *volume) history() (h history, err error) {
 
 func (v *volume) activation(generation int) (Activation, error) {
 	name := activationName(generation)
-	data, err := v.root.ReadFile(name)
+	data, err := durable.ReadFile(v.root, name)
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot read the log of activations: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
@@ -61,7 +62,7 @@ var (
 	// it, and what to do.
 	ErrDamaged = errors.New("a file of the volume is damaged")
 	// ErrMounted: something is mounted below a directory that is to be removed.
-	ErrMounted = errors.New("something is mounted there")
+	ErrMounted = tree.ErrMounted
 )
 
 // Error is what the methods of Coordinator and View return. Its text is one line

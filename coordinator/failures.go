@@ -73,7 +73,7 @@ func (u *unit) failureFile(version string) string {
 // failure returns the note, if there is one that can be read.
 func (v *volume) failure(file string) (failure, bool) {
 	var f failure
-	data, err := v.root.ReadFile(file)
+	data, err := durable.ReadFile(v.root, file)
 	if err != nil || json.Unmarshal(data, &f) != nil || f.Nonce == "" {
 		return failure{}, false
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
 )
 
 // WorkerDir makes, and returns, the directory for this unit's own state:
@@ -51,17 +53,25 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	}
 	for _, pin := range pins {
 		if owner, _, _ := strings.Cut(pin, "."); owner == name {
-			err = errors.Join(err, u.root.RemoveAll(path.Join(pinsDir, pin)))
+			err = errors.Join(err, u.root.Remove(path.Join(pinsDir, pin)))
 		}
+	}
+	if probeErr := u.root.Remove(path.Join(probesDir, name)); !errors.Is(probeErr, fs.ErrNotExist) {
+		err = errors.Join(err, probeErr)
 	}
 	return errors.Join(
 		err,
-		u.root.RemoveAll(path.Join(probesDir, name)),
 		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
 		u.sweep(func(s staged) bool { return s.unit == name }),
 	)
 }
 
+// removeWorkerDir removes what is on the volume itself. What a dead worker has mounted
+// there is in the way; what anybody else has is none of this unit's business.
 func (u *unit) removeWorkerDir(ctx context.Context, dir string) error {
-	return u.root.RemoveAll(dir)
+	full := filepath.Join(u.view.dir, dir)
+	if _, err := tree.Unmount(ctx, full, tree.OverlayWithin(full)); err != nil {
+		u.c.options.Log.Warn("cannot unmount what a worker has left", "error", err)
+	}
+	return tree.Remove(ctx, u.root, dir)
 }

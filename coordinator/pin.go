@@ -49,7 +49,7 @@ func (u *unit) pin(version string) (Release, error) {
 	if err != nil {
 		return Release{}, err
 	}
-	if old, err := u.root.ReadFile(name); err == nil && string(old) == p.String()+"\n" {
+	if old, err := durable.ReadFile(u.root, name); err == nil && string(old) == p.String()+"\n" {
 		return r, nil
 	}
 	held, r, err := u.hold(version)
@@ -176,7 +176,7 @@ func (v *volume) pins() (map[string]entry, error) {
 		if strings.HasPrefix(name, ".") {
 			continue // not named yet
 		}
-		data, err := v.root.ReadFile(path.Join(pinsDir, name))
+		data, err := durable.ReadFile(v.root, path.Join(pinsDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // dropped just now, by a call or by a unit that has left
 		}

@@ -86,7 +86,7 @@ func (u *unit) note(r probe.Result) error {
 
 func (v *volume) readProbe(unit string) (probed, error) {
 	var p probed
-	data, err := v.root.ReadFile(path.Join(probesDir, unit))
+	data, err := durable.ReadFile(v.root, path.Join(probesDir, unit))
 	if err != nil {
 		return p, err
 	}

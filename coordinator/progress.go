@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 )
 
@@ -67,7 +68,7 @@ func (m *meter) report() {
 
 func (v *volume) progress() (Progress, error) {
 	var p Progress
-	data, err := v.root.ReadFile(progressFile)
+	data, err := durable.ReadFile(v.root, progressFile)
 	if err != nil {
 		return p, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,5 +59,3 @@ func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
 	s.needs = least
 	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
 }
-
-func preflight(ctx context.Context, root *os.Root) error { return nil }

@@ -253,10 +253,10 @@ func mountPoint(root *os.Root) (bool, error) {
 // file system may not see for a second what another unit has put there, and
 // must not tell an operator that the volume is another one.
 func identify(root *os.Root) (identity, error) {
-	data, err := root.ReadFile(volumeFile)
+	data, err := durable.ReadFile(root, volumeFile)
 	for start := time.Now(); transient(err) && time.Since(start) < durable.Settle; {
 		time.Sleep(50 * time.Millisecond)
-		data, err = root.ReadFile(volumeFile)
+		data, err = durable.ReadFile(root, volumeFile)
 	}
 	if err != nil {
 		return identity{}, err

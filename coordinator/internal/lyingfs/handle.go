@@ -24,6 +24,18 @@ type handle struct {
 
 type span struct{ off, len int64 }
 
+func (m *Machine) handle(f fs.FileHandle, flags uint32) fs.FileHandle {
+	file, ok := f.(*fs.LoopbackFile)
+	if !ok || file == nil {
+		return nil
+	}
+	h := &handle{LoopbackFile: file, m: m, flags: flags}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open[h] = true
+	return h
+}
+
 // drop loses the doomed bytes, and tells whether there were any.
 func (h *handle) drop(ctx context.Context) bool {
 	h.mu.Lock()

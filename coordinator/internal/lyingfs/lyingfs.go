@@ -10,7 +10,7 @@ package lyingfs
 import (
 	"context"
 	"log"
-	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -51,7 +51,35 @@ type Lies struct {
 	// Broken is a path below the root that fails with EIO when it is looked up or
 	// opened, whether it is there or not.
 	Broken string
+	// Refused requests fail with the error, and nothing is done. Hung ones do not
+	// return before the lie ends, not even when interrupted.
+	Refused map[Request]syscall.Errno
+	Hung    []Request
+	// Modeless files all have mode 0777, and chmod succeeds and changes nothing:
+	// vfat, or SMB without extensions for Unix.
+	Modeless bool
 }
+
+// Request is what a kernel asks a file server for.
+type Request string
+
+const (
+	Lookup   Request = "lookup"
+	Getattr  Request = "getattr"
+	Setattr  Request = "setattr" // chmod and its like
+	Statfs   Request = "statfs"
+	Opendir  Request = "opendir"
+	Fsyncdir Request = "fsyncdir"
+	Open     Request = "open"
+	Create   Request = "create"
+	Mkdir    Request = "mkdir"
+	Symlink  Request = "symlink"
+	Link     Request = "link"
+	Relink   Request = "relink" // a link of a symbolic link
+	Renaming Request = "rename"
+	Unlink   Request = "unlink"
+	Rmdir    Request = "rmdir"
+)
 
 // Server is the directory behind the mounts.
 type Server struct {
@@ -157,6 +185,24 @@ func (m *Machine) told() Lies {
 	return m.lies
 }
 
+// refuses hangs if the request is to hang, and returns the error if it is refused.
+func (m *Machine) refuses(r Request) syscall.Errno {
+	m.mu.Lock()
+	lies, lifted := m.lies, m.lifted
+	m.mu.Unlock()
+	if slices.Contains(lies.Hung, r) {
+		<-lifted
+	}
+	return lies.Refused[r]
+}
+
+// mode is what this machine is told of a mode.
+func (m *Machine) mode(mode *uint32) {
+	if m.told().Modeless {
+		*mode |= 0o777
+	}
+}
+
 func (m *Machine) stale(path string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -217,156 +263,4 @@ func (m *Machine) full(bytes int) bool {
 	defer m.mu.Unlock()
 	m.written += int64(bytes)
 	return m.written > m.lies.After && m.written <= m.lies.Until
-}
-
-type node struct {
-	fs.LoopbackNode
-	m *Machine
-}
-
-// WrapChild makes the nodes below liars too.
-func (n *node) WrapChild(context.Context, fs.InodeEmbedder) fs.InodeEmbedder {
-	return &node{LoopbackNode: fs.LoopbackNode{RootData: n.RootData}, m: n.m}
-}
-
-// rel returns the path of a node, or of a name in it, below the root.
-func (n *node) rel(name ...string) string {
-	return filepath.Join(append([]string{n.Path(n.Root())}, name...)...)
-}
-
-func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	path := n.rel(name)
-	if n.m.stale(path) {
-		return nil, syscall.ESTALE
-	}
-	if n.m.broken(path) {
-		return nil, syscall.EIO
-	}
-	if n.m.late(path) {
-		return nil, syscall.ENOENT
-	}
-	inode, errno := n.LoopbackNode.Lookup(ctx, name, out)
-	if errno == 0 {
-		n.m.knows(path)
-	}
-	return inode, errno
-}
-
-func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	if n.m.stale(n.rel()) {
-		return nil, 0, syscall.ESTALE
-	}
-	if n.m.broken(n.rel()) {
-		return nil, 0, syscall.EIO
-	}
-	f, fuseFlags, errno := n.LoopbackNode.Open(ctx, flags)
-	if errno == syscall.ENOENT {
-		// The name under which this inode was found is gone, but it may have others.
-		return nil, 0, syscall.ESTALE
-	}
-	return n.m.handle(f, flags), fuseFlags, errno
-}
-
-func (n *node) Getattr(ctx context.Context, f fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	errno := n.LoopbackNode.Getattr(ctx, f, out)
-	if errno == syscall.ENOENT {
-		return syscall.ESTALE
-	}
-	return errno
-}
-
-func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
-	var st syscall.Stat_t
-	there := syscall.Lstat(filepath.Join(n.m.server.dir, n.rel(name)), &st) == nil
-	inode, f, fuseFlags, errno := n.LoopbackNode.Create(ctx, name, flags, mode, out)
-	if there {
-		n.m.made(n.rel(name), syscall.EEXIST)
-	} else {
-		n.m.made(n.rel(name), errno)
-	}
-	return inode, n.m.handle(f, flags), fuseFlags, errno
-}
-
-func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	inode, errno := n.LoopbackNode.Mkdir(ctx, name, mode, out)
-	n.m.made(n.rel(name), errno)
-	return inode, errno
-}
-
-func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	inode, errno := n.LoopbackNode.Symlink(ctx, target, name, out)
-	n.m.made(n.rel(name), errno)
-	return inode, errno
-}
-
-func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	inode, errno := n.LoopbackNode.Link(ctx, target, name, out)
-	n.m.made(n.rel(name), errno)
-	if lie := n.m.told().Link; errno == 0 && lie != 0 {
-		return nil, lie
-	}
-	return inode, errno
-}
-
-func (n *node) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
-	from := n.rel(name)
-	to := filepath.Join(parent.EmbeddedInode().Path(n.Root()), newName)
-	// One at a time, so that the ledger has the order in which they took place.
-	n.m.server.mu.Lock()
-	errno := n.LoopbackNode.Rename(ctx, name, parent, newName, flags)
-	if errno == 0 {
-		n.m.server.renames = append(n.m.server.renames, Rename{from, to})
-	}
-	n.m.server.mu.Unlock()
-	n.m.made(to, errno)
-	if lie := n.m.told().Rename; errno == 0 && lie != 0 {
-		return lie
-	}
-	return errno
-}
-
-func (n *node) OpendirHandle(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	if n.m.stale(n.rel()) {
-		return nil, 0, syscall.ESTALE
-	}
-	f, fuseFlags, errno := n.LoopbackNode.OpendirHandle(ctx, flags)
-	if errno != 0 {
-		return nil, 0, errno
-	}
-	return &listing{stream: f.(stream), n: n}, fuseFlags, 0
-}
-
-// stream is what a loopback's directory handle can do.
-type stream interface {
-	fs.FileReaddirenter
-	fs.FileReleasedirer
-	fs.FileSeekdirer
-	fs.FileFsyncdirer
-}
-
-// listing leaves out the names that come late.
-type listing struct {
-	stream
-	n *node
-}
-
-func (l *listing) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
-	for {
-		e, errno := l.stream.Readdirent(ctx)
-		if e == nil || errno != 0 || !l.n.m.late(l.n.rel(e.Name)) {
-			return e, errno
-		}
-	}
-}
-
-func (m *Machine) handle(f fs.FileHandle, flags uint32) fs.FileHandle {
-	file, ok := f.(*fs.LoopbackFile)
-	if !ok || file == nil {
-		return nil
-	}
-	h := &handle{LoopbackFile: file, m: m, flags: flags}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.open[h] = true
-	return h
 }

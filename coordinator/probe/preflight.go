@@ -1,0 +1,182 @@
+package probe
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"syscall"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+)
+
+// ErrUnfit: the volume cannot carry a release, as it is mounted now. It is each of
+// the following errors, too.
+var ErrUnfit = errors.New("the volume cannot carry a release")
+
+var (
+	ErrReadOnly     error = &unfit{"it is read-only", "mount it read-write"}
+	ErrNoExec       error = &unfit{"no file can be executed", "mount it without noexec, and so that files can be executable"}
+	ErrNoModes      error = &unfit{"files do not keep their modes", "use a file system that keeps modes, or mount it with the options under which it does"}
+	ErrNoLinks      error = &unfit{"it has no hard links", "use a file system that has hard links, also of symbolic links"}
+	ErrNoSymlinks   error = &unfit{"it has no symbolic links", "use a file system that has symbolic links, or mount it with the options under which it does"}
+	ErrCrossDevice  error = &unfit{"it is more than one mount", "mount one file system for all of it, and nothing below"}
+	ErrNoInodes     error = &unfit{"it has too few free inodes", "remove files, or use a file system with more inodes"}
+	ErrStale        error = &unfit{"its file handle is stale", "wait for the file server, or mount it anew"}
+	ErrNoPermission error = &unfit{"this user cannot write there", "give this user permission to write, and see that nothing is immutable"}
+)
+
+// unfit is a kind of ErrUnfit, and what an operator can do about it.
+type unfit struct{ what, remedy string }
+
+func (u *unfit) Error() string        { return ErrUnfit.Error() + ": " + u.what }
+func (u *unfit) Is(target error) bool { return target == ErrUnfit }
+
+// Needs is what a release needs that not every one does.
+type Needs struct {
+	Inodes  uint64 // that have to be free; where the volume does not count them, it has enough
+	Execute bool   // files of it are executed from the volume, by this user
+}
+
+// Preflight tells whether the volume at root can carry a release that is staged
+// in dir and renamed into the others, all of them directories below root. It takes
+// milliseconds, and is for who is about to download. It tries everything in a
+// directory that it makes in dir, and removes all that it made.
+//
+// The error is ErrUnfit, or that of what was tried if it may pass: it is ENOSPC or
+// EDQUOT where there is no space, or the cause of the end of ctx. Preflight
+// returns 0.2 s after that, even if the mount hangs; root may be closed then.
+func Preflight(ctx context.Context, root *os.Root, needs Needs, dir string, others ...string) error {
+	ended := make(chan error, 1)
+	go func() { ended <- preflight(root, needs, dir, others) }()
+	if err := await(ctx, ended); err != nil {
+		return fmt.Errorf("cannot use %s: %w", filepath.Join(root.Name(), dir), err)
+	}
+	return nil
+}
+
+func preflight(callers *os.Root, needs Needs, dir string, others []string) (err error) {
+	root, err := callers.OpenRoot(".") // theirs may be closed while this hangs
+	if err != nil {
+		return failed("opening it", err, ErrNoPermission)
+	}
+	defer root.Close()
+	staging, err := root.OpenRoot(dir)
+	if err != nil {
+		return failed("opening it", err, ErrNoPermission)
+	}
+	defer staging.Close()
+	v, noExec, err := volumeOf(staging)
+	switch {
+	case err != nil:
+		return failed("looking at it", err, nil)
+	case v.ReadOnly:
+		return refusal(ErrReadOnly, "it is mounted so")
+	case needs.Execute && noExec:
+		return refusal(ErrNoExec, "it is mounted with noexec")
+	case v.Inodes.short(needs.Inodes):
+		return refusal(ErrNoInodes, "%d of %d are free, %d are needed", v.Inodes.Free, v.Inodes.Total, needs.Inodes)
+	}
+	name := Prefix + rand.Text()
+	err = tryAll(root, needs.Execute, name, dir, others)
+	if v, _, statErr := volumeOf(staging); errors.Is(err, syscall.ENOSPC) && statErr == nil && v.Inodes.short(1) {
+		err = refusal(ErrNoInodes, "none of %d is free: %w", v.Inodes.Total, err)
+	}
+	// What was renamed and did not come back has the same name.
+	for _, place := range append([]string{dir}, others...) {
+		if removeErr := root.RemoveAll(path.Join(place, name)); err == nil && removeErr != nil {
+			err = failed("removing what was made", removeErr, ErrNoPermission)
+		}
+	}
+	return err
+}
+
+// tryAll does what installing does, in the directory name that it makes in dir.
+func tryAll(root *os.Root, execution bool, name, dir string, others []string) error {
+	home := path.Join(dir, name)
+	if err := root.MkdirAll(path.Join(home, "full/x"), 0o755); err != nil {
+		return failed("making a directory", err, ErrNoPermission)
+	}
+	private, err := root.OpenRoot(home)
+	if err != nil {
+		return failed("opening a new directory", err, ErrNoPermission)
+	}
+	defer private.Close()
+	for _, t := range []struct {
+		what    string
+		try     func(*os.Root) error
+		refused error
+	}{
+		{"giving a file its mode", modes, ErrNoModes},
+		{"executing a file", execute, ErrNoExec},
+		{"making a symbolic link", symlink, ErrNoSymlinks},
+		{"making a hard link", link, ErrNoLinks},
+	} {
+		if t.refused == ErrNoExec && !execution {
+			continue
+		}
+		if err := t.try(private); err != nil {
+			return failed(t.what, err, t.refused)
+		}
+	}
+	for _, other := range others {
+		for _, thing := range []string{"mode", "full"} { // a file, and a directory that is not empty
+			here, there := path.Join(home, thing), path.Join(other, name)
+			err := durable.Rename(root, here, there)
+			if err == nil {
+				err = durable.Rename(root, there, here)
+			}
+			if err != nil {
+				return failed("renaming into "+other+" and back", err, ErrNoPermission)
+			}
+		}
+	}
+	return nil
+}
+
+// failed says what kind of failure the error of an attempt is. refused is the
+// kind if the file system does not do it, or does not do it right.
+func failed(what string, err, refused error) error {
+	kind := refused
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		switch errno {
+		case syscall.EROFS:
+			kind = ErrReadOnly
+		case syscall.ESTALE:
+			kind = ErrStale
+		case syscall.EXDEV:
+			if refused == ErrNoPermission {
+				kind = ErrCrossDevice
+			}
+		case syscall.EACCES, syscall.EPERM:
+			if errors.Is(err, errNeeds) {
+				kind = ErrNoPermission
+			}
+		case syscall.EOPNOTSUPP, syscall.ENOSYS, syscall.EINVAL, syscall.EMLINK:
+			if refused == ErrNoPermission {
+				kind = ErrUnfit
+			}
+		default:
+			kind = nil // it may pass
+		}
+		err = errno // without names that are removed again
+	}
+	if kind == nil {
+		return fmt.Errorf("%s failed: %w", what, err)
+	}
+	return refusal(kind, "%s failed: %w", what, err)
+}
+
+// refusal is one sentence: what is wrong, what came of the attempt, what to do.
+func refusal(kind error, format string, args ...any) error {
+	var u *unfit
+	remedy := "use another file system"
+	if errors.As(kind, &u) {
+		remedy = u.remedy
+	}
+	return fmt.Errorf("%w: "+format+"; "+remedy, append([]any{kind}, args...)...)
+}

@@ -1,0 +1,126 @@
+package probe
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Locks says what flock is worth on a mount.
+type Locks string
+
+const (
+	// Exclusive: one process keeps out another one on this machine. Whether it
+	// keeps out one on another machine, one machine cannot know.
+	Exclusive Locks = "exclusive on this machine, unknown between machines"
+	// Shared: a unit was seen to keep out one on another machine.
+	Shared Locks = "exclusive"
+	// NodeLocal: a unit got the lock while one on another machine had it.
+	NodeLocal Locks = "node-local"
+	// Worthless: everybody gets the lock.
+	Worthless Locks = "worthless"
+	// Absent: flock fails.
+	Absent Locks = "absent"
+	// Hanging: flock does not return.
+	Hanging Locks = "hanging"
+	// Untried: nothing could be written, so that no lock was tried.
+	Untried Locks = "unknown"
+)
+
+// Useless tells whether there is no point in trying to lock.
+func (l Locks) Useless() bool { return l == Worthless || l == Absent || l == Hanging }
+
+// Answer says whether something works.
+type Answer string
+
+const (
+	Works   Answer = "works"
+	Fails   Answer = "fails"
+	Hangs   Answer = "hangs"
+	Unknown Answer = "unknown" // it needed something that failed
+)
+
+// Result is what a mount can do. Of one that an older version has written down,
+// an answer to what was not asked then is empty.
+type Result struct {
+	Locks   Locks  `json:"locks"`
+	Link    Answer `json:"link"`     // a second name of a file or symbolic link, refused where there is one
+	Rename  Answer `json:"rename"`   // replaces a file, but no directory that is not empty
+	SyncDir Answer `json:"sync_dir"` // fsync of a directory
+	TmpFile Answer `json:"tmpfile"`  // O_TMPFILE
+	Reflink Answer `json:"reflink"`  // copies that share their blocks
+	Modes   Answer `json:"modes"`    // a file keeps the mode it is given
+	Execute Answer `json:"execute"`  // this user may execute a file of mode 0555
+	Symlink Answer `json:"symlink"`
+	Volume
+	// Notes are the errors behind what fails.
+	Notes []string      `json:"notes,omitempty"`
+	Took  time.Duration `json:"took_ns"`
+}
+
+// AllUnknown is the result of who could try nothing.
+func AllUnknown() Result {
+	r := allAnswered(Unknown)
+	r.Locks = Untried
+	return r
+}
+
+func allAnswered(a Answer) Result {
+	r := Result{Locks: Hanging}
+	for _, q := range r.questions() {
+		if q.answer != nil {
+			*q.answer = a
+		}
+	}
+	return r
+}
+
+// Sound tells whether the mount has what installing on it needs. One that does not
+// even tell its file system has not.
+func (r Result) Sound() bool {
+	for _, a := range []Answer{r.Link, r.Rename, r.Modes, r.Execute, r.Symlink} {
+		if a != Works {
+			return false
+		}
+	}
+	return r.FileSystem != "" && !r.ReadOnly
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("%s; locks %s; link %s, rename %s, modes %s, execute %s, symlink %s, sync of directories %s, O_TMPFILE %s, reflink %s",
+		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir, r.TmpFile, r.Reflink)
+}
+
+// take puts one reply in its place.
+func (r *Result) take(got reply) {
+	if got.Volume != nil {
+		got.Volume.ReadOnly = got.Volume.ReadOnly || r.ReadOnly
+		r.Volume = *got.Volume
+		return
+	}
+	questions := r.questions()
+	if got.Question < 0 || got.Question >= len(questions) {
+		return // of another version of this program
+	}
+	q := questions[got.Question]
+	r.ReadOnly = r.ReadOnly || got.ReadOnly
+	switch {
+	case q.answer == nil && got.ReadOnly:
+		r.Locks = Untried
+	case q.answer == nil && got.Useless:
+		r.Locks = Worthless
+	case q.answer == nil && got.Err != "":
+		r.Locks = Absent
+	case q.answer == nil:
+		r.Locks = Exclusive
+	case got.Needs:
+		*q.answer = Unknown
+	case got.Err != "":
+		*q.answer = Fails
+	default:
+		*q.answer = Works
+	}
+	if got.Err != "" && !got.ReadOnly {
+		r.Notes = append(r.Notes, strings.ReplaceAll(q.name+": "+got.Err, "\n", "; "))
+	}
+}
