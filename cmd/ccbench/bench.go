@@ -73,8 +73,8 @@ Experiments:
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.Only, "only", nil, "run these experiments only")
-	flags.IntVar(&o.MB, "size", 600, "size of the release's archive in MB; twice that unpacked")
-	flags.IntVar(&o.Samples, "samples", 3, "how often to measure each thing")
+	flags.IntVar(&o.MB, "size", 600, "size of the release's archive in MB; up to twice that unpacked")
+	flags.IntVar(&o.Samples, "samples", bench.EnoughSamples, "how often to measure each thing")
 	flags.BoolVar(&o.Quick, "quick", false, "a release of 40 MB and less waiting: about a minute")
 	flags.StringVar(&file, "json", "", "keep the report with every raw sample in this file")
 	flags.StringVar(&o.Cache, "cache", "", "folder on a disk for releases and volumes (default bench in $CCBENCH_CACHE, else in ccbench in your cache folder)")
