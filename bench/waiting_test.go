@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -76,31 +77,47 @@ func TestTrickle(t *testing.T) {
 	h := r.source.trickle()
 	drips := make(chan time.Time)
 	h.drip = drips
-	done := make(chan int64, 1)
+	out, in := io.Pipe()
 	go func() {
-		n, err := (&counter{ResponseWriter: httptest.NewRecorder(), s: r.source, ctx: t.Context()}).ReadFrom(
+		_, err := (&counter{ResponseWriter: pipeResponse{httptest.NewRecorder(), in}, s: r.source, ctx: t.Context()}).ReadFrom(
 			&io.LimitedReader{R: zeros{}, N: a.Size})
-		if err != nil {
-			n = -1
-		}
-		done <- n
+		in.CloseWithError(err)
 	}()
 	require.NoError(t, h.wait(t.Context()))
 	for i := range int64(3) {
 		_, sent := r.source.counted()
 		require.Equal(t, i*dripBytes, sent)
 		drips <- time.Time{}
-		// The next drop is taken only when this one is sent.
-		require.Eventually(t, func() bool {
-			_, sent := r.source.counted()
-			return sent == (i+1)*dripBytes
-		}, time.Minute, time.Millisecond)
+		_, err := io.ReadFull(out, make([]byte, dripBytes))
+		require.NoError(t, err)
 	}
 	h.resume()
 	h.resume()
-	require.Equal(t, a.Size, <-done)
+	rest, err := io.Copy(io.Discard, out)
+	require.NoError(t, err)
+	require.Equal(t, a.Size, 3*dripBytes+rest)
 }
+
+// pipeResponse goes to a pipe.
+type pipeResponse struct {
+	http.ResponseWriter
+	pipe *io.PipeWriter
+}
+
+func (p pipeResponse) Write(b []byte) (int, error) { return p.pipe.Write(b) }
 
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestWaitedUntil(t *testing.T) {
+	ended := time.Now()
+	unit := func(downloaded bool, returned time.Time) outcome {
+		return outcome{Installed: []installedBy{{Downloaded: downloaded, Returned: returned}}}
+	}
+	late, early := ended.Add(time.Second), ended.Add(-time.Second)
+	require.NoError(t, waitedUntil(ended, unit(true, late), unit(false, late)))
+	require.ErrorContains(t, waitedUntil(ended, unit(false, late), unit(true, late)), "has downloaded")
+	require.ErrorContains(t, waitedUntil(ended, unit(true, late), unit(true, late)), "has downloaded")
+	require.ErrorContains(t, waitedUntil(ended, unit(true, early), unit(false, early)), "1s too early")
+}
