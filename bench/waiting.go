@@ -9,9 +9,12 @@ import (
 	"time"
 )
 
-// trickleMB last four minutes from a source that trickles: twice as long as six
-// samples take.
-const trickleMB = 16
+// trickleMB is the size of an archive that trickles for twice as long as units are
+// watched, and at least for four minutes.
+func (r *run) trickleMB() int {
+	watched := r.settling() + time.Duration(r.Samples)*r.window()
+	return max(16, int(2*dripBytes*watched/dripEvery/1e6)+1)
+}
 
 // waiting counts what a unit asks of a network file system while another one
 // downloads from a server that trickles.
@@ -21,7 +24,7 @@ func waiting(ctx context.Context, r *run) ([]Row, error) {
 		Floor: "none if the server told of changes",
 		Note:  "the mount caches nothing; forgetting and interrupts are not counted",
 	}
-	a, err := r.archive(ctx, compressible, 20, trickleMB)
+	a, err := r.archive(ctx, compressible, 20, r.trickleMB())
 	if err != nil {
 		return nil, err
 	}

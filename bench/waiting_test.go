@@ -121,3 +121,12 @@ func TestWaitedUntil(t *testing.T) {
 	require.ErrorContains(t, waitedUntil(ended, unit(true, late), unit(true, late)), "has downloaded")
 	require.ErrorContains(t, waitedUntil(ended, unit(true, early), unit(false, early)), "1s too early")
 }
+
+func TestArchiveOutlastsTheWaiting(t *testing.T) {
+	for _, samples := range []int{1, EnoughSamples, 100} {
+		r := run{Options: Options{Samples: samples}}
+		watched := r.settling() + time.Duration(samples)*r.window()
+		trickles := time.Duration(float64(r.trickleMB()) * 1e6 / dripBytes * float64(dripEvery))
+		require.Greater(t, trickles, 2*watched)
+	}
+}
