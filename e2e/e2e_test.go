@@ -1,8 +1,10 @@
 // Package e2e runs the scenarios on a real Juju and LXD.
 //
-// It needs what `ccbench env up` makes. Where that is missing the tests are
-// skipped and say so; with E2E_REQUIRE=juju in the environment they fail.
+// It needs what `ccbench env up` makes. Where that is missing, and with -short, the
+// scenarios are skipped and say so. Environment variables change what they do:
 //
+//	E2E_REQUIRE=juju   run every scenario, also with -short, and fail where what it
+//	                   needs is missing; no other value is known
 //	E2E_KEEP=1         keep the model and the volume of every test
 //	E2E_POSTGRESQL_CHANNEL=16/stable
 //	                   use Charmhub's PostgreSQL instead of the suite's own
@@ -15,7 +17,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,17 +54,7 @@ func TestBadInput(t *testing.T) {
 // evidence before anything is destroyed.
 func play(t *testing.T, name, volumeSize string, scenario func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)) {
 	ctx := t.Context()
-	if testing.Short() {
-		t.Skip("takes minutes on a real Juju: run it without -short")
-	}
-	env, err := environment.Find(ctx, environment.Options{})
-	if err != nil {
-		text := fmt.Sprintf("needs Juju and LXD: %v (make them with `ccbench env up`)", err)
-		if os.Getenv("E2E_REQUIRE") == "juju" {
-			t.Fatal(text)
-		}
-		t.Skip(text)
-	}
+	env := find(ctx, t)
 	report := cluster.NewReport(name)
 	dir := artifacts(t)
 	t.Cleanup(func() { publish(t, report, dir) })
@@ -145,6 +136,25 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 		t.Logf("model %s destroyed in %s", c.Name(), time.Since(start).Round(100*time.Millisecond))
 	})
 	scenario(ctx, t, c, in)
+}
+
+// find returns the environment, or ends the test as decide says.
+func find(ctx context.Context, t *testing.T) *environment.Environment {
+	var env *environment.Environment
+	required := os.Getenv("E2E_REQUIRE")
+	what, why := decide(testing.Short(), required, nil)
+	if what == run { // only then is there a need to look
+		var err error
+		env, err = environment.Find(ctx, environment.Options{})
+		what, why = decide(testing.Short(), required, err)
+	}
+	switch what {
+	case skip:
+		t.Skip(why)
+	case fail:
+		t.Fatal(why)
+	}
+	return env
 }
 
 // artifacts returns the directory for what a test leaves behind.
