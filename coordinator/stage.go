@@ -108,7 +108,7 @@ func (s *stage) digest(ctx context.Context) (fetch.Digest, error) {
 	if kept, ok := fetch.KeptDigest(s.u.root, s.home()); ok {
 		return kept, nil // all of the archive is here, and nobody has to be asked
 	}
-	s.keep = fetch.Kept(s.u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
+	s.keep = fetch.Kept(s.u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnauthorized))
 	return fetch.Digest{}, err
 }
 
@@ -177,7 +177,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	s.made = true
 	d, err := u.c.source.Open(ctx, version, u.root, s.home(), want)
 	if err != nil {
-		s.keep = fetch.Kept(u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable))
+		s.keep = fetch.Kept(u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnauthorized))
 		return 0, err
 	}
 	defer d.Close()
