@@ -222,7 +222,7 @@ func (s *stage) extract(ctx context.Context, d *fetch.Download, want fetch.Diges
 		return fmt.Errorf("cannot stage: %w", err)
 	}
 	defer tree.Close()
-	files, err := unpack.Tree(ctx, d.Reader(), tree, unpack.DefaultLimits)
+	files, err := unpack.Tree(ctx, d.Reader(), tree, unpack.Layout{Top: "concourse", Reserved: unpack.Reserved}, unpack.DefaultLimits)
 	if err != nil && !errors.Is(err, ErrNotArchive) {
 		return err
 	}
