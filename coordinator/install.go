@@ -12,7 +12,6 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // errPublished ends the waiting for a claim that nobody needs any more.
@@ -250,10 +249,6 @@ func (w *waiting) report(holder claim.Holder) {
 	w.u.c.options.Progress(p)
 }
 
-// leastFiles is how many inodes an installation needs at least, besides those of the
-// release, of which nobody knows how many they are: its directories, claims and notes.
-const leastFiles = 100
-
 // fetch runs while this unit holds the claim.
 func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, error) {
 	// Published, or found impossible, between the last look and the claim? Where names
@@ -280,8 +275,8 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 	if err := layOut(u.root); err != nil {
 		return Release{}, err
 	}
-	needs := probe.Needs{Inodes: leastFiles, Execute: len(u.view.product.Executables) > 0}
-	if err := probe.Preflight(ctx, u.root, needs, stagingDir, storeDir, releasesDir); err != nil {
+	s := &stage{u: u, goal: g, held: held}
+	if err := s.preflight(ctx); err != nil {
 		return Release{}, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -298,7 +293,6 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 		case <-ctx.Done():
 		}
 	}()
-	s := &stage{u: u, goal: g, held: held}
 	r, err := s.install(ctx, writes)
 	stolen := errors.Is(err, fs.ErrNotExist) && s.stolen()
 	s.remove()

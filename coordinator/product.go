@@ -6,8 +6,7 @@ import (
 	"regexp"
 )
 
-// Product describes what is installed. The zero value of each field but Name and
-// Archive is a sensible default.
+// Product describes what is installed. Name, Archive and Top are required.
 type Product struct {
 	// Name is for people: "Concourse" in "cannot install Concourse 7.14.3".
 	Name string
@@ -15,7 +14,7 @@ type Product struct {
 	// architecture as Go names it, such as "amd64". Beside it lies a file with its
 	// digest, whose name ends in .sha256 or .sha1.
 	Archive func(version, arch string) string
-	// Top is the directory that everything in an archive lies in; empty for none.
+	// Top is the directory that everything in an archive lies in.
 	Top string
 	// Executables are paths below a release that must be there and be executable.
 	Executables []string
@@ -59,6 +58,8 @@ func (p Product) check() error {
 		return fmt.Errorf("%w: the product has no name", ErrOptions)
 	case p.Archive == nil:
 		return fmt.Errorf("%w: nothing tells where archives of %s are", ErrOptions, p.Name)
+	case p.Top == "" || p.Top != path.Base(p.Top):
+		return fmt.Errorf("%w: %q is no directory of an archive", ErrOptions, p.Top)
 	case p.Link != "" && (p.Link != path.Base(p.Link) || names[p.Link]):
 		return fmt.Errorf("%w: a link %q cannot be in the root of a volume", ErrOptions, p.Link)
 	}

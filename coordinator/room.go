@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // room is what can still be written to a volume.
@@ -38,6 +40,25 @@ func (r room) describe(err error) string {
 		return fmt.Sprintf("no inode is free, though %s are", megabytes(r.bytes))
 	}
 	return megabytes(r.bytes) + " are free"
+}
+
+// leastFiles is how many inodes an installation needs at least, besides those of the
+// release, of which nobody knows how many they are: its directories, claims and notes.
+const leastFiles = 100
+
+// preflight refuses a volume that cannot carry a release, before anything is fetched.
+// One that is full gets what no unit needs removed first.
+func (s *stage) preflight(ctx context.Context) error {
+	needs := probe.Needs{Inodes: leastFiles, Execute: len(s.u.view.product.Executables) > 0}
+	try := func() error { return probe.Preflight(ctx, s.u.root, needs, stagingDir, storeDir, releasesDir) }
+	err := try()
+	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
+		return err
+	}
+	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
+		return err
+	}
+	return try()
 }
 
 // makeRoom refuses a download that cannot fit: the archive, of which a part may be

@@ -14,6 +14,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
@@ -222,7 +223,7 @@ func (s *stage) extract(ctx context.Context, d *fetch.Download, want fetch.Diges
 		return fmt.Errorf("cannot stage: %w", err)
 	}
 	defer tree.Close()
-	files, err := unpack.Tree(ctx, d.Reader(), tree, unpack.Layout{Top: "concourse", Reserved: unpack.Reserved}, unpack.DefaultLimits)
+	files, err := unpack.Tree(ctx, d.Reader(), tree, unpack.Layout{Top: s.u.view.product.Top, Reserved: publish.ManifestName}, unpack.DefaultLimits)
 	if err != nil && !errors.Is(err, ErrNotArchive) {
 		return err
 	}

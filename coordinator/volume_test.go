@@ -524,7 +524,9 @@ func TestLogOfReuse(t *testing.T) {
 		installed(t, a, "7.14.3")
 		installed(t, b, "7.14.3")
 	}
-	require.Equal(t, 1, strings.Count(first.String(), "level=INFO"), first.String())
+	require.Equal(t, 3, strings.Count(first.String(), "level=INFO"), first.String())
+	require.Contains(t, first.String(), "Acquired the download lock for v7.14.3 (generation 1)")
+	require.Contains(t, first.String(), "Released the download lock for v7.14.3")
 	require.Contains(t, first.String(), "Downloading Concourse binaries v7.14.3 from "+src.URL)
 	require.Equal(t, 1, strings.Count(second.String(), "level=INFO"), second.String())
 	require.Contains(t, second.String(), "Reusing Concourse binaries v7.14.3 installed by concourse-ci/0")

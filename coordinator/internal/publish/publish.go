@@ -30,7 +30,7 @@ var (
 )
 
 // ManifestName is the file in the top of a release that describes the rest.
-const ManifestName = unpack.Reserved
+const ManifestName = "manifest.json"
 
 // Manifest describes a release. It is written last, so that a tree with one is
 // complete.

@@ -23,9 +23,6 @@ import (
 // ErrNotArchive: the bytes are no release tarball, or one that must be refused.
 var ErrNotArchive = errors.New("not a release archive")
 
-// Reserved is the name in the top of a release that the manifest gets.
-const Reserved = "manifest.json"
-
 // Layout is where a release lies in its archive.
 type Layout struct {
 	Top      string // the directory that all of it lies in
