@@ -295,6 +295,7 @@ func TestLockFileIsRemoved(t *testing.T) {
 	waiting, err := tryLock(t.Context(), l.Root, l.Lock, nil)
 	require.ErrorIs(t, err, ErrHeld)
 	require.NoError(t, l.Root.Remove(l.Lock))
+	write(t, l, "lock", "")
 	held.close()
 	waiting, err = tryLock(t.Context(), l.Root, l.Lock, waiting)
 	require.NoError(t, err)
