@@ -270,6 +270,41 @@ func TestReportLockSemantics(t *testing.T) {
 	}
 }
 
+// A lock that is free although its holder may live tells nothing: it is tried again
+// only when there is another reason to claim.
+func TestFreeLockIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLog(t)
+		held := locked(t, l)
+		held.close()
+		write(t, l, "7", text(t, record{Boot: "another", Flock: held.inode(), Nonce: "x", LeaseMS: 60_000}))
+		var steps []string
+		l.Guard = func(step string) error { steps = append(steps, step); return nil }
+		c, err := l.Acquire(t.Context(), Holder{}, doNotCare)
+		require.NoError(t, err)
+		require.Equal(t, []string{"lock", "lock", "claim"}, steps)
+		require.NoError(t, c.Release())
+	})
+}
+
+// A lock file that was removed is another lock: the next attempt is for the one
+// that is there.
+func TestLockFileIsRemoved(t *testing.T) {
+	l := newLog(t)
+	held := locked(t, l)
+	waiting, err := tryLock(t.Context(), l.Root, l.Lock, nil)
+	require.ErrorIs(t, err, ErrHeld)
+	require.NoError(t, l.Root.Remove(l.Lock))
+	write(t, l, "lock", "")
+	held.close()
+	waiting, err = tryLock(t.Context(), l.Root, l.Lock, waiting)
+	require.NoError(t, err)
+	defer waiting.close()
+	named, err := l.Root.Stat(l.Lock)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(named, waiting.info))
+}
+
 // Where flock is known to be of no use it is not even tried.
 func TestLockless(t *testing.T) {
 	l := newLog(t)

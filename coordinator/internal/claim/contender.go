@@ -23,8 +23,8 @@ import (
 // sign of life are looked at then, too; the lock of a dead holder is told by nobody.
 const (
 	waitMin, waitMax       = 100 * time.Millisecond, time.Second
-	observeMin, observeMax = 500 * time.Millisecond, DefaultLease / looksPerLease
-	lockMin, lockMax       = 500 * time.Millisecond, 3 * time.Second
+	observeMin, observeMax = time.Second, DefaultLease / looksPerLease
+	lockMin, lockMax       = time.Second, 3 * time.Second
 )
 
 // looksPerLease is how often a contender looks at the sign of life within a lease.

@@ -125,7 +125,14 @@ func (g generations) beat(n int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the sign of life of generation %d: %w", n, err)
 	}
-	return string(data), nil
+	if len(data) > 0 {
+		return string(data), nil
+	}
+	target, err := again(func() (string, error) { return g.dir.Readlink(beatName(n)) })
+	if err != nil && !absent(err) && !errors.Is(err, syscall.EINVAL) {
+		return "", fmt.Errorf("cannot read the sign of life of generation %d: %w", n, err)
+	}
+	return target, nil
 }
 
 // content returns the beginning of a file, or nothing if there is no such file or
@@ -168,7 +175,7 @@ func (g generations) create(r record) error {
 		return err
 	}
 	err = durable.Create(g.dir, claimName(r.Generation), append(data, '\n'))
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if full(err) {
 		// A full volume must not keep away the one who could make room on it.
 		err = durable.Create(g.dir, claimName(r.Generation), nil)
 	}
@@ -187,7 +194,20 @@ func (g generations) setBeat(n int, sign string) error {
 	beat := beatName(n)
 	tmp := "." + beat
 	write := func() error {
-		if err := g.dir.WriteFile(tmp, []byte(sign), 0o644); err != nil {
+		err := g.dir.WriteFile(tmp, []byte(sign), 0o644)
+		if err == nil && sign == released {
+			// A full volume may lose it and say nothing.
+			if there, readErr := g.content(tmp); readErr == nil && string(there) != sign {
+				err = syscall.ENOSPC
+			}
+		}
+		if full(err) {
+			// A short symbolic link needs no space. Others must hear at once of a holder
+			// that gives up for want of it.
+			g.dir.Remove(tmp)
+			err = g.dir.Symlink(sign, tmp)
+		}
+		if err != nil {
 			return err
 		}
 		return g.dir.Rename(tmp, beat)
@@ -241,3 +261,5 @@ func again[T any](f func() (T, error)) (T, error) {
 func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESTALE)
 }
+
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

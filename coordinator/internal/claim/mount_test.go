@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,4 +197,27 @@ func TestOrderedToAskAFailingServer(t *testing.T) {
 	next()
 	say(fmt.Sprintf("check: %v", c.Check()))
 	require.NoError(t, c.Release())
+}
+
+// On a full volume a holder that gives up says so, and the next need not wait.
+func TestFullVolume(t *testing.T) {
+	for _, lies := range []lyingfs.Lies{{Write: syscall.ENOSPC}, {Flush: syscall.ENOSPC}, {Fsync: syscall.ENOSPC}} {
+		m, o := mounted(t)
+		lies.Until = math.MaxInt64
+		m.Tell(lies)
+		_, hear := o.run(t, "TestOrderedToFillTheVolume")
+		require.Equal(t, "generations 1 2", hear())
+	}
+}
+
+func TestOrderedToFillTheVolume(t *testing.T) {
+	l := ordered(t).log(t, ordered(t).Mount)
+	l.Lockless = true
+	first, err := l.Try(t.Context(), Holder{Unit: "app/0"})
+	require.NoError(t, err)
+	require.NoError(t, first.Release())
+	second, err := l.Try(t.Context(), Holder{Unit: "app/1"})
+	require.NoError(t, err)
+	require.NoError(t, second.Release())
+	say(fmt.Sprint("generations ", first.Generation(), " ", second.Generation()))
 }
