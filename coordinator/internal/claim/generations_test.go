@@ -102,7 +102,9 @@ func TestDamagedLog(t *testing.T) {
 				first.die()
 			}
 			start := time.Now()
+			ended := make(chan struct{})
 			time.AfterFunc(l.Lease, func() {
+				defer close(ended)
 				if !gone {
 					require.NoError(t, first.Release(), "seed %d: %v", seed, did)
 				}
@@ -121,6 +123,7 @@ func TestDamagedLog(t *testing.T) {
 			}
 			_, _ = Read(l.Root, l.Name)
 			require.NoError(t, second.Release(), "seed %d: %v", seed, did)
+			<-ended
 		})
 	}
 }
