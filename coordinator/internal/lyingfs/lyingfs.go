@@ -63,6 +63,7 @@ const (
 	Lookup   Request = "lookup"
 	Getattr  Request = "getattr"
 	Setattr  Request = "setattr" // chmod and its like
+	Access   Request = "access"
 	Statfs   Request = "statfs"
 	Opendir  Request = "opendir"
 	Fsyncdir Request = "fsyncdir"
