@@ -10,32 +10,52 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"math/rand/v2"
 	"os"
+	"path/filepath"
 
 	"github.com/klauspost/pgzip"
 )
 
-// recipe numbers the way archives are made up. It is part of their names, so
-// that a new recipe does not find the archives of an old one.
-const recipe = 1
-
 // archive is a made-up release. The same one is made everywhere.
 type archive struct {
+	Kind     string `json:"kind"`
 	Files    int    `json:"files"`
 	MB       int    `json:"mb"`   // size aimed at
 	Size     int64  `json:"size"` // of the archive
 	Unpacked int64  `json:"unpacked"`
 	SHA256   string `json:"sha256"`
+	kind     kind
 	path     string
 }
 
-// version names the archive to the coordinator: 1.800.600 is recipe 1, 800
-// files, 600 MB.
-func (a *archive) version() string { return fmt.Sprintf("%d.%d.%d", recipe, a.Files, a.MB) }
+// archive returns the release with so many files, made up unless it is cached.
+func (r *run) archive(ctx context.Context, k kind, files, mb int) (archive, error) {
+	a := archive{Kind: k.name, Files: files, MB: mb, kind: k}
+	path := filepath.Join(r.Cache, a.name())
+	if err := a.load(path); err == nil {
+		return a, nil
+	}
+	r.Say("making up a %s release of %d files, archive of %d MB", k.name, files, mb)
+	err := a.make(ctx, path)
+	return a, err
+}
 
-func (a *archive) name() string { return "concourse-" + a.version() + "-linux-amd64.tgz" }
+// Where the number of files matters, and not their sizes, they are few bytes.
+const (
+	smallFiles = 800
+	smallMB    = 64
+)
+
+// small is such a release; with a smaller one asked for, it is that.
+func (r *run) small(ctx context.Context) (archive, error) {
+	return r.archive(ctx, compressible, smallFiles, min(smallMB, r.MB))
+}
+
+// version names the archive to the coordinator: 2.800.600 is recipe 2, 800
+// files, 600 MB.
+func (a *archive) version() string { return fmt.Sprintf("%d.%d.%d", a.kind.recipe, a.Files, a.MB) }
+
+func (a *archive) name() string { return archiveName(a.version()) }
 
 func (a *archive) load(path string) error {
 	data, err := os.ReadFile(path + ".json")
@@ -78,32 +98,25 @@ func (a *archive) write(ctx context.Context, path string) error {
 	defer f.Close()
 	sum := sha256.New()
 	out := bufio.NewWriterSize(io.MultiWriter(f, sum), 1<<20)
-	// A fast level: of this matter, others make an archive that is hardly smaller.
+	// A fast level: with these contents, others make an archive that is hardly
+	// smaller.
 	gz, err := pgzip.NewWriterLevel(out, 2)
 	if err != nil {
 		return err
 	}
 	tw := tar.NewWriter(gz)
-	pool := matter()
-	random := a.random()
-	for i, size := range a.sizes(random) {
+	contents := a.contents()
+	a.Unpacked = 0
+	for _, e := range a.entries() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		name, mode := fmt.Sprintf("concourse/resource-types/t%03d/rootfs/d%d/f%d", i/400, i/20, i), int64(0o644)
-		if i == 0 {
-			name, mode = "concourse/bin/concourse", 0o755
-		}
-		if err := tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode, Size: size}); err != nil {
+		if err := tw.WriteHeader(&tar.Header{Name: "concourse/" + e.name, Typeflag: tar.TypeReg, Mode: e.mode, Size: e.size}); err != nil {
 			return err
 		}
-		a.Unpacked += size
-		for at := random.IntN(len(pool)); size > 0; at = 0 {
-			n, err := tw.Write(pool[at:min(int64(len(pool)), int64(at)+size)])
-			if err != nil {
-				return err
-			}
-			size -= int64(n)
+		a.Unpacked += e.size
+		if err := fill(tw, e.size, contents.of(e)); err != nil {
+			return err
 		}
 	}
 	if err := errors.Join(tw.Close(), gz.Close(), out.Flush()); err != nil {
@@ -117,46 +130,14 @@ func (a *archive) write(ctx context.Context, path string) error {
 	return f.Close()
 }
 
-func (a *archive) random() *rand.Rand { return rand.New(rand.NewPCG(recipe, uint64(a.Files))) }
-
-// sizes spreads the files' sizes as those of programs are: many small ones, a
-// few that make up most of the whole. The first, the program itself, has a tenth.
-func (a *archive) sizes(random *rand.Rand) []int64 {
-	weights := make([]float64, a.Files)
-	var sum float64
-	for i := range weights[1:] {
-		weights[i+1] = math.Exp(1.8 * random.NormFloat64())
-		sum += weights[i+1]
-	}
-	weights[0] = sum / 9
-	sizes := make([]int64, a.Files)
-	for i, w := range weights {
-		sizes[i] = int64(w / (sum / 0.9) * 2e6 * float64(a.MB))
-	}
-	return sizes
-}
-
-// matter returns bytes that deflate as programs do, to a half: words that come
-// again, some often and most seldom, with bytes between them that are skewed
-// but follow no pattern. Inflating them takes literals and matches, as programs
-// take; plain noise would be stored, and copied in no time.
-func matter() []byte {
-	random := rand.New(rand.NewPCG(recipe, 0))
-	words := make([][]byte, 2048)
-	for i := range words {
-		words[i] = make([]byte, 3+random.IntN(20))
-		for j := range words[i] {
-			words[i][j] = byte(random.Uint32())
+// fill writes so many bytes: content again and again.
+func fill(w io.Writer, bytes int64, content []byte) error {
+	for bytes > 0 {
+		n, err := w.Write(content[:min(int64(len(content)), bytes)])
+		if err != nil {
+			return err
 		}
+		bytes -= int64(n)
 	}
-	pool := make([]byte, 0, 16<<20)
-	for len(pool) < cap(pool)-64 {
-		common := random.Float64()
-		pool = append(pool, words[int(common*common*common*float64(len(words)))]...)
-		for range random.IntN(3) {
-			skewed := random.Float64()
-			pool = append(pool, byte(256*skewed*skewed))
-		}
-	}
-	return pool
+	return nil
 }

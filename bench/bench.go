@@ -12,18 +12,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Schema is the version of Report's JSON. It grows when a field changes its
 // meaning or goes away, not when one is added.
-const Schema = 1
+const Schema = 2
+
+// EnoughSamples is how many it takes for a median that a neighbour's burst of
+// work does not move.
+const EnoughSamples = 6
 
 // ErrOptions marks an error in Options.
 var ErrOptions = errors.New("cannot measure that")
@@ -40,38 +41,16 @@ type Options struct {
 	Tmpfs string
 	// Only names the experiments to run, see Experiments; empty is all.
 	Only []string
-	// MB is the size of the release's archive in 10^6 bytes; twice that unpacked.
+	// MB is the size of the release's archive in 10^6 bytes; up to twice that
+	// unpacked.
 	MB int
-	// Samples is how often each thing is measured, at least.
+	// Samples is how often each thing is measured. With less than EnoughSamples
+	// the limits are judged all the same, and the report says so.
 	Samples int
 	// Quick shortens what does not depend on MB and Samples.
 	Quick bool
 	// Say is told what is being done.
 	Say func(format string, args ...any)
-}
-
-// Verdict is how a value compares with its limit.
-type Verdict string
-
-const (
-	OK      Verdict = "ok"
-	Missed  Verdict = "missed"
-	Skipped Verdict = "skipped" // not measured; Note says why
-)
-
-// Row is one number with a limit. Value and Limit are in Unit: "x" for a ratio,
-// else "ms", "s", "MiB" or "" for a count.
-type Row struct {
-	Experiment string   `json:"experiment"`
-	Name       string   `json:"name"`
-	Unit       string   `json:"unit"`
-	Value      float64  `json:"value"`
-	Limit      float64  `json:"limit"`
-	AtLeast    bool     `json:"at_least,omitempty"` // the limit is a lower one
-	Floor      string   `json:"floor"`              // what physics, or the task itself, asks for
-	Verdict    Verdict  `json:"verdict"`
-	Note       string   `json:"note,omitempty"`
-	Series     []Series `json:"series,omitempty"` // raw samples the value was made of
 }
 
 // Report is one run.
@@ -105,17 +84,19 @@ type experiment struct {
 }
 
 func experiments() []experiment {
+	install := func(k kind, files int) func(context.Context, *run) ([]Row, error) {
+		return func(ctx context.Context, r *run) ([]Row, error) { return install(ctx, r, k, r.files(files)) }
+	}
 	return []experiment{
-		{"install", "cold Ensure of a release of 800 files: time and memory", func(ctx context.Context, r *run) ([]Row, error) { return install(ctx, r, 800) }},
-		{"install-many", "the same with 60,000 files, 6,000 if quick", func(ctx context.Context, r *run) ([]Row, error) {
-			if r.Quick {
-				return install(ctx, r, 6000)
-			}
-			return install(ctx, r, 60_000)
-		}},
+		{"install", "cold Ensure of a release as they are published, 800 files: time and memory", install(realLike, 800)},
+		{"install-compressible", "the same, if all of the release compresses to a half", install(compressible, 800)},
+		{"install-many", "the same with 60,000 files, 6,000 if quick", install(compressible, 60_000)},
+		{"written", "what cold Ensure writes to the disk", written},
 		{"crowd", "64 processes at once on an empty volume", crowd},
+		{"waiting", "what a unit that waits asks of a network file system", waiting},
 		{"claim", "taking and releasing the claim", claiming},
 		{"installed", "Ensure of what is installed already", installed},
+		{"installed-many", "the quick check of 60,000 files, 6,000 if quick", installedMany},
 		{"resume", "Ensure after SIGKILL at 90 %", resume},
 		{"units", "1,000 simulated units against 10", units},
 	}
@@ -183,48 +164,11 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	return report, nil
 }
 
-func (row Row) judged() Row {
-	switch {
-	case row.Verdict != "":
-	case row.AtLeast && row.Value < row.Limit, !row.AtLeast && row.Value > row.Limit:
-		row.Verdict = Missed
-	default:
-		row.Verdict = OK
-	}
-	return row
-}
-
-// busy is a share of the processors that others may use without a miss being
-// put down to them.
-const busy = 0.1
-
-// under says so where a time was missed on a busy machine: a ratio takes its
-// floor in the same minute, but not the same second.
-func (row Row) under(l Load) Row {
-	if row.Verdict == Missed && row.Unit != "" && row.Unit != "MiB" && l.Others > busy {
-		if row.Note != "" {
-			row.Note += "; "
-		}
-		row.Note += fmt.Sprintf("other processes used %.0f %% of the processors meanwhile: measure again when they do not", 100*l.Others)
-	}
-	return row
-}
-
 // run is what experiments share.
 type run struct {
 	Options
 	source      *source
 	disk, tmpfs *place
-}
-
-// place is a directory for volumes.
-type place struct {
-	name, dir, fs string
-
-	// Directories with very many files stay until the end: ext4 is slow at making
-	// files right after as many were removed, because it avoids their inodes for
-	// minutes.
-	used []string
 }
 
 func newRun(o Options) (*run, error) {
@@ -240,77 +184,21 @@ func newRun(o Options) (*run, error) {
 	return r, err
 }
 
-// unfit says why a place is not what its name says.
-func (p *place) unfit() string {
-	switch {
-	case p.name == "tmpfs" && p.fs != "tmpfs":
-		return p.dir + " is no tmpfs but " + p.fs
-	case p.name == "disk" && p.fs == "tmpfs":
-		return p.dir + " is on tmpfs: name a directory on a disk with --cache"
-	}
-	return ""
-}
-
-// on calls do with a fresh directory in a place, and leaves the place as clean
-// and as idle as it was.
-func (p *place) on(do func(dir string) error) error {
-	return p.keep(func(dir string) error {
-		err := do(dir)
-		// Removing is not part of what is measured, and neither is writing back what
-		// was removed.
-		p.used = slices.DeleteFunc(p.used, func(used string) bool { return used == dir })
-		return errors.Join(err, os.RemoveAll(dir))
-	})
-}
-
-// keep is on, but for removing the directory: that is left to clear.
-func (p *place) keep(do func(dir string) error) error {
-	if err := p.settle(); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(p.dir, "bench.")
-	if err != nil {
-		return err
-	}
-	p.used = append(p.used, dir)
-	return errors.Join(do(dir), p.settle())
-}
-
-// clear removes what was kept.
-func (p *place) clear() error {
-	var err error
-	for _, dir := range p.used {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	p.used = nil
-	return err
-}
-
-// settle waits until nothing is left to be written back: the sample that made
-// the dirt should pay for it, not the next one.
-func (p *place) settle() error {
-	f, err := os.Open(p.dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
-		return fmt.Errorf("cannot sync %s: %w", p.dir, err)
-	}
-	return nil
-}
-
 // cores is how many processors the children share.
 func cores() int { return runtime.NumCPU() }
 
-// archive returns the release with so many files, made up unless it is cached.
-func (r *run) archive(ctx context.Context, files, mb int) (archive, error) {
-	a := archive{Files: files, MB: mb}
-	path := filepath.Join(r.Cache, a.name())
-	if err := a.load(path); err == nil {
-		return a, nil
+// files is how many files there are where a full run has so many.
+func (r *run) files(full int) int {
+	if r.Quick && full >= manyFiles {
+		return full / 10
 	}
-	r.Say("making up a release of %d files, %d MB unpacked", files, 2*mb)
-	err := a.make(ctx, path)
-	return a, err
+	return full
+}
+
+// repeats is how many times something short is measured for one sample.
+func (r *run) repeats() int {
+	if r.Quick {
+		return 100
+	}
+	return 400
 }

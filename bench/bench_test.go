@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,7 +36,7 @@ func TestRun(t *testing.T) {
 		t.Skip("it starts 64 processes")
 	}
 	o := options(t)
-	o.Only = []string{"install", "crowd", "claim", "installed", "resume"}
+	o.Only = []string{"install", "install-compressible", "written", "crowd", "waiting", "claim", "installed", "installed-many", "resume"}
 	r, err := Run(t.Context(), o)
 	require.NoError(t, err)
 	require.Len(t, r.Load, len(o.Only))
@@ -48,12 +49,15 @@ func TestRun(t *testing.T) {
 		}
 		require.NotEmpty(t, row.Floor, row.Name)
 		require.NotEmpty(t, row.Series, row.Name)
+		require.GreaterOrEqual(t, row.Series[0].N, o.Samples, row.Name)
+		require.Equal(t, row.Verdict == Reported, row.Limit == 0, row.Name)
 		byName[row.Name] = row
 	}
 	// What is counted holds on any machine, whatever else it does.
 	require.EqualValues(t, 1, byName["64 processes at once: downloads"].Value)
 	require.EqualValues(t, 1, byName["64 processes at once: bytes moved / size"].Value)
-	require.Positive(t, byName["peak memory of Ensure, 800 files"].Value)
+	require.Positive(t, byName["peak memory of Ensure, real-like, 800 files"].Value)
+	require.Positive(t, byName["quick check when installed, 6000 files: memory allocated"].Value)
 	left, err := filepath.Glob(filepath.Join(o.Cache, "bench.*"))
 	require.NoError(t, err)
 	require.Empty(t, left, "volumes are removed")
@@ -84,25 +88,6 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-func TestArchiveIsTheSameEverywhere(t *testing.T) {
-	r, err := newRun(options(t))
-	require.NoError(t, err)
-	defer r.source.Close()
-	a, err := r.archive(t.Context(), 50, 2)
-	require.NoError(t, err)
-	cached, err := r.archive(t.Context(), 50, 2)
-	require.NoError(t, err)
-	require.Equal(t, a, cached)
-
-	other, err := newRun(options(t))
-	require.NoError(t, err)
-	defer other.source.Close()
-	b, err := other.archive(t.Context(), 50, 2)
-	require.NoError(t, err)
-	require.Equal(t, a.SHA256, b.SHA256)
-	require.InEpsilon(t, 2, float64(a.Unpacked)/float64(a.Size), 0.15, "it deflates to a half, as programs do")
-}
-
 func TestVerdicts(t *testing.T) {
 	for _, test := range []struct {
 		row  Row
@@ -116,11 +101,36 @@ func TestVerdicts(t *testing.T) {
 	} {
 		require.Equal(t, test.want, test.row.judged().Verdict, "%+v", test.row)
 	}
+	skipped := Row{Name: "a"}.skipped("because")
+	require.Equal(t, Row{Name: "a", Verdict: Skipped, Note: "because"}, skipped.judged())
 	missed := Row{Value: 2, Limit: 1, Unit: "ms", Note: "why"}.judged()
 	require.Equal(t, "why", missed.under(Load{Others: 0.05}).Note)
 	require.Contains(t, missed.under(Load{Others: 0.4}).Note, "why; other processes used 40 %")
 	r := Report{Rows: []Row{{Name: "a", Verdict: OK}, {Name: "b", Verdict: Missed}, {Name: "c", Verdict: Skipped}}}
 	require.Equal(t, []string{"b"}, r.Missed())
+}
+
+func TestValueIsTheMedian(t *testing.T) {
+	disturbed := series("s", "x", []float64{1, 1, 9})
+	other := series("other", "x", []float64{5})
+	row := Row{Unit: "x", Limit: 2}.of(disturbed, other)
+	require.Equal(t, 1.0, row.Value, "one sample that something disturbed decides nothing")
+	require.Equal(t, []Series{disturbed, other}, row.Series)
+	require.Equal(t, OK, row.judged().Verdict)
+	row = Row{Limit: 2, Worst: true}.of(disturbed)
+	require.Equal(t, Missed, row.judged().Verdict, "a download too many is no noise")
+	require.Empty(t, row.judged().under(Load{Others: 0.4}).Note)
+}
+
+func TestReportSaysHowManySamples(t *testing.T) {
+	for samples, warned := range map[int]bool{EnoughSamples - 1: true, EnoughSamples: false} {
+		var text bytes.Buffer
+		r := Report{Samples: samples, Rows: []Row{Row{Name: "a", Unit: "x", Verdict: Reported}.of(series("ratio", "x", []float64{3, 1, 2}))}}
+		require.NoError(t, r.Markdown(&text))
+		require.Contains(t, text.String(), "1.00 x / 2.00 x / 3.00 x")
+		require.Regexp(t, `\| a +\| 2\.00 x +\| none +\| reported +\| 3 `, text.String())
+		require.Equal(t, warned, strings.Contains(text.String(), "samples are few"))
+	}
 }
 
 func TestStatistics(t *testing.T) {

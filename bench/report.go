@@ -21,15 +21,10 @@ func (r Report) Markdown(w io.Writer) error {
 
 	rows := [][]string{{"what", "value", "limit", "verdict", "n", "min / median / max", "floor"}}
 	for _, row := range r.Rows {
-		bound := "<= "
-		if row.AtLeast {
-			bound = ">= "
-		}
-		line := []string{row.Name, "", bound + number(row.Limit, row.Unit), string(row.Verdict), "", "", row.Floor}
+		line := []string{row.Name, "", row.bound(), string(row.Verdict), "", "", row.Floor}
 		if row.Verdict != Skipped {
+			s := row.Series[0]
 			line[1] = number(row.Value, row.Unit)
-		}
-		if s, ok := row.samples(); ok {
 			line[4] = fmt.Sprint(s.N)
 			line[5] = fmt.Sprintf("%s / %s / %s", number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit))
 		}
@@ -39,6 +34,10 @@ func (r Report) Markdown(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(w)
+	fmt.Fprint(w, "- A value is the median of its samples; of what is counted it is the maximum.\n")
+	if r.Samples < EnoughSamples {
+		fmt.Fprintf(w, "- %d samples are few: with less than %d one that was disturbed may decide.\n", r.Samples, EnoughSamples)
+	}
 	if r.Quick {
 		fmt.Fprint(w, "- The limits are meant for a release of 600 MB: with a small one, what is done once weighs more.\n")
 	}
@@ -52,7 +51,7 @@ func (r Report) Markdown(w io.Writer) error {
 	rows = [][]string{{"what", "of", "n", "min", "median", "max"}}
 	for _, row := range r.Rows {
 		for _, s := range row.Series {
-			if s.Unit == row.Unit && len(row.Series) == 1 {
+			if len(row.Series) == 1 {
 				continue // the row above says it
 			}
 			rows = append(rows, []string{row.Name, s.Name, fmt.Sprint(s.N), number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit)})
@@ -70,19 +69,15 @@ func (r Report) Markdown(w io.Writer) error {
 	return table(w, rows)
 }
 
-// samples returns the series that the row's value is a statistic of.
-func (row Row) samples() (Series, bool) {
-	for _, s := range row.Series {
-		if s.Name == "ratio" {
-			return s, true
-		}
+// bound is the row's limit as it is printed.
+func (row Row) bound() string {
+	switch {
+	case row.Limit == 0:
+		return "none"
+	case row.AtLeast:
+		return ">= " + number(row.Limit, row.Unit)
 	}
-	for _, s := range row.Series {
-		if s.Unit == row.Unit && s.Min <= row.Value && row.Value <= s.Max {
-			return s, true
-		}
-	}
-	return Series{}, false
+	return "<= " + number(row.Limit, row.Unit)
 }
 
 func number(v float64, unit string) string {

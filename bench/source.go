@@ -33,7 +33,16 @@ type hold struct {
 	reached chan struct{} // closed when it stops
 	once    sync.Once
 	resumed chan struct{}
+	again   sync.Once
+	drip    <-chan time.Time // lets a little through each time; nil never does
 }
+
+// A source that trickles sends so much so often: fast enough not to be given up,
+// and too slow for an archive to end while units wait for it.
+const (
+	dripBytes = 16 << 10
+	dripEvery = 250 * time.Millisecond
+)
 
 // piece is how much is sent between two looks at a hold.
 const piece = 256 << 10
@@ -66,9 +75,19 @@ func (s *source) reset(after int64) *hold {
 	s.downloads, s.sent = 0, 0
 	s.hold = &hold{after: after, reached: make(chan struct{}), resumed: make(chan struct{})}
 	if after < 0 {
-		close(s.hold.resumed)
+		s.hold.resume()
 	}
 	return s.hold
+}
+
+// trickle forgets what was counted, and sends archives drop by drop until the
+// hold ends.
+func (s *source) trickle() *hold {
+	h := s.reset(0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.drip = time.Tick(dripEvery)
+	return h
 }
 
 // wait returns when the source has stopped. A unit that fails before would never
@@ -85,7 +104,8 @@ func (h *hold) wait(ctx context.Context) error {
 	}
 }
 
-func (h *hold) resume() { close(h.resumed) }
+// resume lets everything through. It may be called again.
+func (h *hold) resume() { h.again.Do(func() { close(h.resumed) }) }
 
 // counted returns how often an archive was begun, and how many bytes were sent.
 func (s *source) counted() (downloads int, sent int64) {
@@ -174,10 +194,15 @@ func (s *source) take(ctx context.Context, want int64) (int64, error) {
 			s.mu.Unlock()
 			return n, nil
 		}
+		drip := h.drip
 		s.mu.Unlock()
 		h.once.Do(func() { close(h.reached) })
 		select {
 		case <-h.resumed:
+		case <-drip:
+			s.mu.Lock()
+			h.after += dripBytes
+			s.mu.Unlock()
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}

@@ -15,8 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
 // task is what a process is asked to do: to be one or more machines that want
@@ -54,11 +52,10 @@ func Unit(ctx context.Context, argument string, in io.Reader, out io.Writer) err
 	if err := json.Unmarshal([]byte(argument), &t); err != nil {
 		return fmt.Errorf("%w: malformed task: %w", ErrOptions, err)
 	}
-	coordinators := make([]*coordinator.Coordinator, t.Units)
-	for i := range coordinators {
+	members := make([]member, t.Units)
+	for i := range members {
 		var err error
-		coordinators[i], err = coordinator.Open(t.Root, coordinator.Options{Unit: fmt.Sprintf("%s/%d", t.App, t.First+i), Source: t.Source})
-		if err != nil {
+		if members[i], err = join(t.Root, fmt.Sprintf("%s/%d", t.App, t.First+i), t.Source); err != nil {
 			return err
 		}
 	}
@@ -88,9 +85,9 @@ func Unit(ctx context.Context, argument string, in io.Reader, out io.Writer) err
 	}
 	o := outcome{Installed: make([]installedBy, t.Units), RSSBefore: before}
 	var g errgroup.Group
-	for i, c := range coordinators {
+	for i, m := range members {
 		g.Go(func() error {
-			release, err := c.Ensure(ctx, t.Version)
+			release, err := m.ensure(ctx, t.Version)
 			if err != nil {
 				return err
 			}
@@ -98,10 +95,7 @@ func Unit(ctx context.Context, argument string, in io.Reader, out io.Writer) err
 			if !t.Settle {
 				return nil
 			}
-			if _, err := c.Activate(ctx, t.Version); err != nil {
-				return err
-			}
-			return c.Pin(t.Version)
+			return m.settle(ctx, t.Version)
 		})
 	}
 	if err := g.Wait(); err != nil {

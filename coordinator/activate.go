@@ -8,16 +8,15 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path"
+	"path/filepath"
 	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
 
 // Activate makes an installed release the current one: an entry in the log of
-// activations, and after it the names derived from it, bin and
+// activations, and after it the names derived from it, Product.Link and
 // .installed_version. If the release is current already, it only repairs those
 // names.
 //
@@ -27,103 +26,106 @@ import (
 // release, all is well. If it activated another one, this call does nothing and
 // returns ErrOvertaken: it was decided without knowing of that.
 //
-// Errors are ErrOvertaken, ErrNoSpace, those of Installed, and that of ctx.
+// Errors are ErrOvertaken, ErrNoSpace, and those of Installed.
 func (c *Coordinator) Activate(ctx context.Context, version string) (Activation, error) {
-	version, err := ParseVersion(version)
+	parsed, err := c.product.ParseVersion(version)
 	if err != nil {
-		return Activation{}, fmt.Errorf("cannot activate concourse: %w", err)
+		return Activation{}, failed("activate", c.product.Name, err)
 	}
-	a, err := c.change(ctx, func(Activation, Activation) (string, error) { return version, nil })
-	if err != nil {
-		return Activation{}, fmt.Errorf("cannot activate concourse %s: %w%s", version, err, remedy(err))
-	}
-	return a, nil
+	a, err := c.change(ctx, func(history) (Activation, error) { return Activation{Version: parsed}, nil })
+	return a, failed("activate", c.product.Name+" "+parsed, err)
 }
 
-// Rollback activates the release that was current before, without a download.
-// Errors are ErrNotActivated if there is none, and those of Activate.
+// Rollback activates the release that was current before, without a download. Done
+// again, it goes one further back, never forward. Errors are ErrNotActivated if there
+// is none, and those of Activate.
 func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
-	a, err := c.change(ctx, func(current, before Activation) (string, error) {
+	a, err := c.change(ctx, func(h history) (Activation, error) {
 		switch {
-		case current.Generation == 0:
-			return "", ErrNotActivated
-		case before.Generation == 0:
-			return "", fmt.Errorf("%w before %s", ErrNotActivated, current.Version)
+		case h.current.Generation == 0:
+			return Activation{}, ErrNotActivated
+		case h.before.Generation == 0:
+			return Activation{}, fmt.Errorf("%w before %s", ErrNotActivated, h.current.Version)
 		}
-		return before.Version, nil
+		return Activation{Version: h.before.Version, Restores: h.before.origin()}, nil
 	})
-	if err != nil {
-		return Activation{}, fmt.Errorf("cannot roll back: %w%s", err, remedy(err))
+	return a, failed("roll back", c.product.Name, err)
+}
+
+// origin is the entry that first made the release of a current.
+func (a Activation) origin() int {
+	if a.Restores > 0 {
+		return a.Restores
 	}
-	return a, nil
+	return a.Generation
 }
 
-// change activates what choose chooses, knowing the current release and the one
-// before it.
-func (c *Coordinator) change(ctx context.Context, choose func(current, before Activation) (string, error)) (a Activation, err error) {
-	err = c.within(func(v *volume) error {
-		current, before, err := v.log()
+// change activates what choose chooses, knowing the log.
+func (c *Coordinator) change(ctx context.Context, choose func(history) (Activation, error)) (Activation, error) {
+	return write(ctx, c, func(ctx context.Context, u *unit) (Activation, error) {
+		h, err := u.history()
 		if err != nil && !errors.Is(err, ErrNotActivated) {
-			return err
-		}
-		version, err := choose(current, before)
-		if err != nil {
-			return err
-		}
-		a, err = v.activate(ctx, current, version)
-		return err
-	})
-	return a, err
-}
-
-// activate puts version after current, if that is still the last entry.
-func (v *volume) activate(ctx context.Context, current Activation, version string) (Activation, error) {
-	if current.Version == version {
-		if _, err := v.release(version); err != nil {
 			return Activation{}, err
 		}
-		return current, v.derive()
+		for _, file := range h.damaged {
+			u.c.options.Log.Warn("ignored an activation that cannot be read: remove the file", "file", filepath.Join(u.view.dir, file))
+		}
+		next, err := choose(h)
+		if err != nil {
+			return Activation{}, err
+		}
+		return u.activate(ctx, h, next)
+	})
+}
+
+// activate puts next at the end of the log, if that is still where it was.
+func (u *unit) activate(ctx context.Context, h history, next Activation) (Activation, error) {
+	if h.current.Version == next.Version {
+		if _, _, err := u.release(next.Version); err != nil {
+			return Activation{}, err
+		}
+		return h.current, u.derive()
 	}
 	// Until it is current, or not, nobody may collect it.
-	release, err := v.hold(version)
+	held, _, err := u.hold(next.Version)
 	if err != nil {
 		return Activation{}, err
 	}
-	defer release()
-	next := Activation{Generation: current.Generation + 1, Version: version, Unit: v.options.Unit}
+	defer held()
+	next.Generation, next.Unit = h.last+1, u.c.options.Unit
 	data, err := json.Marshal(next)
 	if err != nil {
 		return Activation{}, err
 	}
-	v.at("activate", next.Generation)
-	if err := v.check(); err != nil {
+	u.at("activate", next.Generation)
+	if err := u.check(); err != nil {
 		return Activation{}, err
 	}
-	err = durable.Create(v.root, activationName(next.Generation), append(data, '\n'))
+	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'))
 	if errors.Is(err, fs.ErrExist) {
-		winner, err := v.awaited(ctx, next.Generation)
+		winner, err := u.awaited(ctx, next.Generation)
 		if err != nil {
 			return Activation{}, err
 		}
-		if winner.Version != version {
+		if winner.Version != next.Version {
 			return Activation{}, fmt.Errorf("%w: %s has activated %s", ErrOvertaken, winner.Unit, winner.Version)
 		}
-		return winner, v.derive()
+		return winner, u.derive()
 	}
 	if err != nil {
 		return Activation{}, err
 	}
-	v.at("activated", next.Generation)
-	return next, v.derive()
+	u.at("activated", next.Generation)
+	return next, u.derive()
 }
 
 // awaited returns the newest activation, once the one of that generation shows:
 // a network file system may tell that a name is taken before it tells by what.
-func (v *volume) awaited(ctx context.Context, generation int) (Activation, error) {
+func (u *unit) awaited(ctx context.Context, generation int) (Activation, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		current, err := v.current()
-		if err == nil && current.Generation >= generation {
-			return current, nil
+		h, err := u.history()
+		if err == nil && h.last >= generation {
+			return h.current, nil
 		}
 		if err != nil && !incomplete(err) {
 			return Activation{}, err
@@ -133,107 +135,125 @@ func (v *volume) awaited(ctx context.Context, generation int) (Activation, error
 			return Activation{}, context.Cause(ctx)
 		case <-time.After(rand.N(pause)):
 		}
-		if err := v.check(); err != nil {
+		if err := u.check(); err != nil {
 			return Activation{}, err
 		}
 	}
 }
 
-// derive brings bin and .installed_version in line with the log. Two units may
+// derive brings the link and .installed_version in line with the log. Two units may
 // do that at once with different views: whoever writes last has read the log
 // after writing, so that the names end up right.
-func (v *volume) derive() error {
+func (u *unit) derive() error {
 	for {
-		a, err := v.current()
+		h, err := u.history()
 		if err != nil {
 			return err
 		}
-		if err := durable.Symlink(v.root, path.Join(releaseDir(a.Version), "bin"), binLink); err != nil {
-			return err
-		}
-		v.at("linked", a.Generation)
-		line := a.Version + "\n"
-		if old, err := v.root.ReadFile(installedFile); err != nil || string(old) != line {
-			if err := durable.Replace(v.root, installedFile, []byte(line)); err != nil {
+		a := h.current
+		if link := u.view.product.Link; link != "" {
+			if err := durable.Symlink(u.root, path.Join(releaseLink(a.Version), link), link); err != nil {
 				return err
 			}
 		}
-		if again, err := v.current(); err != nil || again == a {
+		u.at("linked", a.Generation)
+		line := a.Version + "\n"
+		if old, err := durable.ReadFile(u.root, installedFile); err != nil || string(old) != line {
+			if err := durable.Replace(u.root, installedFile, []byte(line)); err != nil {
+				return err
+			}
+		}
+		if again, err := u.history(); err != nil || again.current == a {
 			return err
 		}
 	}
 }
 
-// Current returns the release that the units of this volume should run. The
-// error is ErrNotActivated while there is none, or one of Check.
-func (c *Coordinator) Current() (Activation, error) {
-	v, err := c.enter()
-	if err != nil {
-		return Activation{}, fmt.Errorf("cannot tell the current release: %w", err)
-	}
-	defer v.leave()
-	return v.current()
+// history is what one look at the log of activations finds: entries never change,
+// and those that are there have those before them.
+type history struct {
+	current Activation
+	before  Activation // what Rollback would activate
+	other   Activation // the last one of another version than the current
+	last    int        // the number of the last entry, readable or not
+	damaged []string   // files of entries that cannot be read
 }
 
-func (v *volume) current() (Activation, error) {
-	current, _, err := v.log()
-	return current, err
-}
+// lastGeneration is far beyond what is ever reached: a higher number is noise.
+const lastGeneration = 1 << 30
 
-// log returns the last activation, and the last one of another version, if there
-// was any. Both come from one look: entries never change, and those that are
-// there have those before them.
-func (v *volume) log() (current, before Activation, err error) {
-	names, err := durable.Names(v.root, activationsDir)
+// history returns ErrNotActivated while the log is empty. An entry that cannot be
+// read is passed over: an entry is complete before it has its name, so that it was
+// damaged later, and the units must go on.
+func (v *volume) history() (h history, err error) {
+	found, err := durable.Names(v.root, activationsDir)
 	if err != nil {
-		return current, before, fmt.Errorf("cannot read the log of activations: %w", err)
+		return h, fmt.Errorf("cannot read the log of activations: %w", err)
 	}
-	last := 0
-	for _, name := range names {
-		if n, err := strconv.Atoi(name); err == nil {
-			last = max(last, n)
+	for _, name := range found {
+		if n, err := strconv.Atoi(name); err == nil && strconv.Itoa(n) == name && n <= lastGeneration {
+			h.last = max(h.last, n)
 		}
 	}
 	// A listing may be older than a name.
 	for {
-		if _, err := v.root.Lstat(activationName(last + 1)); err != nil {
+		if _, err := v.root.Lstat(activationName(h.last + 1)); errors.Is(err, fs.ErrNotExist) {
 			break
+		} else if err != nil {
+			return h, fmt.Errorf("cannot read the log of activations: %w", err)
 		}
-		last++
+		h.last++
 	}
-	if last == 0 {
-		return current, before, fmt.Errorf("%s: %w", v.dir, ErrNotActivated)
-	}
-	if current, err = v.activation(last); err != nil {
-		return current, before, err
-	}
-	for n := last - 1; n > 0; n-- {
+	for n := h.last; n > 0 && (h.other.Generation == 0 || h.before.Generation == 0); n-- {
 		a, err := v.activation(n)
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		if err != nil {
-			return current, before, err
+		if errors.Is(err, ErrDamaged) {
+			h.damaged = append(h.damaged, activationName(n))
+			continue
 		}
-		if a.Version != current.Version {
-			return current, a, nil
+		if err != nil {
+			return h, err
+		}
+		if h.current.Generation == 0 {
+			h.current = a
+		}
+		if a.Version == h.current.Version {
+			continue
+		}
+		if h.other.Generation == 0 {
+			h.other = a
+		}
+		if h.before.Generation == 0 && n < h.current.origin() {
+			h.before = a
 		}
 	}
-	return current, before, nil
+	switch {
+	case h.current.Generation > 0:
+		return h, nil
+	case len(h.damaged) > 0:
+		return h, fmt.Errorf("%w: %w: %s: activate a release", ErrNotActivated, ErrDamaged, filepath.Join(v.view.dir, h.damaged[0]))
+	}
+	return h, fmt.Errorf("%s: %w", v.view.dir, ErrNotActivated)
 }
 
 func (v *volume) activation(generation int) (Activation, error) {
 	name := activationName(generation)
-	data, err := v.root.ReadFile(name)
-	if errors.Is(err, unix.ESTALE) {
-		data, err = v.root.ReadFile(name) // by its name, not by what is remembered of it
-	}
+	data, err := durable.ReadFile(v.root, name)
 	if err != nil {
 		return Activation{}, fmt.Errorf("cannot read the log of activations: %w", err)
 	}
 	var a Activation
-	if err := json.Unmarshal(data, &a); err != nil {
-		return Activation{}, fmt.Errorf("cannot read activation %d: %w", generation, err)
+	err = json.Unmarshal(data, &a)
+	if err == nil && (a.Generation != generation || a.Restores < 0 || a.Restores >= generation) {
+		err = errors.New("its numbers make no sense")
+	}
+	if version, parseErr := v.view.product.ParseVersion(a.Version); err == nil && (parseErr != nil || version != a.Version) {
+		err = fmt.Errorf("%q is no version", a.Version)
+	}
+	if err != nil {
+		return Activation{}, fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Join(v.view.dir, name), err)
 	}
 	return a, nil
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"path"
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
@@ -12,16 +13,16 @@ import (
 // claim been given up. It is nil where nobody tells: where other machines may be
 // at work, whose changes this kernel does not see, and where the kernel has no
 // watch left.
-func (v *volume) changes() (changed <-chan struct{}, enough func()) {
-	if !durable.Local(v.root) {
+func (u *unit) changes(version string) (changed <-chan struct{}, enough func()) {
+	if !durable.Local(u.root) {
 		return nil, func() {}
 	}
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, func() {}
 	}
-	for _, dir := range []string{releasesDir, claimsDir} {
-		if w.Add(filepath.Join(v.dir, dir)) != nil {
+	for _, dir := range []string{releasesDir, path.Join(claimsDir, version)} {
+		if w.Add(filepath.Join(u.view.dir, dir)) != nil {
 			w.Close()
 			return nil, func() {}
 		}

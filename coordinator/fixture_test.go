@@ -127,25 +127,25 @@ func releaseArchive(version string, size int) []byte {
 	r := rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%-32s", version))))
 	r.Read(noise)
 	return tarball(
-		entry{name: "concourse/", kind: tar.TypeDir},
-		entry{name: "concourse/bin/concourse", mode: 0o755, body: "#!/bin/sh\necho " + version + "\n"},
-		entry{name: "concourse/bin/runc", mode: 0o755, body: string(noise)},
-		entry{name: "concourse/resource-types/mock/resource_metadata.json", mode: 0o644, body: `{"type":"mock"}`},
-		entry{name: "concourse/fly-assets/fly-linux-amd64.tgz", mode: 0o644, body: "fly"},
+		member{name: "concourse/", kind: tar.TypeDir},
+		member{name: "concourse/bin/concourse", mode: 0o755, body: "#!/bin/sh\necho " + version + "\n"},
+		member{name: "concourse/bin/runc", mode: 0o755, body: string(noise)},
+		member{name: "concourse/resource-types/mock/resource_metadata.json", mode: 0o644, body: `{"type":"mock"}`},
+		member{name: "concourse/fly-assets/fly-linux-amd64.tgz", mode: 0o644, body: "fly"},
 	)
 }
 
-type entry struct {
+type member struct {
 	name, body, link string
 	kind             byte
 	mode             int64
 }
 
-func tarball(entries ...entry) []byte {
+func tarball(members ...member) []byte {
 	var buf bytes.Buffer
 	gz := gzip.NewWriter(&buf)
 	tw := tar.NewWriter(gz)
-	for _, e := range entries {
+	for _, e := range members {
 		if e.kind == 0 {
 			e.kind = tar.TypeReg
 		}
@@ -166,19 +166,24 @@ func tarball(entries ...entry) []byte {
 var quick = fetch.Policy{Attempts: 3, Pause: time.Millisecond, Stall: 2 * time.Second}
 
 // inside opens what a call of c works on.
-func inside(t testing.TB, c *Coordinator) *volume {
+func inside(t testing.TB, c *Coordinator) *unit {
 	v, err := c.enter()
 	require.NoError(t, err)
-	t.Cleanup(v.leave)
-	return v
+	t.Cleanup(func() { v.root.Close() })
+	return &unit{v, c}
+}
+
+func pin(t testing.TB, c *Coordinator, version string) error {
+	_, err := c.Pin(t.Context(), version)
+	return err
 }
 
 func open(t testing.TB, root, unit, source string, change ...func(*Options)) *Coordinator {
-	o := Options{Unit: unit, Source: source}
+	o := Options{Unit: unit, Source: source, Product: concourse}
 	for _, f := range change {
 		f(&o)
 	}
-	c, err := Open(root, o)
+	c, err := Open(t.Context(), root, o)
 	require.NoError(t, err)
 	c.source.Policy = quick
 	return c

@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,15 @@ type holds struct {
 }
 
 var holdsModel = porcupine.Model{
+	// Each version has claims of its own.
+	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
+		by := map[string][]porcupine.Operation{}
+		for _, op := range all {
+			version := op.Input.(operation).Version
+			by[version] = append(by[version], op)
+		}
+		return slices.Collect(maps.Values(by))
+	},
 	Init: func() any { return holds{} },
 	Step: func(state, input, _ any) (bool, any) {
 		s, op := state.(holds), input.(operation)
@@ -136,7 +147,7 @@ func TestHistories(t *testing.T) {
 			start := func(i int) (*exec.Cmd, *bytes.Buffer) {
 				mine := append(append([]string{}, versions[i%4:]...), versions[:i%4]...)
 				output := &bytes.Buffer{}
-				cmd := unit(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, strings.Join(mine, ","), output)
+				cmd := unitProcess(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, strings.Join(mine, ","), output)
 				ordered(t, cmd, orders{Lease: time.Second, Trace: trace, Deaths: deaths})
 				require.NoError(t, cmd.Start())
 				return cmd, output

@@ -5,156 +5,189 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
-// ErrNoVolume: a directory is no volume, or there is no such directory.
-var ErrNoVolume = errors.New("not a volume")
-
-// Damage is what Verify found wrong with a release, file by file. It is an
-// ErrCorrupt.
-type Damage = publish.Damage
-
-// Inspection is Report for an operator: with what is wrong and what takes room.
+// Inspection is what Inspect finds on a volume.
 type Inspection struct {
-	Report
-	Marked   bool              `json:"marked"`             // has Marker: it is shared on purpose
-	Previous *Activation       `json:"previous,omitempty"` // what Rollback would activate
-	Claim    *claim.Holder     `json:"claim,omitempty"`    // of who downloads, or did when it died
-	Damaged  map[string]string `json:"damaged"`            // version -> what the quick check found
-	Use      Use               `json:"use"`
+	Root     string `json:"root"`
+	VolumeID string `json:"volume_id"`
+	Owner    string `json:"owner,omitempty"`
+	Layout   int    `json:"layout"`
+	Free     uint64 `json:"free_bytes"`
+	Use      Space  `json:"use"`
+
+	Current  *Activation `json:"current"`
+	Previous *Activation `json:"previous,omitempty"` // what Rollback would activate
+	Releases []Release   `json:"releases"`           // those that pass the quick check
+	// Replaced are entries of the store to which no release leads any more, or does not
+	// yet, such as "7.14.3.5". Collect removes those that no unit has pinned.
+	Replaced []string `json:"replaced"`
+	// Damaged are files, as paths below the root, or versions of releases, each with
+	// what is wrong.
+	Damaged map[string]string `json:"damaged"`
+	// Pins are what units have pinned, by unit as a file name ("ci-0"): an entry of the
+	// store.
+	Pins map[string]string `json:"pins"`
+
+	Progress *Progress `json:"progress,omitempty"` // a download under way
+	// Claims are who downloads what, or did when it died.
+	Claims []claim.Holder `json:"claims"`
+	// Failures are what could not be installed, by version.
+	Failures map[string]string `json:"failures"`
+	// Probes are what units have found out about their mounts, see Coordinator.Probe,
+	// by unit as a file name.
+	Probes map[string]probe.Result `json:"probes"`
 }
 
-// Use is what the parts of a volume take on the disk, in bytes. Mounts below
+// Space is what the parts of a volume take on the disk, in bytes. Mounts below
 // the volume, which workers make, are not counted.
-type Use struct {
-	Releases   uint64 `json:"releases"`
-	Staging    uint64 `json:"staging"`
-	Quarantine uint64 `json:"quarantine"`
-	Worker     uint64 `json:"worker"`
+type Space struct {
+	Store   uint64 `json:"store"`
+	Staging uint64 `json:"staging"`
+	Worker  uint64 `json:"worker"`
 }
 
-// Inspect describes the volume at root, whoever asks. It changes nothing there,
-// works beside a download, and needs no mount: a copy of a volume will do. An
-// error is ErrNoVolume, ErrForeignVolume for an unknown layout, or that of ctx.
-func Inspect(ctx context.Context, root string) (Inspection, error) {
-	c, err := look(root)
+// Inspect describes the volume for an operator: with what is wrong and what takes
+// room.
+func (v *View) Inspect(ctx context.Context) (Inspection, error) {
+	i, err := read(ctx, v, func(ctx context.Context, in volume) (Inspection, error) { return in.inspect(ctx) })
+	return i, failed("inspect", v.dir, err)
+}
+
+func (v *volume) inspect(ctx context.Context) (Inspection, error) {
+	known, err := identify(v.root)
 	if err != nil {
 		return Inspection{}, err
 	}
-	v, err := c.enter()
-	if err != nil {
-		return Inspection{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
+	i := Inspection{
+		Root: v.view.dir, VolumeID: known.ID, Owner: known.Owner, Layout: known.Layout,
+		Releases: []Release{}, Replaced: []string{}, Damaged: map[string]string{}, Pins: map[string]string{},
+		Claims: []claim.Holder{}, Failures: map[string]string{},
 	}
-	defer v.leave()
-	i, err := v.examine(ctx)
+	// What is not there yet is no error: somebody may have just made the volume.
+	missing := func(err error) error {
+		if incomplete(err) {
+			return nil
+		}
+		return err
+	}
+	free, err := v.room()
+	i.Free = free.bytes
+	if err == nil {
+		err = missing(v.inspectReleases(ctx, &i))
+	}
+	if err == nil {
+		err = missing(v.inspectLog(&i))
+	}
+	if err == nil {
+		err = missing(v.inspectPins(&i))
+	}
+	if err == nil {
+		err = missing(v.inspectDownloads(&i))
+	}
+	if err == nil {
+		i.Probes, err = v.probes()
+	}
+	for dir, sum := range map[string]*uint64{storeDir: &i.Use.Store, stagingDir: &i.Use.Staging, workerDir: &i.Use.Worker} {
+		if err == nil {
+			*sum, err = v.use(ctx, dir)
+		}
+	}
 	if err != nil {
-		return Inspection{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
+		return Inspection{}, err
 	}
 	return i, nil
 }
 
-// Verify reads every file of a release on the volume at root and compares it
-// with the manifest, on all processors. It changes nothing. What differs is a
-// *Damage, which is an ErrCorrupt; other errors are ErrNoVolume, ErrForeignVolume
-// for an unknown layout, ErrVersion, ErrNotInstalled and that of ctx. progress, unless nil, is told how many bytes
-// of how many are compared; it is called by several goroutines, one at a time.
-func Verify(ctx context.Context, root, version string, progress func(done, total int64)) error {
-	c, err := look(root)
+func (v *volume) inspectReleases(ctx context.Context, i *Inspection) error {
+	versions, err := v.versions()
 	if err != nil {
 		return err
 	}
-	return c.verify(ctx, version, progress)
-}
-
-// Verify is the function Verify for the volume that was opened.
-func (c *Coordinator) Verify(ctx context.Context, version string) error {
-	return c.verify(ctx, version, nil)
-}
-
-func (c *Coordinator) verify(ctx context.Context, version string, progress func(done, total int64)) error {
-	version, err := ParseVersion(version)
-	if err != nil {
-		return fmt.Errorf("cannot verify concourse: %w", err)
-	}
-	v, err := c.enter()
-	if err != nil {
-		return fmt.Errorf("cannot verify concourse %s: %w", version, err)
-	}
-	defer v.leave()
-	if _, err := publish.Verify(ctx, v.root, releaseDir(version), progress); err != nil {
-		return fmt.Errorf("cannot trust concourse %s: %w", version, err)
-	}
-	return nil
-}
-
-// look returns a Coordinator that must not write: it is no unit.
-func look(dir string) (*Coordinator, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the volume: %w", err)
-	}
-	const mean = "name the directory where the units mount it, such as /var/lib/concourse"
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		if info, statErr := os.Stat(dir); statErr == nil && !info.IsDir() {
-			return nil, fmt.Errorf("%s is %w but a file: %s", dir, ErrNoVolume, mean)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s is %w: there is no such directory: %s", dir, ErrNoVolume, mean)
-		}
-		return nil, fmt.Errorf("cannot open the volume: %w", err)
-	}
-	defer root.Close()
-	id, err := identify(root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is %w: it has no %s: %s", dir, ErrNoVolume, volumeFile, mean)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w", dir, err)
-	}
-	return &Coordinator{dir: dir, id: id}, nil
-}
-
-func (v *volume) examine(ctx context.Context) (Inspection, error) {
-	report, err := v.inspect(ctx)
-	if err != nil {
-		return Inspection{}, err
-	}
-	i := Inspection{Report: report, Damaged: map[string]string{}}
-	_, err = v.root.Stat(Marker)
-	i.Marked = err == nil
-	if _, before, err := v.log(); err == nil && before.Generation > 0 {
-		i.Previous = &before
-	} else if err != nil && !incomplete(err) {
-		return Inspection{}, err
-	}
-	if holder, err := v.claims().Holder(); err == nil && holder.Unit != "" {
-		i.Claim = &holder
-	}
-	versions, err := v.versions()
-	if err != nil && !incomplete(err) {
-		return Inspection{}, err
-	}
+	linked := map[entry]bool{}
 	for _, version := range versions {
-		if _, err := v.release(version); errors.Is(err, ErrCorrupt) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		release, p, err := v.release(version)
+		linked[p.entry] = true
+		switch {
+		case err == nil:
+			i.Releases = append(i.Releases, release)
+		case absent(err):
 			i.Damaged[version] = err.Error()
+		default:
+			return err
 		}
 	}
-	for dir, sum := range map[string]*uint64{
-		releasesDir: &i.Use.Releases, stagingDir: &i.Use.Staging, quarantineDir: &i.Use.Quarantine, workerDir: &i.Use.Worker,
-	} {
-		if *sum, err = v.use(ctx, dir); err != nil {
-			return Inspection{}, err
+	entries, err := v.entries()
+	for _, e := range entries {
+		if !linked[e] {
+			i.Replaced = append(i.Replaced, e.String())
 		}
 	}
-	return i, nil
+	return err
+}
+
+func (v *volume) inspectLog(i *Inspection) error {
+	h, err := v.history()
+	for _, file := range h.damaged {
+		i.Damaged[file] = "the activation cannot be read and is passed over: remove the file"
+	}
+	if h.current.Generation > 0 {
+		i.Current = &h.current
+	}
+	if h.before.Generation > 0 {
+		i.Previous = &h.before
+	}
+	return err
+}
+
+func (v *volume) inspectPins(i *Inspection) error {
+	pins, err := v.pins()
+	if errors.Is(err, ErrDamaged) {
+		i.Damaged[pinsDir] = err.Error()
+		return nil
+	}
+	for name, e := range pins {
+		if !strings.Contains(name, ".") {
+			i.Pins[name] = e.String()
+		}
+	}
+	return err
+}
+
+func (v *volume) inspectDownloads(i *Inspection) error {
+	versions, err := durable.Names(v.root, claimsDir)
+	if err != nil {
+		return err
+	}
+	slices.Sort(versions)
+	for _, version := range versions {
+		log := claim.Log{Root: v.root, Dir: path.Join(claimsDir, version)}
+		if holder, err := log.Holder(); err == nil && holder.Unit != "" {
+			i.Claims = append(i.Claims, holder)
+		}
+	}
+	if p, err := v.progress(); err == nil && slices.ContainsFunc(i.Claims, func(h claim.Holder) bool { return h.Unit == p.Unit }) {
+		i.Progress = &p
+	}
+	notes, err := durable.Names(v.root, failuresDir)
+	for _, name := range notes {
+		if f, ok := v.failure(path.Join(failuresDir, name)); ok {
+			i.Failures[name[:strings.LastIndexByte(name, '.')]] = f.Message
+		}
+	}
+	return err
 }
 
 // incomplete tells whether an error only says that nothing was done yet on a
@@ -195,69 +228,19 @@ func (v *volume) use(ctx context.Context, dir string) (uint64, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("cannot measure %s: %w", filepath.Join(v.dir, dir), err)
+		return 0, fmt.Errorf("cannot measure %s: %w", filepath.Join(v.view.dir, dir), err)
 	}
 	return sum, nil
 }
 
-// Inspect describes the volume. Only releases that pass the quick check are
-// listed. It changes nothing, and works beside a download.
-func (c *Coordinator) Inspect(ctx context.Context) (Report, error) {
-	v, err := c.enter()
-	if err != nil {
-		return Report{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
-	}
-	defer v.leave()
-	r, err := v.inspect(ctx)
-	if err != nil {
-		return Report{}, fmt.Errorf("cannot inspect %s: %w", c.dir, err)
-	}
-	return r, nil
-}
-
-func (v *volume) inspect(ctx context.Context) (Report, error) {
-	r := Report{Root: v.dir, VolumeID: v.id, Releases: []Release{}, Pins: map[string]string{}}
-	current, err := v.current()
-	if err == nil {
-		r.Current = &current
-	} else if !incomplete(err) {
-		return Report{}, err
-	}
-	versions, err := v.versions()
-	if err != nil && !incomplete(err) {
-		return Report{}, err
-	}
-	for _, version := range versions {
-		if err := ctx.Err(); err != nil {
-			return Report{}, err
-		}
-		release, err := v.release(version)
-		if err == nil {
-			r.Releases = append(r.Releases, release)
-		} else if !absent(err) {
-			return Report{}, err
+// sorted returns what parse makes of the names that it accepts, in order.
+func sorted[T any](found []string, parse func(string) (T, bool)) []T {
+	slices.Sort(found)
+	var all []T
+	for _, name := range found {
+		if value, ok := parse(name); ok {
+			all = append(all, value)
 		}
 	}
-	if holder, err := claim.Read(v.root, lockFile); err == nil {
-		r.Holder = holder.Unit
-	}
-	if p, err := v.progress(); err == nil && p.Unit == r.Holder {
-		r.Progress = &p
-	}
-	pins, err := v.pins()
-	if err != nil && !incomplete(err) {
-		return Report{}, err
-	}
-	if r.Probes, err = v.probes(); err != nil {
-		return Report{}, err
-	}
-	for name, version := range pins {
-		if !strings.Contains(name, ".") {
-			r.Pins[name] = version
-		}
-	}
-	if r.Free, err = v.free(); err != nil {
-		return Report{}, err
-	}
-	return r, nil
+	return all
 }

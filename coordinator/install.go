@@ -2,16 +2,11 @@ package coordinator
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
@@ -23,57 +18,113 @@ import (
 var errPublished = errors.New("published")
 
 // Ensure returns once the release is on the volume, fetching it if no other
-// unit does. A release that is there but corrupt is installed again; units may
-// run from it, so it goes to quarantine only when the new one is verified, or
-// when both do not fit. It may take minutes; cancel ctx to give up. Whatever the
-// error, nothing half installed is visible, and nothing staged is left but a
-// partial archive that a later attempt goes on from.
+// unit does. A release that is there but corrupt, as a quick check finds, is installed
+// anew beside it, and takes its place in one step. It may take minutes; cancel ctx to
+// give up. Whatever the error, nothing half installed is visible, what was there
+// before is still there, and nothing staged is left but a partial archive that a
+// later attempt goes on from.
 //
 // With Options.Digest a release of another digest is ErrDigest, also when it is
 // on the volume already; it stays there for those who want it.
 //
-// Errors are ErrVersion, ErrNotMounted, ErrForeignVolume, ErrUnreachable,
-// ErrNotFound, ErrNotArchive, ErrNoDigest, ErrDigest, ErrNoSpace and those of
-// ctx.
+// What cannot succeed, such as a wrong digest, is written down on the volume: for half
+// an hour, then for an hour at a time, no unit downloads the same again, unless a
+// small request or a look at the mount shows that something has changed. Call Ensure
+// again every few seconds; such a call returns at once.
+//
+// Errors are ErrVersion, ErrUnreachable, ErrUnauthorized, ErrNotFound, ErrNotArchive,
+// ErrTooLarge, ErrNoDigest, ErrDigest, ErrNoSpace, and probe.ErrUnfit for a mount that cannot carry a release.
 func (c *Coordinator) Ensure(ctx context.Context, version string) (Release, error) {
-	start := time.Now()
-	version, err := ParseVersion(version)
-	if err != nil {
-		return Release{}, fmt.Errorf("cannot install concourse: %w", err)
+	return c.install(ctx, "install", version, false)
+}
+
+// Reinstall is Ensure for a release that is there and must not stay as it is: Verify
+// has found it damaged, or it was published again under its version. What is there now
+// stays until the new one can take its place. Units that ask for it at the same time
+// download it once.
+func (c *Coordinator) Reinstall(ctx context.Context, version string) (Release, error) {
+	return c.install(ctx, "install anew", version, true)
+}
+
+// Use is Ensure and Pin: the release that it returns may be started from its Dir.
+func (c *Coordinator) Use(ctx context.Context, version string) (Release, error) {
+	for {
+		installed, err := c.Ensure(ctx, version)
+		if err != nil {
+			return installed, err
+		}
+		r, err := c.Pin(ctx, version)
+		if absent(err) {
+			continue // collected, or damaged, in between
+		}
+		r.Downloaded, r.Took = installed.Downloaded, installed.Took
+		return r, err
 	}
-	var r Release
-	err = c.within(func(v *volume) (err error) {
-		r, err = v.ensure(ctx, version)
-		return err
+}
+
+// goal is what is to be installed.
+type goal struct {
+	version  string
+	replaces place // unless it is the zero place: not this one
+}
+
+func (c *Coordinator) install(ctx context.Context, doing, version string, anew bool) (Release, error) {
+	start := time.Now()
+	g := goal{}
+	var err error
+	if g.version, err = c.product.ParseVersion(version); err != nil {
+		return Release{}, failed(doing, c.product.Name, err)
+	}
+	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) {
+		if anew {
+			p, err := u.place(g.version)
+			if err != nil && !absent(err) {
+				return Release{}, err
+			}
+			g.replaces = p
+		}
+		return u.ensure(ctx, g)
 	})
 	if err != nil {
-		return Release{}, fmt.Errorf("cannot install concourse %s: %w%s", version, err, remedy(err))
+		return Release{}, failed(doing, c.product.Name+" "+g.version, err)
 	}
 	r.Took = time.Since(start)
-	c.options.Progress(Progress{Version: version, State: Installed, Unit: r.InstalledBy, Started: start})
-	if !r.Downloaded {
-		c.mu.Lock()
-		told := c.told[version]
-		c.told[version] = true
-		c.mu.Unlock()
-		if !told && r.InstalledBy != c.options.Unit {
-			c.options.Log.Info(fmt.Sprintf("Reusing Concourse binaries v%s installed by %s", version, r.InstalledBy))
-		}
+	c.options.Progress(Progress{Version: g.version, State: Installed, Unit: r.InstalledBy, Started: start})
+	if !r.Downloaded && r.InstalledBy != c.options.Unit && c.memory.first(g.version) {
+		c.options.Log.Info(fmt.Sprintf("Reusing %s binaries v%s installed by %s", c.product.Name, g.version, r.InstalledBy))
 	}
 	return r, nil
 }
 
-func (v *volume) ensure(ctx context.Context, version string) (Release, error) {
+// first tells whether the reuse of a version is not in the log yet.
+func (m *memory) first(version string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := m.reused[version]
+	m.reused[version] = true
+	return !known
+}
+
+func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 	for {
-		if r, err := v.wanted(version); !absent(err) {
+		if r, err := u.wanted(g); !absent(err) {
 			return r, err
 		}
-		v.at("claim", 0)
-		w := waiting{v: v, version: version}
-		claims := v.claims()
-		changed, enough := v.changes()
+		if err := u.blocked(ctx, g.version); err != nil {
+			return Release{}, err
+		}
+		if err := u.check(); err != nil {
+			return Release{}, err
+		}
+		if err := durable.Mkdir(u.root, path.Join(claimsDir, g.version), 0o755); err != nil {
+			return Release{}, err
+		}
+		u.at("claim", 0)
+		w := waiting{u: u, goal: g}
+		claims := u.claims(g.version)
+		changed, enough := u.changes(g.version)
 		claims.Changed = changed
-		held, err := claims.Acquire(ctx, v.holder(version), w.look)
+		held, err := claims.Acquire(ctx, u.holder(g.version), w.look)
 		enough()
 		if errors.Is(err, errPublished) {
 			return w.release, nil
@@ -81,17 +132,17 @@ func (v *volume) ensure(ctx context.Context, version string) (Release, error) {
 		if err != nil {
 			return Release{}, err
 		}
-		v.at("claimed", held.Generation())
-		r, err := v.install(ctx, version, held)
-		v.at("release", held.Generation())
+		u.at("claimed", held.Generation())
+		r, err := u.fetch(ctx, g, held)
+		u.at("release", held.Generation())
 		if releaseErr := held.Release(); releaseErr != nil && err == nil {
-			v.options.Log.Warn("cannot release the claim", "error", releaseErr)
+			u.c.options.Log.Warn("cannot release the claim", "error", releaseErr)
 		}
-		v.at("released", held.Generation())
+		u.at("released", held.Generation())
 		if !errors.Is(err, claim.ErrFenced) {
 			return r, err
 		}
-		v.options.Log.Warn("another unit took over the download", "reason", err)
+		u.c.options.Log.Warn("another unit took over the download", "reason", err)
 		select {
 		case <-ctx.Done():
 			return Release{}, context.Cause(ctx)
@@ -104,121 +155,133 @@ func (v *volume) ensure(ctx context.Context, version string) (Release, error) {
 // reason, from doing nothing else.
 const afterFence = 100 * time.Millisecond
 
-func (v *volume) claims() claim.Log {
-	known, _ := v.probed()
+// claims is the log of who may download a version. Each version has its own, so that
+// none has to wait for another one's download.
+func (u *unit) claims(version string) claim.Log {
+	known, _ := u.probed()
 	return claim.Log{
-		Root:     v.root,
-		Dir:      claimsDir,
-		Lock:     lockFile,
-		Lease:    v.options.Lease,
-		Lockless: known.Locks.Useless(),
-		Witness:  v.witness,
+		Root:                u.root,
+		Dir:                 path.Join(claimsDir, version),
+		Lock:                path.Join(claimsDir, version, "lock"),
+		Name:                lockFile,
+		Lease:               u.c.options.Lease,
+		Lockless:            known.Locks.Useless(),
+		ReportLockSemantics: u.noteLocks,
+		Logger:              u.c.options.Log,
 		Guard: func(step string) error {
-			v.at("before "+step, 0)
-			return v.check()
+			u.at("before "+step, 0)
+			return u.check()
 		},
 	}
 }
 
-func (c *Coordinator) holder(version string) claim.Holder {
-	return claim.Holder{Unit: c.options.Unit, Version: version, PID: os.Getpid(), Since: time.Now().UTC()}
+func (u *unit) holder(version string) claim.Holder {
+	return claim.Holder{Unit: u.c.options.Unit, Version: version, PID: os.Getpid(), Since: time.Now().UTC()}
 }
 
-// absent tells whether an error of release means that it has to be installed.
-func absent(err error) bool {
-	return errors.Is(err, ErrNotInstalled) || errors.Is(err, ErrCorrupt)
-}
-
-// Installed returns the release after a quick check of names, sizes and modes.
-// Errors are ErrVersion, ErrNotInstalled, ErrCorrupt and those of Check.
-func (c *Coordinator) Installed(version string) (Release, error) {
-	version, err := ParseVersion(version)
-	if err != nil {
-		return Release{}, fmt.Errorf("cannot look for concourse: %w", err)
-	}
-	v, err := c.enter()
-	if err != nil {
-		return Release{}, fmt.Errorf("cannot use concourse %s: %w", version, err)
-	}
-	defer v.leave()
-	r, err := v.release(version)
-	if err != nil {
-		return Release{}, fmt.Errorf("cannot use concourse %s: %w", version, err)
+// wanted is release for the one who asks for it to be installed.
+func (u *unit) wanted(g goal) (Release, error) {
+	r, p, err := u.release(g.version)
+	switch digest := u.c.digest; {
+	case err != nil:
+		return r, err
+	case p == g.replaces:
+		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", r.Dir, ErrCorrupt)
+	case digest.Algorithm == "sha256" && r.Digest != digest.String():
+		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, digest)
 	}
 	return r, nil
 }
 
-func (v *volume) release(version string) (Release, error) {
-	m, err := publish.Check(v.root, releaseDir(version))
-	if err != nil {
-		return Release{}, err
-	}
-	return v.describe(m), nil
-}
-
-func (v *volume) describe(m publish.Manifest) Release {
-	return Release{
-		Version: m.Version, Dir: filepath.Join(v.dir, releasesDir, m.Version),
-		Digest: m.Digest, InstalledBy: m.InstalledBy, Bytes: m.Bytes,
-	}
-}
-
-// wanted is release for the one who asks for it to be installed.
-func (v *volume) wanted(version string) (Release, error) {
-	r, err := v.release(version)
-	if err == nil && v.digest.Algorithm == "sha256" && r.Digest != v.digest.String() {
-		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, v.digest)
-	}
-	return r, err
-}
-
-// waiting looks at the volume while another unit holds the claim.
+// waiting looks at the volume while another unit holds the claim. Most looks follow
+// the release's link and no more: a corrupt release stays as it is until its link
+// leads elsewhere.
 type waiting struct {
-	v       *volume
-	version string
+	u       *unit
+	goal    goal
 	release Release
-	said    Progress
-	at      time.Time
+	unsound place // where the link led when the release was found unsound
+
+	reported Progress
+	looked   time.Time // at more than the link
 }
+
+// lookPause is how often who waits looks at more than the link, in requests that a
+// file server has to answer: the volume itself, and how far the download is.
+const lookPause = 5 * time.Second
 
 func (w *waiting) look(holder claim.Holder) error {
-	if err := w.v.check(); err != nil {
+	now, due := time.Now(), time.Second
+	if !durable.Local(w.u.root) {
+		due = lookPause
+	}
+	thorough := holder.Unit != w.reported.Unit || now.Sub(w.looked) >= due
+	if thorough {
+		w.looked = now
+		if err := w.u.check(); err != nil {
+			return err
+		}
+	}
+	p, err := w.u.place(w.goal.version)
+	if err != nil && !absent(err) {
 		return err
 	}
-	var err error
-	if w.release, err = w.v.wanted(w.version); err == nil {
-		return errPublished
-	} else if !absent(err) {
-		return err
+	if err == nil && p != w.unsound {
+		if w.release, err = w.u.wanted(w.goal); err == nil {
+			return errPublished
+		} else if !absent(err) {
+			return err
+		}
+		w.unsound = p
 	}
-	p := Progress{Version: w.version, State: Waiting, Unit: holder.Unit, Started: holder.Since}
-	if other, err := w.v.progress(); err == nil && other.Version == w.version && other.Unit == holder.Unit {
-		p.Bytes, p.Total, p.Started = other.Bytes, other.Total, other.Started
-	}
-	if p.Unit != w.said.Unit || time.Since(w.at) >= time.Second {
-		w.said, w.at = p, time.Now()
-		w.v.options.Progress(p)
+	if thorough {
+		w.report(holder)
 	}
 	return nil
 }
 
-// install runs while this unit holds the claim.
-func (v *volume) install(ctx context.Context, version string, held *claim.Claim) (Release, error) {
-	// Published between the last look and the claim?
-	r, err := v.wanted(version)
-	if !absent(err) {
-		return r, err
+func (w *waiting) report(holder claim.Holder) {
+	p := Progress{Version: w.goal.version, State: Waiting, Unit: holder.Unit, Started: holder.Since}
+	if other, err := w.u.progress(); err == nil && other.Version == p.Version && other.Unit == p.Unit {
+		p.Bytes, p.Total, p.Started = other.Bytes, other.Total, other.Started
 	}
-	if err := v.check(); err != nil {
+	w.reported = p
+	w.u.c.options.Progress(p)
+}
+
+// fetch runs while this unit holds the claim.
+func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, error) {
+	// Published, or found impossible, between the last look and the claim? Where names
+	// come late, what an earlier holder has published may not show yet.
+	for start := time.Now(); ; {
+		if r, err := u.wanted(g); !absent(err) {
+			return r, err
+		}
+		if held.Generation() == 1 || !u.late(start) {
+			break
+		}
+	}
+	if err := u.blocked(ctx, g.version); err != nil {
+		return Release{}, err
+	}
+	// Claims that were lost begin anew: the next one has another number.
+	if e := (entry{g.version, held.Generation()}); u.exists(e.dir()) {
+		return Release{}, fmt.Errorf("%w: %s is there already", claim.ErrFenced, e.dir())
+	}
+	if err := u.check(); err != nil {
 		return Release{}, err
 	}
 	// Somebody may have tidied up.
-	if err := v.layOut(); err != nil {
+	if err := layOut(u.root); err != nil {
+		return Release{}, err
+	}
+	s := &stage{u: u, goal: g, held: held}
+	if err := s.preflight(ctx); err != nil {
 		return Release{}, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	writes, err := durable.Begin(v.root, cancel)
+	writes, err := durable.Begin(u.root)
 	if err != nil {
 		return Release{}, err
 	}
@@ -230,15 +293,11 @@ func (v *volume) install(ctx context.Context, version string, held *claim.Claim)
 		case <-ctx.Done():
 		}
 	}()
-	s := &stage{volume: v, version: version, held: held}
-	err = s.run(ctx)
-	v.at("staged", held.Generation())
-	if err == nil {
-		r, err = s.publish(writes)
-	}
-	robbed := errors.Is(err, fs.ErrNotExist) && s.robbed()
+	r, err := s.install(ctx, writes)
+	stolen := errors.Is(err, fs.ErrNotExist) && s.stolen()
 	s.remove()
 	if err == nil {
+		u.unblock(g.version)
 		return r, nil
 	}
 	if errors.Is(err, publish.ErrFragile) {
@@ -246,161 +305,31 @@ func (v *volume) install(ctx context.Context, version string, held *claim.Claim)
 	}
 	// Another unit that took this one for dead may have published meanwhile, and
 	// removed what it took for leftovers; or it is about to.
-	if r, lookErr := v.wanted(version); lookErr == nil {
+	if r, lookErr := u.wanted(g); lookErr == nil {
 		return r, nil
 	}
 	if fence := held.Check(); fence != nil {
 		return Release{}, fence
 	}
-	if robbed {
+	if stolen {
 		// By one that held an earlier claim, slept, and did not know better.
 		return Release{}, fmt.Errorf("%w: what was staged is gone: %w", claim.ErrFenced, err)
 	}
-	return Release{}, v.full(err, s.total)
+	err = u.full(err, s.total)
+	if ctx.Err() == nil {
+		u.block(ctx, s, err)
+	}
+	return Release{}, err
 }
 
-func (s *stage) publish(writes *durable.Writes) (Release, error) {
-	manifest := publish.Manifest{
-		Version:     s.version,
-		Digest:      s.sum.String(),
-		InstalledBy: s.options.Unit,
-		Files:       s.files,
-	}
-	for _, f := range s.files {
-		manifest.Bytes += f.Size
-	}
-	current, err := s.current()
-	if err != nil && !errors.Is(err, ErrNotActivated) {
-		return Release{}, err
-	}
-	manifest.Generation = current.Generation
-	if err := s.check(); err != nil {
-		return Release{}, err
-	}
-	if err := s.held.Check(); err != nil {
-		return Release{}, err
-	}
-	s.at("fenced", s.held.Generation())
-	if err := s.quarantine(); err != nil {
-		return Release{}, err
-	}
-	var r Release
-	switch err := publish.Release(s.root, s.tree(), releaseDir(s.version), manifest, writes); {
-	case errors.Is(err, publish.ErrExist):
-		s.files, manifest.Files = nil, nil
-		if r, err = s.wanted(s.version); err != nil {
-			return Release{}, err
-		}
-	case err != nil:
-		return Release{}, err
-	default:
-		r = s.describe(manifest)
-		r.Downloaded = true
-	}
-	s.at("published", s.held.Generation())
-	// Nobody needs to go on with this version, whoever began: what is staged
-	// for it belongs to the dead, or to someone who will find the release.
-	if err := s.sweep(func(t staged) bool { return t.version == s.version }); err != nil {
-		s.options.Log.Warn("cannot remove what is staged", "error", err)
-	}
-	return r, nil
-}
-
-// quarantine moves the release away if it is corrupt: into what this unit has
-// staged, and from there to quarantine/. A holder of a later generation takes away
-// what is staged before it publishes, so that a unit which slept between its look
-// and the move finds nowhere to move a sound release to. The claim has to be
-// checked before, with what is staged in place.
-func (s *stage) quarantine() error {
-	_, reason := s.release(s.version)
-	if !errors.Is(reason, ErrCorrupt) {
-		return nil
-	}
-	s.at("quarantine", s.held.Generation())
-	out := path.Join(s.home(), "corrupt")
-	if err := durable.Rename(s.root, releaseDir(s.version), out); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // another holder was faster
-		}
-		return fmt.Errorf("cannot quarantine the release: %w", err)
-	}
-	place := path.Join(quarantineDir, s.version+"."+rand.Text())
-	if err := durable.Rename(s.root, out, place); err != nil {
-		return fmt.Errorf("cannot quarantine the release: %w", err)
-	}
-	s.options.Log.Warn("quarantined a corrupt release", "reason", reason, "place", filepath.Join(s.dir, place))
-	return errors.Join(durable.SyncDir(s.root, releasesDir), durable.SyncDir(s.root, quarantineDir))
-}
-
-// staged is what the name of a staging tree says.
-type staged struct {
-	name, version, unit string
-	generation          int
-}
-
-// parseStaged reads VERSION.GENERATION.UNIT; of another name it tells the name only.
-func parseStaged(name string) staged {
-	s := staged{name: name}
-	parts := strings.Split(name, ".")
-	if len(parts) != 5 {
-		return s
-	}
-	generation, err := strconv.Atoi(parts[3])
-	if err != nil {
-		return s
-	}
-	s.version, s.unit, s.generation = strings.Join(parts[:3], "."), parts[4], generation
-	return s
-}
-
-// sweep removes staging trees. Who removes those of other units holds the claim.
-func (v *volume) sweep(stale func(staged) bool) error {
-	names, err := durable.Names(v.root, stagingDir)
-	if err != nil {
-		return fmt.Errorf("cannot list what is staged: %w", err)
-	}
-	for _, name := range names {
-		if !stale(parseStaged(name)) {
-			continue
-		}
-		if err := v.discard(path.Join(stagingDir, name)); err != nil {
-			return fmt.Errorf("cannot remove what is staged: %w", err)
-		}
-	}
-	return nil
-}
-
-// discard removes a tree of the volume. It takes it out of the way first, in one
-// step: where locks are worth nothing its unit may be publishing it, and the
-// release would lose its files while they are removed here.
-func (v *volume) discard(name string) error {
-	away := path.Join(stagingDir, ".gone-"+rand.Text())
-	if err := durable.Rename(v.root, name, away); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+// full turns the kernel's word for a full volume into this package's.
+func (u *unit) full(err error, size int64) error {
+	if !noSpace(err) {
 		return err
 	}
-	if err := v.root.RemoveAll(away); err != nil {
-		v.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
+	room, roomErr := u.room()
+	if roomErr != nil {
+		return errors.Join(err, roomErr)
 	}
-	return nil
-}
-
-// removeAll empties a directory of the volume and returns the names removed.
-func (v *volume) removeAll(dir string) ([]string, error) {
-	names, err := durable.Names(v.root, dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot list %s: %w", dir, err)
-	}
-	slices.Sort(names)
-	var removed []string
-	for _, name := range names {
-		name = path.Join(dir, name)
-		if err := v.discard(name); err != nil {
-			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
-		}
-		removed = append(removed, name)
-	}
-	return removed, nil
+	return fmt.Errorf("%w: the archive alone has %s, and %s: %w", ErrNoSpace, megabytes(uint64(size)), room.describe(err), err)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// unit is a process of the test binary that installs and activates a release.
-func unit(t *testing.T, root, name, source, version string, output io.Writer) *exec.Cmd {
+// unitProcess is a process of the test binary that installs and activates a release.
+func unitProcess(t *testing.T, root, name, source, version string, output io.Writer) *exec.Cmd {
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(exe)
@@ -36,7 +36,7 @@ func TestManyProcessesDownloadOnce(t *testing.T) {
 	var logs [units]bytes.Buffer
 	var cmds [units]*exec.Cmd
 	for i := range units {
-		cmds[i] = unit(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", &logs[i])
+		cmds[i] = unitProcess(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", &logs[i])
 		require.NoError(t, cmds[i].Start())
 	}
 	all := ""
@@ -79,7 +79,7 @@ func TestHolderKilledInMidDownload(t *testing.T) {
 		return true
 	})
 	root := t.TempDir()
-	victim := unit(t, root, "concourse-ci/0", src.URL, "7.14.3", io.Discard)
+	victim := unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.3", io.Discard)
 	require.NoError(t, victim.Start())
 	t.Cleanup(func() { victim.Process.Kill() })
 	<-halfway
@@ -95,7 +95,7 @@ func TestHolderKilledInMidDownload(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool {
 		report, err := heir.Inspect(context.Background())
-		return err == nil && report.Holder == "concourse-ci/0" && report.Progress != nil && report.Progress.Total > 0
+		return err == nil && len(report.Claims) == 1 && report.Claims[0].Unit == "concourse-ci/0" && report.Progress != nil && report.Progress.Total > 0
 	}, 10*time.Second, 10*time.Millisecond, "the holder is named")
 	require.Eventually(t, func() bool { return len(listing(t, filepath.Join(root, stagingDir))) > 2 },
 		10*time.Second, 10*time.Millisecond, "something is staged")
@@ -105,7 +105,7 @@ func TestHolderKilledInMidDownload(t *testing.T) {
 	case <-time.After(300 * time.Millisecond):
 	}
 	require.Empty(t, listing(t, filepath.Join(root, releasesDir)), "half a release is visible")
-	_, err := heir.Installed("7.14.3")
+	_, err := heir.Installed(t.Context(), "7.14.3")
 	require.ErrorIs(t, err, ErrNotInstalled)
 
 	require.NoError(t, victim.Process.Kill())
@@ -113,7 +113,7 @@ func TestHolderKilledInMidDownload(t *testing.T) {
 	victim.Wait()
 	require.NoError(t, <-done)
 	require.Less(t, time.Since(killed), 5*time.Second)
-	r, err := heir.Installed("7.14.3")
+	r, err := heir.Installed(t.Context(), "7.14.3")
 	require.NoError(t, err)
 	require.Equal(t, "concourse-ci/1", r.InstalledBy)
 	require.Empty(t, listing(t, filepath.Join(root, stagingDir)), "what the dead unit staged")
@@ -131,10 +131,10 @@ func TestBadSources(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"no such release", func(s *source) { clear(s.files) }, nil, ErrNotFound, "check the options version and release-url"},
+		{"no such release", func(s *source) { clear(s.files) }, nil, ErrNotFound, "release not found"},
 		{"another digest", func(s *source) {
 			s.files[name+".sha256"] = []byte(strings.Repeat("0", 64) + "  " + name + "\n")
-		}, nil, ErrDigest, "nothing was installed"},
+		}, nil, ErrDigest, "expected is"},
 		{"a byte changed", func(s *source) { s.files[name][len(s.files[name])/2] ^= 1 }, nil, ErrDigest, name},
 		{"cut short", func(s *source) { s.files[name] = s.files[name][:len(s.files[name])/2] }, nil, ErrDigest, name},
 		{"cut short and unverified", func(s *source) {
@@ -152,10 +152,10 @@ func TestBadSources(t *testing.T) {
 		}, nil, ErrNotArchive, "/releases/download/v7.14.3/" + name},
 		{"no gzip", func(s *source) { s.publish("7.14.3", []byte("PK\x03\x04 this is a zip")) }, nil, ErrNotArchive, name},
 		{"no binary", func(s *source) {
-			s.publish("7.14.3", tarball(entry{name: "concourse/README", body: "soon"}))
+			s.publish("7.14.3", tarball(member{name: "concourse/README", body: "soon"}))
 		}, nil, ErrNotArchive, "bin/concourse"},
 		{"hostile", func(s *source) {
-			s.publish("7.14.3", tarball(entry{name: "concourse/bin/concourse", mode: 0o755}, entry{name: "concourse/../../x"}))
+			s.publish("7.14.3", tarball(member{name: "concourse/bin/concourse", mode: 0o755}, member{name: "concourse/../../x"}))
 		}, nil, ErrNotArchive, "leaves the release"},
 		{"server errors", func(s *source) {
 			s.answer(func(w http.ResponseWriter, r *http.Request) bool {
@@ -168,7 +168,7 @@ func TestBadSources(t *testing.T) {
 				w.WriteHeader(http.StatusForbidden)
 				return true
 			})
-		}, nil, ErrUnreachable, "403"},
+		}, nil, ErrUnauthorized, "403"},
 		{"nobody listens", func(s *source) { s.Close() }, nil, ErrUnreachable, "refused"},
 		{"breaks off each time", func(s *source) {
 			s.answer(func(w http.ResponseWriter, r *http.Request) bool {
@@ -194,13 +194,13 @@ func TestBadSources(t *testing.T) {
 			c := open(t, root, "concourse-ci/0", src.URL, change)
 			_, err := c.Ensure(context.Background(), "7.14.3")
 			require.ErrorIs(t, err, tt.want)
-			require.ErrorContains(t, err, "cannot install concourse 7.14.3: ")
+			require.ErrorContains(t, err, "cannot install Concourse 7.14.3: ")
 			require.ErrorContains(t, err, tt.text)
 			require.NotContains(t, err.Error(), "\n")
 			nothingLeft(t, root)
 			report, err := c.Inspect(context.Background())
 			require.NoError(t, err)
-			require.Empty(t, report.Holder)
+			require.Empty(t, report.Claims)
 		})
 	}
 }
@@ -262,8 +262,8 @@ func TestCancelledInstallLeavesNothing(t *testing.T) {
 
 func TestFullVolume(t *testing.T) {
 	compressible := tarball(
-		entry{name: "concourse/bin/concourse", mode: 0o755, body: "x"},
-		entry{name: "concourse/bin/zeros", mode: 0o755, body: strings.Repeat("\x00", 8<<20)},
+		member{name: "concourse/bin/concourse", mode: 0o755, body: "x"},
+		member{name: "concourse/bin/zeros", mode: 0o755, body: strings.Repeat("\x00", 8<<20)},
 	)
 	for name, archive := range map[string][]byte{
 		"known before":   releaseArchive("7.14.3", 8<<20),
@@ -278,7 +278,11 @@ func TestFullVolume(t *testing.T) {
 			require.ErrorIs(t, err, ErrNoSpace)
 			require.ErrorContains(t, err, "MB")
 			require.NotContains(t, err.Error(), "\n")
-			nothingLeft(t, root)
+			require.Empty(t, listing(t, filepath.Join(root, releasesDir)))
+			require.Empty(t, listing(t, filepath.Join(root, storeDir)))
+			for _, left := range listing(t, filepath.Join(root, stagingDir)) {
+				require.NotContains(t, left, treeName, "only the archive is worth keeping")
+			}
 
 			src.publish("7.14.3", releaseArchive("7.14.3", 1<<20))
 			_, err = c.Ensure(context.Background(), "7.14.3")
@@ -298,121 +302,16 @@ func TestFullVolume(t *testing.T) {
 	})
 }
 
-func TestCorruptReleaseIsInstalledAgain(t *testing.T) {
-	damage := map[string]func(t *testing.T, dir string){
-		"file missing": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "bin/runc"))) },
-		"file cut":     func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "bin/runc"), 5)) },
-		"mode changed": func(t *testing.T, dir string) { require.NoError(t, os.Chmod(filepath.Join(dir, "bin/runc"), 0o444)) },
-		"file added": func(t *testing.T, dir string) {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/extra"), nil, 0o555))
-		},
-		"no manifest": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "manifest.json"))) },
-	}
-	for name, f := range damage {
-		t.Run(name, func(t *testing.T) {
-			src := newSource(t, "7.14.3")
-			root := t.TempDir()
-			c := open(t, root, "concourse-ci/0", src.URL)
-			r, err := c.Ensure(context.Background(), "7.14.3")
-			require.NoError(t, err)
-			f(t, r.Dir)
-			_, err = c.Installed("7.14.3")
-			require.ErrorIs(t, err, ErrCorrupt)
-			r, err = c.Ensure(context.Background(), "7.14.3")
-			require.NoError(t, err)
-			require.True(t, r.Downloaded)
-			_, err = c.Installed("7.14.3")
-			require.NoError(t, err)
-			require.NotEmpty(t, listing(t, filepath.Join(root, quarantineDir)))
-		})
-	}
-}
-
-func damaged(t *testing.T, c *Coordinator) Release {
-	r, err := c.Ensure(context.Background(), "7.14.3")
-	require.NoError(t, err)
-	require.NoError(t, os.Chmod(filepath.Join(r.Dir, "bin/runc"), 0o444))
-	return r
-}
-
-// Units run from what is damaged; most of it may be as good as ever.
-func TestCorruptReleaseStaysUntilThereIsANewOne(t *testing.T) {
-	src := newSource(t, "7.14.3")
-	root := t.TempDir()
-	c := open(t, root, "concourse-ci/0", src.URL)
-	r := damaged(t, c)
-	program := filepath.Join(r.Dir, "bin/concourse")
-
-	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
-		w.WriteHeader(http.StatusBadGateway)
-		return true
-	})
-	_, err := c.Ensure(context.Background(), "7.14.3")
-	require.ErrorIs(t, err, ErrUnreachable)
-	require.FileExists(t, program)
-
-	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
-		if _, err := os.Stat(program); err != nil {
-			t.Error("gone before there is a new one", err)
-		}
-		return false
-	})
-	_, err = c.Ensure(context.Background(), "7.14.3")
-	require.NoError(t, err)
-	_, err = c.Installed("7.14.3")
-	require.NoError(t, err)
-	require.NotEmpty(t, listing(t, filepath.Join(root, quarantineDir)))
-}
-
-// Who slept between its look at a corrupt release and its move finds a sound one
-// there, which another holder has published since.
-func TestSoundReleaseIsNotQuarantined(t *testing.T) {
-	src := newSource(t, "7.14.3")
-	root := t.TempDir()
-	r, err := open(t, root, "concourse-ci/0", src.URL).Ensure(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	aside := filepath.Join(t.TempDir(), "sound")
-	require.NoError(t, os.Rename(r.Dir, aside))
-	require.NoError(t, os.Mkdir(r.Dir, 0o755))
-	sound, err := os.Stat(aside)
-	require.NoError(t, err)
-
-	sleeper := open(t, root, "concourse-ci/1", src.URL)
-	slept := false
-	sleeper.at = func(point string, generation int) {
-		if point != "quarantine" || slept {
-			return
-		}
-		slept = true
-		// What the next holder does: it claims, takes away what is staged, moves the
-		// corrupt release, and publishes.
-		v := inside(t, sleeper)
-		require.NoError(t, v.root.WriteFile(fmt.Sprintf("%s/%d", claimsDir, generation+1), []byte(`{"unit":"concourse-ci/2"}`), 0o644))
-		_, err := v.removeAll(stagingDir)
-		require.NoError(t, err)
-		require.NoError(t, os.Remove(r.Dir))
-		require.NoError(t, os.Rename(aside, r.Dir))
-	}
-	_, err = sleeper.Ensure(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	require.True(t, slept)
-	now, err := os.Stat(r.Dir)
-	require.NoError(t, err)
-	require.True(t, os.SameFile(sound, now))
-	require.Empty(t, listing(t, filepath.Join(root, quarantineDir)))
-	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
-}
-
 // Who removes what looks like rubbish on a volume does no harm to it.
 func TestTidiedVolumeIsLaidOutAgain(t *testing.T) {
 	src := newSource(t, "7.14.3")
 	root := t.TempDir()
 	c := open(t, root, "concourse-ci/0", src.URL)
-	for _, dir := range []string{stagingDir, quarantineDir, releasesDir} {
+	for _, dir := range []string{stagingDir, storeDir, releasesDir} {
 		require.NoError(t, os.RemoveAll(filepath.Join(root, dir)))
 	}
 	claims := 0
-	c.at = func(point string, _ int) {
+	c.memory.at = func(point string, _ int) {
 		if point == "claimed" {
 			claims++
 		}
@@ -424,33 +323,22 @@ func TestTidiedVolumeIsLaidOutAgain(t *testing.T) {
 
 // What is staged is taken away by one that held an earlier claim and slept: that
 // is no reason to fail.
-func TestRobbedInstallBeginsAgain(t *testing.T) {
+func TestStolenInstallBeginsAgain(t *testing.T) {
 	src := newSource(t, "7.14.3")
 	root := t.TempDir()
 	c := open(t, root, "concourse-ci/0", src.URL)
-	robbed := 0
-	c.at = func(point string, _ int) {
-		if point == "staged" && robbed == 0 {
-			robbed++
-			_, err := inside(t, c).removeAll(stagingDir)
-			require.NoError(t, err)
+	stolen := 0
+	c.memory.at = func(point string, _ int) {
+		if point == "staged" && stolen == 0 {
+			stolen++
+			require.NoError(t, inside(t, c).sweep(func(staged) bool { return true }))
 		}
 	}
 	r, err := c.Ensure(t.Context(), "7.14.3")
 	require.NoError(t, err)
 	require.True(t, r.Downloaded)
-	require.Equal(t, 1, robbed)
+	require.Equal(t, 1, stolen)
 	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
-}
-
-func TestCorruptReleaseMakesRoom(t *testing.T) {
-	root := tmpfs(t, "6m")
-	src := newSource(t)
-	src.publish("7.14.3", releaseArchive("7.14.3", 5<<19))
-	c := open(t, root, "concourse-ci/0", src.URL)
-	damaged(t, c)
-	_, err := c.Ensure(context.Background(), "7.14.3")
-	require.NoError(t, err, "the volume holds one release and its archive, not two releases")
 }
 
 func TestPinnedDigestOfAReleaseThatIsThere(t *testing.T) {
@@ -476,12 +364,13 @@ func TestPinnedDigestOfAReleaseThatIsThere(t *testing.T) {
 // Who waits on a file system of this kernel need not wait for its next look.
 func TestWaitersAreWoken(t *testing.T) {
 	v := inside(t, open(t, t.TempDir(), "concourse-ci/0", ""))
-	changed, enough := v.changes()
+	require.NoError(t, v.root.Mkdir(claimsDir+"/7.14.3", 0o755))
+	changed, enough := v.changes("7.14.3")
 	require.NotNil(t, changed)
 	require.Empty(t, changed)
 	for _, change := range []func() error{
-		func() error { return v.root.Mkdir(releaseDir("7.14.3"), 0o755) },
-		func() error { return v.root.WriteFile(claimsDir+"/1.beat", []byte("done"), 0o644) },
+		func() error { return v.root.Mkdir(releaseLink("7.14.3"), 0o755) },
+		func() error { return v.root.WriteFile(claimsDir+"/7.14.3/1.beat", []byte("done"), 0o644) },
 	} {
 		require.NoError(t, change())
 		select {
@@ -501,7 +390,7 @@ func TestSweptTreeIsPublishedWholeOrNotAtAll(t *testing.T) {
 	v := inside(t, open(t, t.TempDir(), "concourse-ci/0", ""))
 	const files = 200
 	for round := range 40 {
-		staging, dir := filepath.Join(v.dir, stagingDir, "7.14.3.1.concourse-ci-1"), filepath.Join(v.dir, releasesDir, "7.14.3")
+		staging, dir := filepath.Join(v.view.dir, stagingDir, "7.14.3.1.concourse-ci-1"), filepath.Join(v.view.dir, releasesDir, "7.14.3")
 		require.NoError(t, os.Mkdir(staging, 0o755))
 		for i := range files {
 			require.NoError(t, os.WriteFile(filepath.Join(staging, fmt.Sprint(i)), nil, 0o444))
@@ -515,7 +404,7 @@ func TestSweptTreeIsPublishedWholeOrNotAtAll(t *testing.T) {
 			require.Len(t, listing(t, dir), files)
 			require.NoError(t, os.RemoveAll(dir))
 		}
-		require.Empty(t, listing(t, filepath.Join(v.dir, stagingDir)))
+		require.Empty(t, listing(t, filepath.Join(v.view.dir, stagingDir)))
 	}
 }
 
@@ -540,7 +429,7 @@ func TestWorthlessLocksCostNothing(t *testing.T) {
 		}()
 		if i == 0 {
 			<-begun
-			require.NoError(t, os.Remove(filepath.Join(root, lockFile)))
+			require.NoError(t, os.Remove(filepath.Join(root, claimsDir, "7.14.3", "lock")))
 		}
 	}
 	time.Sleep(500 * time.Millisecond)
@@ -549,7 +438,7 @@ func TestWorthlessLocksCostNothing(t *testing.T) {
 	require.NoError(t, <-errs)
 	requests, _ := src.archives()
 	require.Len(t, requests, 1)
-	_, err := open(t, root, "concourse-ci/2", src.URL).Installed("7.14.3")
+	_, err := open(t, root, "concourse-ci/2", src.URL).Installed(t.Context(), "7.14.3")
 	require.NoError(t, err)
 	require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 }
@@ -576,7 +465,7 @@ func TestReleaseOnTheVolume(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	for _, good := range []string{"7.14.3", "v7.14.3", "0.0.1"} {
-		v, err := ParseVersion(good)
+		v, err := concourse.ParseVersion(good)
 		require.NoError(t, err)
 		require.Equal(t, strings.TrimPrefix(good, "v"), v)
 	}
@@ -596,11 +485,11 @@ func TestNewest(t *testing.T) {
 		fmt.Fprint(w, `{"tag_name":"v7.14.3"}`)
 		return true
 	})
-	v, err := Newest(context.Background(), nil, src.URL+"/concourse/concourse")
+	v, err := Newest(context.Background(), nil, concourse, src.URL+"/concourse/concourse", "")
 	require.NoError(t, err)
 	require.Equal(t, "7.14.3", v)
-	_, err = Newest(context.Background(), nil, src.URL+"/other/repository")
+	_, err = Newest(context.Background(), nil, concourse, src.URL+"/other/repository", "")
 	require.ErrorIs(t, err, ErrNotFound)
-	_, err = Newest(context.Background(), nil, "nonsense")
+	_, err = Newest(context.Background(), nil, concourse, "nonsense", "")
 	require.ErrorIs(t, err, ErrUnreachable)
 }

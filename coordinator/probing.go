@@ -24,54 +24,30 @@ type probed struct {
 // volume, for Inspect and for the unit's own attempts to lock: one that is of no
 // use is not made again until the machine boots or is probed anew. What file
 // locks are worth between two machines no unit can find out alone: it is noted
-// when one waits for the other. Errors are ErrNoSpace,
-// those of Check, of starting the helper, and of ctx.
+// when one waits for the other. Errors are ErrNoSpace and those of starting the
+// helper.
 func (c *Coordinator) Probe(ctx context.Context) (probe.Result, error) {
-	var r probe.Result
-	err := c.within(func(v *volume) (err error) {
-		r, err = v.probe(ctx)
-		return err
-	})
-	if err != nil {
-		return probe.Result{}, fmt.Errorf("cannot probe the volume: %w", err)
-	}
-	return r, nil
+	r, err := write(ctx, c, func(ctx context.Context, u *unit) (probe.Result, error) { return u.probe(ctx) })
+	return r, failed("probe", c.dir, err)
 }
 
-// Probe is the method of that name for who is no unit: it finds out what the
-// mount at root can do, with a helper as in Options, and notes nothing. Errors
-// are ErrNoVolume, ErrForeignVolume for an unknown layout, those of writing on the
-// volume and of starting the helper, and that of ctx.
-func Probe(ctx context.Context, root string, helper ...string) (probe.Result, error) {
-	c, err := look(root)
+func (u *unit) probe(ctx context.Context) (probe.Result, error) {
+	r, err := probe.Mount(ctx, u.root, u.c.options.Helper...)
 	if err != nil {
 		return probe.Result{}, err
 	}
-	v, err := c.enter()
-	if err != nil {
-		return probe.Result{}, fmt.Errorf("cannot probe %s: %w", c.dir, err)
-	}
-	defer v.leave()
-	return probe.Mount(ctx, v.root, helper...)
-}
-
-func (v *volume) probe(ctx context.Context) (probe.Result, error) {
-	r, err := probe.Mount(ctx, v.root, v.options.Helper...)
-	if err != nil {
-		return probe.Result{}, err
-	}
-	if old, ok := v.probed(); ok && r.Locks == probe.Exclusive && (old.Locks == probe.Shared || old.Locks == probe.NodeLocal) {
+	if old, ok := u.probed(); ok && r.Locks == probe.Exclusive && (old.Locks == probe.Shared || old.Locks == probe.NodeLocal) {
 		r.Locks = old.Locks // more than one unit can see
 	}
-	if err := v.check(); err != nil {
+	if err := u.check(); err != nil {
 		return probe.Result{}, err
 	}
-	return r, v.note(r)
+	return r, u.note(r)
 }
 
-// witness notes what two machines have seen of their locks.
-func (v *volume) witness(exclusive bool) {
-	old, ok := v.probed()
+// noteLocks notes what two machines have seen of their locks.
+func (u *unit) noteLocks(exclusive bool) {
+	old, ok := u.probed()
 	if !ok {
 		old.Result = probe.Result{Link: probe.Unknown, Rename: probe.Unknown, SyncDir: probe.Unknown, TmpFile: probe.Unknown, Reflink: probe.Unknown}
 	}
@@ -80,37 +56,37 @@ func (v *volume) witness(exclusive bool) {
 	if exclusive {
 		old.Locks = probe.Shared
 	}
-	if was == old.Locks || v.check() != nil {
+	if was == old.Locks || u.check() != nil {
 		return
 	}
-	if err := v.note(old.Result); err != nil {
-		v.options.Log.Warn("cannot note what file locks are worth", "error", err)
+	if err := u.note(old.Result); err != nil {
+		u.c.options.Log.Warn("cannot note what file locks are worth", "error", err)
 	}
 }
 
 // probed returns what this unit has noted since the machine was booted.
-func (v *volume) probed() (probed, bool) {
-	p, err := v.readProbe(v.unit)
+func (u *unit) probed() (probed, bool) {
+	p, err := u.readProbe(u.name())
 	if err != nil || p.Boot == "" || p.Boot != claim.Boot() {
 		return probed{}, false
 	}
 	return p, true
 }
 
-func (v *volume) note(r probe.Result) error {
+func (u *unit) note(r probe.Result) error {
 	data, err := json.Marshal(probed{r, claim.Boot()})
 	if err != nil {
 		return err
 	}
-	if err := durable.Mkdir(v.root, probesDir, 0o755); err != nil {
+	if err := durable.Mkdir(u.root, probesDir, 0o755); err != nil {
 		return err
 	}
-	return durable.Replace(v.root, path.Join(probesDir, v.unit), append(data, '\n'))
+	return durable.Replace(u.root, path.Join(probesDir, u.name()), append(data, '\n'))
 }
 
 func (v *volume) readProbe(unit string) (probed, error) {
 	var p probed
-	data, err := v.root.ReadFile(path.Join(probesDir, unit))
+	data, err := durable.ReadFile(v.root, path.Join(probesDir, unit))
 	if err != nil {
 		return p, err
 	}

@@ -95,7 +95,7 @@ func live(root string) error {
 			time.Sleep(time.Second)
 		}
 	}
-	c, err := Open(root, Options{
+	c, err := Open(context.Background(), root, Options{Product: concourse,
 		Unit:   unit,
 		Source: os.Getenv("TEST_UNIT_SOURCE"),
 		Lease:  o.Lease,
@@ -109,7 +109,7 @@ func live(root string) error {
 	if err != nil {
 		return err
 	}
-	c.at = at
+	c.memory.at = at
 	for v := range strings.SplitSeq(os.Getenv("TEST_UNIT_VERSION"), ",") {
 		version = v
 		if _, err := c.Ensure(context.Background(), v); err != nil {
@@ -124,7 +124,7 @@ func live(root string) error {
 			return err
 		}
 		at("look", 0)
-		current, err := c.Current()
+		current, err := c.Current(context.Background())
 		if err != nil {
 			return err
 		}
@@ -166,6 +166,8 @@ var points = []struct {
 	{name: "downloading", holds: true},
 	{name: "staged", holds: true},
 	{name: "fenced", holds: true},
+	{name: "stored", holds: true},
+	{name: "link", holds: true},
 	{name: "published", holds: true, published: true},
 	{name: "release", published: true},
 	{name: "before done", published: true},
@@ -178,15 +180,21 @@ var points = []struct {
 
 // withoutFlock makes every flock on the volume fail.
 func withoutFlock(t *testing.T, root string) {
-	require.NoError(t, os.Mkdir(filepath.Join(root, lockFile), 0o755))
+	for _, version := range []string{"7.14.0", "7.14.1", "7.14.2", "7.14.3"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, claimsDir, version, "lock"), 0o755))
+	}
 }
 
 // sound demands that 7.14.3 is installed, current and whole.
 func sound(t *testing.T, root string) {
 	t.Helper()
-	out, err := exec.Command(filepath.Join(root, "bin", "concourse")).Output()
+	program := filepath.Join(root, "bin", "concourse")
+	text, err := os.ReadFile(program)
 	require.NoError(t, err)
-	require.Equal(t, "7.14.3\n", string(out))
+	require.Equal(t, "#!/bin/sh\necho 7.14.3\n", string(text))
+	info, err := os.Stat(program)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o555, info.Mode()) // not executed: this process may have it open still
 	marker, err := os.ReadFile(filepath.Join(root, installedFile))
 	require.NoError(t, err)
 	require.Equal(t, "7.14.3\n", string(marker))
@@ -211,7 +219,7 @@ func list(t *testing.T, dir string) (names []string) {
 func heir(t *testing.T, root string, src *source, lease time.Duration) (Release, time.Duration) {
 	c := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Lease = lease })
 	start, claimed := time.Now(), time.Duration(0)
-	c.at = func(point string, _ int) {
+	c.memory.at = func(point string, _ int) {
 		if point == "claimed" {
 			claimed = time.Since(start)
 		}
@@ -240,7 +248,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 					withoutFlock(t, root)
 				}
 				var output bytes.Buffer
-				victim := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: p.name, Signal: syscall.SIGKILL})
+				victim := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: p.name, Signal: syscall.SIGKILL})
 				err := victim.Run()
 				require.ErrorContains(t, err, "killed", output.String())
 				require.Equal(t, p.published, len(list(t, filepath.Join(root, releasesDir))) > 0)
@@ -287,7 +295,7 @@ func TestStoppedAtEachPoint(t *testing.T) {
 					withoutFlock(t, root)
 				}
 				var output bytes.Buffer
-				sleeper := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: p.name, Signal: syscall.SIGSTOP})
+				sleeper := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: p.name, Signal: syscall.SIGSTOP})
 				require.NoError(t, sleeper.Start())
 				t.Cleanup(func() { sleeper.Process.Kill() })
 				stopped(t, sleeper.Process.Pid)
@@ -328,7 +336,7 @@ func TestCollectorHitAtEachPoint(t *testing.T) {
 				src := newSource(t, "7.14.0", "7.14.1", "7.14.2", "7.14.3")
 				root := t.TempDir()
 				var output bytes.Buffer
-				victim := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.0,7.14.1,7.14.2,7.14.3", &output),
+				victim := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.0,7.14.1,7.14.2,7.14.3", &output),
 					orders{Lease: lease, Point: point, Signal: signal, Litter: true})
 				require.NoError(t, victim.Start())
 				t.Cleanup(func() { victim.Process.Kill() })
@@ -338,12 +346,12 @@ func TestCollectorHitAtEachPoint(t *testing.T) {
 					stopped(t, victim.Process.Pid)
 				}
 				c := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Lease = lease })
-				require.NoError(t, c.Pin("7.14.0"))
+				require.NoError(t, pin(t, c, "7.14.0"))
 				if signal == syscall.SIGSTOP {
 					require.NoError(t, victim.Process.Signal(syscall.SIGCONT))
 					require.NoError(t, victim.Wait(), output.String())
 				}
-				_, err := c.Installed("7.14.0")
+				_, err := c.Installed(t.Context(), "7.14.0")
 				require.NoError(t, err)
 				_, err = c.Collect(t.Context())
 				require.NoError(t, err)
@@ -354,42 +362,6 @@ func TestCollectorHitAtEachPoint(t *testing.T) {
 	}
 }
 
-// A unit is hit between its look at a corrupt release and the move to quarantine.
-func TestQuarantineHit(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
-		t.Run(signal.String(), func(t *testing.T) {
-			t.Parallel()
-			const lease = time.Second
-			src := newSource(t, "7.14.3")
-			root := t.TempDir()
-			require.NoError(t, os.MkdirAll(filepath.Join(root, releasesDir, "7.14.3", "bin"), 0o755))
-			var output bytes.Buffer
-			victim := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: "quarantine", Signal: signal})
-			require.NoError(t, victim.Start())
-			t.Cleanup(func() { victim.Process.Kill() })
-			if signal == syscall.SIGKILL {
-				require.ErrorContains(t, victim.Wait(), "killed", output.String())
-			} else {
-				stopped(t, victim.Process.Pid)
-			}
-			r, _ := heir(t, root, src, lease)
-			require.True(t, r.Downloaded)
-			before, err := os.Stat(r.Dir)
-			require.NoError(t, err)
-			if signal == syscall.SIGSTOP {
-				require.NoError(t, victim.Process.Signal(syscall.SIGCONT))
-				require.NoError(t, victim.Wait(), output.String())
-			}
-			sound(t, root)
-			after, err := os.Stat(r.Dir)
-			require.NoError(t, err)
-			require.True(t, os.SameFile(before, after), "a sound release was moved")
-			require.Len(t, list(t, filepath.Join(root, quarantineDir)), 1)
-			require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
-		})
-	}
-}
-
 // A unit that has staged a release sleeps, and wakes while another one holds the
 // claim but has not published.
 func TestSleeperPublishesNothingUnderALaterClaim(t *testing.T) {
@@ -397,13 +369,13 @@ func TestSleeperPublishesNothingUnderALaterClaim(t *testing.T) {
 	src := newSource(t, "7.14.3")
 	root := t.TempDir()
 	var output bytes.Buffer
-	sleeper := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: "staged", Signal: syscall.SIGSTOP})
+	sleeper := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: "staged", Signal: syscall.SIGSTOP})
 	require.NoError(t, sleeper.Start())
 	t.Cleanup(func() { sleeper.Process.Kill() })
 	stopped(t, sleeper.Process.Pid)
 
 	c := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Lease = lease })
-	held, err := inside(t, c).claims().Acquire(context.Background(), c.holder("7.14.3"), func(claim.Holder) error { return nil })
+	held, err := inside(t, c).claims("7.14.3").Acquire(context.Background(), inside(t, c).holder("7.14.3"), func(claim.Holder) error { return nil })
 	require.NoError(t, err)
 	require.NoError(t, sleeper.Process.Signal(syscall.SIGCONT))
 	time.Sleep(2 * lease)
@@ -421,7 +393,7 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 	proxy := newSource(t, "7.14.3") // a proxy is asked for whole URLs, and answers
 	root := t.TempDir()
 	var output bytes.Buffer
-	cmd := unit(t, root, "concourse-ci/0", "http://mirror.invalid/concourse", "7.14.3", &output)
+	cmd := unitProcess(t, root, "concourse-ci/0", "http://mirror.invalid/concourse", "7.14.3", &output)
 	cmd.Env = append(cmd.Env, "http_proxy="+proxy.URL, "HTTP_PROXY="+proxy.URL, "no_proxy=", "NO_PROXY=")
 	require.NoError(t, cmd.Run(), output.String())
 	requests, _ := proxy.archives()
@@ -439,7 +411,7 @@ func TestManyProcessesDownloadOnceWithoutLocks(t *testing.T) {
 	var logs [units]bytes.Buffer
 	var cmds [units]*exec.Cmd
 	for i := range units {
-		cmds[i] = unit(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", &logs[i])
+		cmds[i] = unitProcess(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", &logs[i])
 		require.NoError(t, cmds[i].Start())
 	}
 	for i, cmd := range cmds {
@@ -465,7 +437,7 @@ func TestWaitersSeeThePublication(t *testing.T) {
 	require.NoError(t, os.WriteFile(trace, nil, 0o644))
 	var cmds [units]*exec.Cmd
 	for i := range units {
-		cmds[i] = ordered(t, unit(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", io.Discard), orders{Lease: time.Minute, Trace: trace})
+		cmds[i] = ordered(t, unitProcess(t, root, fmt.Sprintf("concourse-ci/%d", i), src.URL, "7.14.3", io.Discard), orders{Lease: time.Minute, Trace: trace})
 		require.NoError(t, cmds[i].Start())
 	}
 	for _, cmd := range cmds {
@@ -517,7 +489,7 @@ func TestSlowHolderKeepsItsClaim(t *testing.T) {
 		}
 		return false
 	})
-	slow := ordered(t, unit(t, root, "concourse-ci/0", src.URL, "7.14.3", io.Discard), orders{Lease: lease})
+	slow := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.3", io.Discard), orders{Lease: lease})
 	require.NoError(t, slow.Start())
 	<-begun
 	r, _ := heir(t, root, src, lease)

@@ -43,7 +43,7 @@ func TestStagingProcess(t *testing.T) {
 	}
 	chunk, err := strconv.ParseInt(os.Getenv("TEST_STAGING_CHUNK"), 10, 64)
 	require.NoError(t, err)
-	c, err := Open(root, Options{
+	c, err := Open(t.Context(), root, Options{Product: concourse,
 		Unit: os.Getenv("TEST_STAGING_UNIT"), Source: os.Getenv("TEST_STAGING_SOURCE"), Chunk: chunk,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -133,7 +133,7 @@ func TestSuccessorGoesOnWhereTheHolderDied(t *testing.T) {
 			require.Equal(t, 1, strings.Count(log.String(), "Downloading Concourse binaries v7.14.3 from "))
 			require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 			c := open(t, root, "concourse-ci/2", src.URL)
-			_, err = c.Installed("7.14.3")
+			_, err = c.Installed(t.Context(), "7.14.3")
 			require.NoError(t, err)
 		})
 	}
@@ -220,7 +220,7 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	remains := func(name string, chunk int64) {
 		dir := path.Join(stagingDir, name)
 		require.NoError(t, v.root.MkdirAll(path.Join(dir, treeName, "bin"), 0o755))
-		s := fetch.Source{URL: src.URL, Client: fetch.NewClient(), Policy: fetch.DefaultPolicy, Chunk: chunk}
+		s := fetch.Source{URL: src.URL, Layout: concourse.layout(), Client: fetch.NewClient(), Policy: fetch.DefaultPolicy, Chunk: chunk}
 		d, err := s.Open(context.Background(), "7.14.3", v.root, dir, fetch.Digest{})
 		require.NoError(t, err)
 		require.NoError(t, d.Start())
@@ -232,12 +232,13 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	remains("7.14.2.3.concourse-ci-2", testChunk) // another version
 	remains("7.14.3.3.concourse-ci-3", testChunk)
 	require.NoError(t, v.root.Mkdir(path.Join(stagingDir, "7.14.3.4.concourse-ci-4"), 0o755)) // nothing in it
-	require.NoError(t, v.root.WriteFile(claimsDir+"/6", []byte("{}"), 0o644))
-	require.NoError(t, v.root.WriteFile(claimsDir+"/6.beat", []byte("done"), 0o644))
-	held, err := v.claims().Try(t.Context(), v.holder("7.14.3"))
+	require.NoError(t, v.root.Mkdir(claimsDir+"/7.14.3", 0o755))
+	require.NoError(t, v.root.WriteFile(claimsDir+"/7.14.3/6", []byte("{}"), 0o644))
+	require.NoError(t, v.root.WriteFile(claimsDir+"/7.14.3/6.beat", []byte("done"), 0o644))
+	held, err := v.claims("7.14.3").Try(t.Context(), v.holder("7.14.3"))
 	require.NoError(t, err)
 	defer held.Release()
-	s := &stage{volume: v, version: "7.14.3", held: held}
+	s := &stage{u: v, goal: goal{version: "7.14.3"}, held: held}
 	require.NoError(t, s.adopt())
 	require.EqualValues(t, len(archive), fetch.Kept(v.root, s.home()))
 	require.Equal(t, []string{
@@ -250,7 +251,7 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 		"7.14.3.9.concourse-ci-1/archive.partial",
 		"7.14.3.9.concourse-ci-1/tree",
 		"7.14.3.9.concourse-ci-1/tree/bin",
-	}, slices.DeleteFunc(listing(t, filepath.Join(v.dir, stagingDir)), func(name string) bool {
+	}, slices.DeleteFunc(listing(t, filepath.Join(v.view.dir, stagingDir)), func(name string) bool {
 		return strings.HasPrefix(name, "7.14.2.3.concourse-ci-2/")
 	}))
 }

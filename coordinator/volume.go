@@ -1,95 +1,154 @@
 package coordinator
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
 )
 
 // Names on the volume.
 const (
-	volumeFile      = "volume.json"
-	lockFile        = ".install.lock"
-	claimsDir       = "claims"
-	progressFile    = ".download_in_progress"
-	installedFile   = ".installed_version"
-	binLink         = "bin"
-	releasesDir     = "releases"
-	stagingDir      = "staging"
-	quarantineDir   = "quarantine"
-	activationsDir  = "activations"
-	pinsDir         = "pins"
-	probesDir       = "probes"
-	workerDir       = "worker"
-	layoutOfVolumes = 1
+	volumeFile     = "volume.json"
+	lockFile       = ".install.lock"
+	progressFile   = ".download_in_progress"
+	installedFile  = ".installed_version"
+	claimsDir      = "claims"
+	activationsDir = "activations"
+	storeDir       = "store"
+	releasesDir    = "releases"
+	stagingDir     = "staging"
+	pinsDir        = "pins"
+	failuresDir    = "failures"
+	probesDir      = "probes"
+	workerDir      = "worker"
+)
+
+var names = map[string]bool{
+	volumeFile: true, lockFile: true, progressFile: true, installedFile: true,
+	claimsDir: true, activationsDir: true, storeDir: true, releasesDir: true, stagingDir: true,
+	pinsDir: true, failuresDir: true, probesDir: true, workerDir: true,
+}
+
+// Layouts of volumes that this program knows. In the first one, a release was the
+// directory releases/VERSION itself. Such a volume is used as it is: units that
+// know only that layout may still be there.
+const (
+	firstLayout = 1
+	layout      = 2
 )
 
 // identity is the content of volume.json.
 type identity struct {
 	ID     string `json:"id"`
 	Layout int    `json:"layout"`
+	Owner  string `json:"owner,omitempty"`
 }
 
-// volume is what one call works on. It holds the root open that the call has
+// volume is what one call reads. It holds the root open that the call has
 // looked at: should another volume, or none, be mounted there the next moment,
-// nothing of the call lands on it.
+// nothing of the call meets it.
 type volume struct {
-	*Coordinator
+	view *View
 	root *os.Root
 }
 
-// enter opens the volume and looks whether it is the right one. It has to be
-// left.
-func (c *Coordinator) enter() (*volume, error) {
-	root, err := os.OpenRoot(c.dir)
-	if err != nil {
-		return nil, c.unopened(err)
-	}
-	v := &volume{c, root}
-	if err := v.verified(); err != nil {
-		root.Close()
-		return nil, err
-	}
-	return v, nil
+// unit is what one call of a unit changes.
+type unit struct {
+	volume
+	c *Coordinator
 }
 
-func (v *volume) leave() { v.root.Close() }
+func (u *unit) at(point string, generation int) { u.c.memory.at(point, generation) }
 
-// within does what a call has to do on the volume. Whatever failed on a volume
-// that is gone, that it is gone is the reason.
-func (c *Coordinator) within(do func(v *volume) error) error {
-	v, err := c.enter()
+// name is the unit's, as that of a file.
+func (u *unit) name() string { return fileName(u.c.options.Unit) }
+
+// enter opens the volume and looks whether it is the right one. Its root has to be
+// closed.
+func (v *View) enter() (volume, error) {
+	root, err := os.OpenRoot(v.dir)
 	if err != nil {
-		return err
+		return volume{}, v.unopened(err)
 	}
-	defer v.leave()
-	err = do(v)
-	if err == nil {
-		return nil
+	if err := v.verify(root); err != nil {
+		root.Close()
+		return volume{}, err
 	}
-	if gone := v.check(); gone != nil {
-		return gone
+	return volume{v, root}, nil
+}
+
+// read does what a call has to read.
+func read[T any](ctx context.Context, v *View, do func(context.Context, volume) (T, error)) (T, error) {
+	return mount.Call(ctx, v.mount, func(ctx context.Context) (none T, err error) {
+		in, err := v.enter()
+		if err != nil {
+			return none, err
+		}
+		defer in.root.Close()
+		return do(ctx, in)
+	})
+}
+
+// write does what a call has to change. Whatever failed on a volume that is gone,
+// that it is gone is the reason.
+func write[T any](ctx context.Context, c *Coordinator, do func(context.Context, *unit) (T, error)) (T, error) {
+	return read(ctx, &c.View, func(ctx context.Context, v volume) (T, error) {
+		value, err := do(ctx, &unit{v, c})
+		if err == nil {
+			return value, nil
+		}
+		if gone := v.check(); gone != nil {
+			return value, gone
+		}
+		if noSpace(err) && !errors.Is(err, ErrNoSpace) {
+			return value, fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
+		return value, err
+	})
+}
+
+// open makes what a volume needs, and returns its id.
+func (c *Coordinator) open() (string, error) {
+	if c.marker == "" {
+		if err := os.MkdirAll(c.dir, 0o755); err != nil {
+			return "", err
+		}
 	}
-	if noSpace(err) && !errors.Is(err, ErrNoSpace) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	root, err := os.OpenRoot(c.dir)
+	if err != nil {
+		return "", c.unopened(err)
 	}
-	return err
+	defer root.Close()
+	if err := c.mounted(root); err != nil {
+		return "", err
+	}
+	v := identity{ID: c.id}
+	if c.id == "" {
+		v, err = createVolumeFile(root, c.owner)
+	} else {
+		v, err = identify(root)
+	}
+	if err := c.same(v, err); err != nil {
+		return "", err
+	}
+	return v.ID, layOut(root)
 }
 
 // layOut makes the directories that everything else relies on.
-func (v *volume) layOut() error {
-	for _, dir := range []string{claimsDir, releasesDir, stagingDir, quarantineDir, activationsDir, pinsDir, workerDir} {
-		if err := durable.Mkdir(v.root, dir, 0o755); err != nil {
+func layOut(root *os.Root) error {
+	for _, dir := range []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir} {
+		if err := durable.Mkdir(root, dir, 0o755); err != nil {
 			return err
 		}
 	}
@@ -99,73 +158,69 @@ func (v *volume) layOut() error {
 // check is asked before each thing that is written: it tells whether the root is
 // still the volume that is mounted.
 func (v *volume) check() error {
-	if v.options.Shared {
+	if v.view.marker != "" {
 		held, err := v.root.Stat(".")
 		if err != nil {
-			return v.unopened(err)
+			return v.view.unopened(err)
 		}
-		if there, err := os.Stat(v.dir); err != nil || !os.SameFile(held, there) {
-			if err := v.Check(); err != nil {
+		if there, err := os.Stat(v.view.dir); err != nil || !os.SameFile(held, there) {
+			if now, err := v.view.enter(); err != nil {
 				return err
+			} else {
+				now.root.Close()
 			}
-			return fmt.Errorf("%w: %s was mounted anew in the meantime", ErrNotMounted, v.dir)
+			return fmt.Errorf("%w: %s was mounted anew in the meantime", ErrNotMounted, v.view.dir)
 		}
 	}
-	return v.verified()
+	return v.view.verify(v.root)
 }
 
-// verified tells whether the root is a shared volume, if it has to be, and the
-// one that this unit knows.
-func (v *volume) verified() error {
-	if v.options.Shared {
-		if err := mounted(v.root); err != nil {
-			return err
-		}
+// verify tells whether the root is a shared volume, if it has to be, and the one
+// that this unit knows.
+func (v *View) verify(root *os.Root) error {
+	if err := v.mounted(root); err != nil {
+		return err
 	}
-	return v.same(identify(v.root))
+	return v.same(identify(root))
 }
 
 // Check tells whether the root is still mounted and still the volume that was
 // opened: nil, ErrNotMounted or ErrForeignVolume. It takes a few system calls,
 // and every method begins with it.
-func (c *Coordinator) Check() error {
-	v, err := c.enter()
-	if err != nil {
-		return err
-	}
-	v.leave()
-	return nil
+func (v *View) Check(ctx context.Context) error {
+	_, err := read(ctx, v, func(context.Context, volume) (struct{}, error) { return struct{}{}, nil })
+	return failed("use", v.dir, err)
 }
 
 // unopened tells why there is no root.
-func (c *Coordinator) unopened(err error) error {
-	if c.options.Shared && errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s is not there: %s", ErrNotMounted, c.dir, attach(c.dir))
+func (v *View) unopened(err error) error {
+	if v.marker == "" {
+		return v.same(identity{}, err)
 	}
-	if c.options.Shared {
-		return fmt.Errorf("%w: cannot look at %s: %w: %s", ErrNotMounted, c.dir, err, attach(c.dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is not there", ErrNotMounted, v.dir)
 	}
-	return c.same("", err)
-}
-
-func attach(root string) string {
-	return fmt.Sprintf("attach it again with `lxc config device add MACHINE concourse-data disk pool=POOL source=VOLUME path=%s`", root)
+	return fmt.Errorf("%w: cannot look at %s: %w", ErrNotMounted, v.dir, err)
 }
 
 // mounted refuses a root that is not the shared volume but the directory
 // underneath: what is written there would be lost, and fill the unit's disk.
-func mounted(root *os.Root) error {
+func (v *View) mounted(root *os.Root) error {
+	if v.marker == "" {
+		return nil
+	}
 	ok, err := mountPoint(root)
 	if err != nil {
-		return fmt.Errorf("%w: cannot look at %s: %w: %s", ErrNotMounted, root.Name(), err, attach(root.Name()))
+		return fmt.Errorf("%w: cannot look at %s: %w", ErrNotMounted, root.Name(), err)
 	}
 	if !ok {
-		return fmt.Errorf("%w: %s is a directory on the machine's own disk: %s", ErrNotMounted, root.Name(), attach(root.Name()))
+		return fmt.Errorf("%w: %s is a directory on the machine's own disk", ErrNotMounted, root.Name())
 	}
-	if _, err := root.Stat(Marker); err != nil {
-		marker := filepath.Join(root.Name(), Marker)
-		return fmt.Errorf("%w: %s has no %s: if the right volume is mounted there, say so with `touch %s`, else %s",
-			ErrNotMounted, root.Name(), Marker, marker, attach(root.Name()))
+	if _, err := root.Stat(v.marker); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s has no %s: if the right volume is mounted there, say so with `touch %s`",
+			ErrNotMounted, root.Name(), v.marker, filepath.Join(root.Name(), v.marker))
+	} else if err != nil {
+		return fmt.Errorf("%w: cannot look at %s: %w", ErrNotMounted, filepath.Join(root.Name(), v.marker), err)
 	}
 	return nil
 }
@@ -192,76 +247,64 @@ func mountPoint(root *os.Root) (bool, error) {
 	return own.Dev_major != above.Dev_major || own.Dev_minor != above.Dev_minor, nil
 }
 
-// identify returns the id of a volume.
+// identify reads the volume file.
 //
 // A volume that has none yet is asked again for a while: a client of a network
 // file system may not see for a second what another unit has put there, and
 // must not tell an operator that the volume is another one.
-func identify(root *os.Root) (string, error) {
-	data, err := root.ReadFile(volumeFile)
+func identify(root *os.Root) (identity, error) {
+	data, err := durable.ReadFile(root, volumeFile)
 	for start := time.Now(); transient(err) && time.Since(start) < durable.Settle; {
 		time.Sleep(50 * time.Millisecond)
-		data, err = root.ReadFile(volumeFile)
+		data, err = durable.ReadFile(root, volumeFile)
 	}
 	if err != nil {
-		return "", err
+		return identity{}, err
 	}
 	var v identity
 	if err := json.Unmarshal(data, &v); err != nil || v.ID == "" {
-		return "", fmt.Errorf("%w: %s is unreadable: restore it from a backup, or attach a fresh volume", ErrForeignVolume, filepath.Join(root.Name(), volumeFile))
+		return identity{}, fmt.Errorf("%w: %w: %s is unreadable: restore it from a backup, or attach a fresh volume",
+			ErrForeignVolume, ErrDamaged, filepath.Join(root.Name(), volumeFile))
 	}
-	if v.Layout != layoutOfVolumes {
-		return "", fmt.Errorf("%w: %s has layout %d, this program knows %d: refresh the older units", ErrForeignVolume, root.Name(), v.Layout, layoutOfVolumes)
+	if v.Layout < firstLayout || v.Layout > layout {
+		return identity{}, fmt.Errorf("%w: %s has layout %d, this program knows %d to %d: run a newer one here",
+			ErrForeignVolume, root.Name(), v.Layout, firstLayout, layout)
 	}
-	return v.ID, nil
+	return v, nil
 }
 
 func transient(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESTALE)
 }
 
-// christen gives a volume an id unless it has one, and returns it.
-func christen(root *os.Root) (string, error) {
+// createVolumeFile gives a volume an id and an owner unless it has them.
+func createVolumeFile(root *os.Root, owner string) (identity, error) {
 	if _, err := root.Lstat(volumeFile); !errors.Is(err, fs.ErrNotExist) {
 		return identify(root)
 	}
-	data, err := json.Marshal(identity{ID: rand.Text(), Layout: layoutOfVolumes})
+	data, err := json.Marshal(identity{ID: rand.Text(), Layout: layout, Owner: owner})
 	if err != nil {
-		return "", err
+		return identity{}, err
 	}
 	if err := durable.Create(root, volumeFile, append(data, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
+		return identity{}, err
 	}
 	return identify(root)
 }
 
-func (c *Coordinator) same(id string, err error) error {
+// same compares a volume with the one that is known.
+func (v *View) same(there identity, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s has no %s, but this unit knows volume %s: attach that one, or reset what the unit remembers", ErrForeignVolume, c.dir, volumeFile, c.id)
+		return fmt.Errorf("%w: %s has no %s, but this unit knows volume %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, volumeFile, v.id)
 	case errors.Is(err, ErrForeignVolume):
 		return err
 	case err != nil:
-		return fmt.Errorf("%w: cannot identify %s: %w", ErrNotMounted, c.dir, err)
-	case id != c.id:
-		return fmt.Errorf("%w: %s is volume %s, but this unit knows %s: attach that one, or reset what the unit remembers", ErrForeignVolume, c.dir, id, c.id)
+		return fmt.Errorf("%w: cannot identify %s: %w", ErrNotMounted, v.dir, err)
+	case v.id != "" && there.ID != v.id:
+		return fmt.Errorf("%w: %s is volume %s, but this unit knows %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, there.ID, v.id)
+	case v.owner != "" && there.Owner != "" && there.Owner != v.owner:
+		return fmt.Errorf("%w: %s belongs to %s, this unit to %s: attach a volume of its own", ErrForeignVolume, v.dir, there.Owner, v.owner)
 	}
 	return nil
 }
-
-// free returns the bytes that can be written to the volume.
-func (v *volume) free() (uint64, error) {
-	var s unix.Statfs_t
-	dir, err := v.root.Open(".")
-	if err == nil {
-		defer dir.Close()
-		err = unix.Fstatfs(int(dir.Fd()), &s)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("cannot measure the free space of %s: %w", v.root.Name(), err)
-	}
-	return s.Bavail * uint64(s.Bsize), nil
-}
-
-// releaseDir returns the place of a release, below the root.
-func releaseDir(version string) string { return path.Join(releasesDir, version) }

@@ -18,24 +18,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func shared(o *Options) { o.Shared = true }
+func shared(o *Options) { o.Marker = marker }
 
 func TestUnmountedVolume(t *testing.T) {
 	t.Run("no directory", func(t *testing.T) {
-		_, err := Open(filepath.Join(t.TempDir(), "x"), Options{Unit: "concourse-ci/0", Shared: true})
+		_, err := Open(t.Context(), filepath.Join(t.TempDir(), "x"), Options{Product: concourse, Unit: "concourse-ci/0", Marker: marker})
 		require.ErrorIs(t, err, ErrNotMounted)
 	})
 	t.Run("plain directory with a marker", func(t *testing.T) {
 		root := t.TempDir()
-		require.NoError(t, os.WriteFile(filepath.Join(root, Marker), nil, 0o644))
-		_, err := Open(root, Options{Unit: "concourse-ci/0", Shared: true})
+		require.NoError(t, os.WriteFile(filepath.Join(root, marker), nil, 0o644))
+		_, err := Open(t.Context(), root, Options{Product: concourse, Unit: "concourse-ci/0", Marker: marker})
 		require.ErrorIs(t, err, ErrNotMounted)
-		require.ErrorContains(t, err, "lxc config device add")
-		require.Equal(t, []string{Marker}, listing(t, root), "something was written underneath")
+		require.Equal(t, []string{marker}, listing(t, root), "something was written underneath")
 	})
 	t.Run("mount without a marker", func(t *testing.T) {
 		root := tmpfs(t, "4m")
-		_, err := Open(root, Options{Unit: "concourse-ci/0", Shared: true})
+		_, err := Open(t.Context(), root, Options{Product: concourse, Unit: "concourse-ci/0", Marker: marker})
 		require.ErrorIs(t, err, ErrNotMounted)
 		require.ErrorContains(t, err, "touch ")
 		require.Empty(t, listing(t, root))
@@ -43,7 +42,7 @@ func TestUnmountedVolume(t *testing.T) {
 	t.Run("bind mount within one file system", func(t *testing.T) {
 		tmpfs(t, "4k") // skips where nothing can be mounted
 		volume, root := t.TempDir(), t.TempDir()
-		require.NoError(t, os.WriteFile(filepath.Join(volume, Marker), nil, 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(volume, marker), nil, 0o644))
 		require.NoError(t, syscall.Mount(volume, root, "", syscall.MS_BIND, ""))
 		t.Cleanup(func() { syscall.Unmount(root, syscall.MNT_DETACH) })
 		open(t, root, "concourse-ci/0", "", shared)
@@ -52,7 +51,7 @@ func TestUnmountedVolume(t *testing.T) {
 
 func TestVolumeLostInMidDownload(t *testing.T) {
 	root := tmpfs(t, "16m")
-	require.NoError(t, os.WriteFile(filepath.Join(root, Marker), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(root, marker), nil, 0o644))
 	src := newSource(t)
 	src.publish("7.14.3", releaseArchive("7.14.3", 4<<20))
 	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
@@ -74,16 +73,16 @@ func TestVolumeLostInMidDownload(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotMounted)
 	require.Empty(t, listing(t, root), "something was written underneath")
 	for name, err := range map[string]error{
-		"Check":  c.Check(),
-		"Pin":    c.Pin("7.14.3"),
-		"Leave":  c.Leave(),
+		"Check":  c.Check(t.Context()),
+		"Pin":    pin(t, c, "7.14.3"),
+		"Leave":  c.Leave(t.Context()),
 		"Ensure": func() error { _, err := c.Ensure(context.Background(), "7.14.3"); return err }(),
 		"Activate": func() error {
 			_, err := c.Activate(context.Background(), "7.14.3")
 			return err
 		}(),
 		"Collect":   func() error { _, err := c.Collect(context.Background()); return err }(),
-		"WorkerDir": func() error { _, err := c.WorkerDir(); return err }(),
+		"WorkerDir": func() error { _, err := c.WorkerDir(t.Context()); return err }(),
 	} {
 		require.ErrorIs(t, err, ErrNotMounted, name)
 	}
@@ -96,19 +95,19 @@ func TestForeignVolume(t *testing.T) {
 	same := open(t, root, "concourse-ci/1", "", func(o *Options) { o.VolumeID = c.VolumeID() })
 	require.Equal(t, c.VolumeID(), same.VolumeID())
 
-	_, err := Open(t.TempDir(), Options{Unit: "concourse-ci/0", VolumeID: c.VolumeID()})
+	_, err := Open(t.Context(), t.TempDir(), Options{Product: concourse, Unit: "concourse-ci/0", VolumeID: c.VolumeID()})
 	require.ErrorIs(t, err, ErrForeignVolume, "an empty volume is another one")
 	other := t.TempDir()
 	open(t, other, "concourse-ci/5", "")
-	_, err = Open(other, Options{Unit: "concourse-ci/0", VolumeID: c.VolumeID()})
+	_, err = Open(t.Context(), other, Options{Product: concourse, Unit: "concourse-ci/0", VolumeID: c.VolumeID()})
 	require.ErrorIs(t, err, ErrForeignVolume)
 	require.ErrorContains(t, err, c.VolumeID())
 
 	data, err := os.ReadFile(filepath.Join(other, volumeFile))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(root, volumeFile), data, 0o644))
-	require.ErrorIs(t, c.Check(), ErrForeignVolume)
-	require.ErrorIs(t, c.Pin("7.14.3"), ErrForeignVolume)
+	require.ErrorIs(t, c.Check(t.Context()), ErrForeignVolume)
+	require.ErrorIs(t, pin(t, c, "7.14.3"), ErrForeignVolume)
 }
 
 func TestOneIDForAll(t *testing.T) {
@@ -117,7 +116,7 @@ func TestOneIDForAll(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range ids {
 		all.Go(func() {
-			if c, err := Open(root, Options{Unit: "concourse-ci/0"}); err == nil {
+			if c, err := Open(t.Context(), root, Options{Product: concourse, Unit: "concourse-ci/0"}); err == nil {
 				ids[i] = c.VolumeID()
 			}
 		})
@@ -131,7 +130,7 @@ func TestOneIDForAll(t *testing.T) {
 
 func TestUnitNames(t *testing.T) {
 	for _, bad := range []string{"", "../x", "a/b/c", "a.b/0", "A/0", "/0"} {
-		_, err := Open(t.TempDir(), Options{Unit: bad})
+		_, err := Open(t.Context(), t.TempDir(), Options{Product: concourse, Unit: bad})
 		require.Error(t, err, bad)
 	}
 }
@@ -146,7 +145,7 @@ func installed(t *testing.T, c *Coordinator, versions ...string) {
 }
 
 func derived(t *testing.T, root string) (bin, marker string) {
-	bin, err := os.Readlink(filepath.Join(root, binLink))
+	bin, err := os.Readlink(filepath.Join(root, concourse.Link))
 	require.NoError(t, err)
 	data, err := os.ReadFile(filepath.Join(root, installedFile))
 	require.NoError(t, err)
@@ -158,7 +157,7 @@ func TestActivateAndRollBack(t *testing.T) {
 	src := newSource(t, "7.14.2", "7.14.3")
 	root := t.TempDir()
 	c := open(t, root, "concourse-ci/0", src.URL)
-	_, err := c.Current()
+	_, err := c.Current(t.Context())
 	require.ErrorIs(t, err, ErrNotActivated)
 	_, err = c.Rollback(ctx)
 	require.ErrorIs(t, err, ErrNotActivated)
@@ -169,11 +168,11 @@ func TestActivateAndRollBack(t *testing.T) {
 	_, err = c.Rollback(ctx)
 	require.ErrorIs(t, err, ErrNotActivated, "nothing before the first")
 	installed(t, c, "7.14.3")
-	a, err := c.Current()
+	a, err := c.Current(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, Activation{2, "7.14.3", "concourse-ci/0"}, a)
+	require.Equal(t, Activation{Generation: 2, Version: "7.14.3", Unit: "concourse-ci/0"}, a)
 
-	require.NoError(t, os.Remove(filepath.Join(root, binLink)))
+	require.NoError(t, os.Remove(filepath.Join(root, concourse.Link)))
 	require.NoError(t, os.WriteFile(filepath.Join(root, installedFile), []byte("7.14.2\n"), 0o644))
 	again, err := open(t, root, "concourse-ci/1", src.URL).Activate(ctx, "7.14.3")
 	require.NoError(t, err)
@@ -184,7 +183,7 @@ func TestActivateAndRollBack(t *testing.T) {
 
 	back, err := c.Rollback(ctx)
 	require.NoError(t, err)
-	require.Equal(t, Activation{3, "7.14.2", "concourse-ci/0"}, back)
+	require.Equal(t, Activation{Generation: 3, Version: "7.14.2", Unit: "concourse-ci/0", Restores: 1}, back)
 	bin, marker = derived(t, root)
 	require.Equal(t, "releases/7.14.2/bin", bin)
 	require.Equal(t, "7.14.2\n", marker)
@@ -221,7 +220,7 @@ func TestActivationRace(t *testing.T) {
 	all.Wait()
 	close(won)
 	c := open(t, root, "concourse-ci/0", src.URL)
-	last, err := c.Current()
+	last, err := c.Current(t.Context())
 	require.NoError(t, err)
 	require.Len(t, listing(t, filepath.Join(root, activationsDir)), last.Generation, "generations have no gaps and no leftovers")
 	before := ""
@@ -259,7 +258,7 @@ func TestOvertakenActivationDoesNothing(t *testing.T) {
 		err       error
 	}{{"7.14.2", ErrOvertaken}, {"7.14.3", nil}} {
 		sleeper := open(t, root, "concourse-ci/0", src.URL)
-		sleeper.at = func(point string, _ int) {
+		sleeper.memory.at = func(point string, _ int) {
 			if point == "activate" {
 				_, err := other.Activate(ctx, tt.meanwhile)
 				require.NoError(t, err)
@@ -267,9 +266,9 @@ func TestOvertakenActivationDoesNothing(t *testing.T) {
 		}
 		_, err := sleeper.Activate(ctx, "7.14.3")
 		require.ErrorIs(t, err, tt.err)
-		current, err := other.Current()
+		current, err := other.Current(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, Activation{current.Generation, tt.meanwhile, "concourse-ci/1"}, current)
+		require.Equal(t, Activation{Generation: current.Generation, Version: tt.meanwhile, Unit: "concourse-ci/1"}, current)
 	}
 }
 
@@ -287,15 +286,15 @@ func TestOvertakenRollback(t *testing.T) {
 		func() error { _, err := other.Rollback(ctx); return err }, // to 7.14.2, as wished
 	} {
 		sleeper := open(t, root, "concourse-ci/0", src.URL)
-		sleeper.at = func(point string, _ int) {
+		sleeper.memory.at = func(point string, _ int) {
 			if point == "activate" {
 				require.NoError(t, meanwhile())
 			}
 		}
-		before, err := other.Current()
+		before, err := other.Current(t.Context())
 		require.NoError(t, err)
 		a, err := sleeper.Rollback(ctx)
-		current, currentErr := other.Current()
+		current, currentErr := other.Current(t.Context())
 		require.NoError(t, currentErr)
 		require.Equal(t, before.Generation+1, current.Generation, "activated after it was overtaken")
 		if current.Version == "7.14.3" {
@@ -313,7 +312,7 @@ func TestPinDuringCollection(t *testing.T) {
 	ctx := context.Background()
 	for _, point := range []string{"collecting", "collect", "held"} {
 		for name, need := range map[string]func(c *Coordinator) error{
-			"pin": func(c *Coordinator) error { return c.Pin("7.14.0") },
+			"pin": func(c *Coordinator) error { return pin(t, c, "7.14.0") },
 			"activate": func(c *Coordinator) error {
 				_, err := c.Activate(ctx, "7.14.0")
 				return err
@@ -336,20 +335,20 @@ func TestPinDuringCollection(t *testing.T) {
 				var removed []string
 				var err error
 				if point == "held" {
-					unit.at = meet(point, func() { removed, err = collector.Collect(ctx) })
+					unit.memory.at = meet(point, func() { removed, err = collector.Collect(ctx) })
 					require.NoError(t, need(unit))
 				} else {
-					collector.at = meet(point, func() { require.NoError(t, need(unit)) })
+					collector.memory.at = meet(point, func() { require.NoError(t, need(unit)) })
 					removed, err = collector.Collect(ctx)
 				}
 				require.NoError(t, err)
 				require.Equal(t, 1, met)
-				want := []string{"releases/7.14.1"}
-				if name == "activate" && point == "collecting" {
-					want = append(want, "releases/7.14.2") // which is no longer the previous one
+				want := []string{"releases/7.14.1", "store/7.14.1.1"}
+				if name == "activate" && point != "held" {
+					want = append(want, "releases/7.14.2", "store/7.14.2.1") // which is no longer the previous one
 				}
 				require.Equal(t, want, removed)
-				_, err = unit.Installed("7.14.0")
+				_, err = unit.Installed(t.Context(), "7.14.0")
 				require.NoError(t, err)
 				require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 				for _, name := range listing(t, filepath.Join(root, pinsDir)) {
@@ -366,11 +365,11 @@ func TestFailedPinChangesNothing(t *testing.T) {
 	root := t.TempDir()
 	c := open(t, root, "concourse-ci/0", src.URL)
 	installed(t, c, "7.14.2")
-	require.NoError(t, c.Pin("7.14.2"))
-	require.ErrorIs(t, c.Pin("7.14.3"), ErrNotInstalled)
+	require.NoError(t, pin(t, c, "7.14.2"))
+	require.ErrorIs(t, pin(t, c, "7.14.3"), ErrNotInstalled)
 	report, err := c.Inspect(context.Background())
 	require.NoError(t, err)
-	require.Equal(t, map[string]string{"concourse-ci-0": "7.14.2"}, report.Pins)
+	require.Equal(t, map[string]string{"concourse-ci-0": "7.14.2.1"}, report.Pins)
 	require.Equal(t, []string{"concourse-ci-0"}, listing(t, filepath.Join(root, pinsDir)))
 }
 
@@ -384,15 +383,15 @@ func TestPinIsSeenOnTheMove(t *testing.T) {
 	v := inside(t, c)
 	name := pinsDir + "/concourse-ci-1"
 	looks := 0
-	c.at = func(point string, _ int) {
+	c.memory.at = func(point string, _ int) {
 		if point == "pins" && looks == 0 { // the first look is over: the name came too late for it
 			looks++
-			require.NoError(t, v.root.WriteFile(name, []byte("7.14.0\n"), 0o644))
+			require.NoError(t, v.root.WriteFile(name, []byte("7.14.0.1\n"), 0o644))
 		}
 	}
-	keep, err := v.kept([]string{"7.14.0"})
+	doomed, err := v.doomed("7.14.0")
 	require.NoError(t, err)
-	require.True(t, keep["7.14.0"])
+	require.Empty(t, doomed)
 }
 
 // Two calls of one unit hold a release each for itself; what a process held when
@@ -405,14 +404,14 @@ func TestHoldsAreOfOneCall(t *testing.T) {
 	v := inside(t, c)
 	gone := exec.Command("true")
 	require.NoError(t, gone.Run())
-	dead := fmt.Sprintf("%s/%s.%d.X", pinsDir, c.unit, gone.Process.Pid)
-	others := fmt.Sprintf("%s/concourse-ci-9.%d.X", pinsDir, gone.Process.Pid)
+	dead := fmt.Sprintf("%s/%s.%d-1.X", pinsDir, fileName(c.options.Unit), gone.Process.Pid)
+	others := fmt.Sprintf("%s/concourse-ci-9.%d-1.X", pinsDir, gone.Process.Pid)
 	for _, name := range []string{dead, others} {
-		require.NoError(t, v.root.WriteFile(name, []byte("7.14.3\n"), 0o644))
+		require.NoError(t, v.root.WriteFile(name, []byte("7.14.3.1\n"), 0o644))
 	}
-	first, err := v.hold("7.14.3")
+	first, _, err := v.hold("7.14.3")
 	require.NoError(t, err)
-	second, err := v.hold("7.14.3")
+	second, _, err := v.hold("7.14.3")
 	require.NoError(t, err)
 	require.Len(t, listing(t, filepath.Join(root, pinsDir)), 3, "two holds, and that of a unit of which nobody knows")
 	first()
@@ -431,19 +430,18 @@ func TestSleepingCollectorIsFenced(t *testing.T) {
 	root := t.TempDir()
 	sleeper, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
 	installed(t, sleeper, "7.14.0", "7.14.1", "7.14.2")
-	sleeper.at = func(point string, _ int) {
+	sleeper.memory.at = func(point string, _ int) {
 		if point != "collect" {
 			return
 		}
 		// What the next holder does.
-		_, err := inside(t, other).removeAll(stagingDir)
-		require.NoError(t, err)
-		require.NoError(t, other.Pin("7.14.0"))
+		require.NoError(t, inside(t, other).sweep(func(staged) bool { return true }))
+		require.NoError(t, pin(t, other, "7.14.0"))
 	}
 	removed, err := sleeper.Collect(ctx)
 	require.NoError(t, err)
 	require.Empty(t, removed)
-	_, err = other.Installed("7.14.0")
+	_, err = other.Installed(t.Context(), "7.14.0")
 	require.NoError(t, err)
 }
 
@@ -455,26 +453,26 @@ func TestCollect(t *testing.T) {
 	installed(t, c, "7.14.0")
 	worker := open(t, root, "concourse-ci/1", src.URL)
 	installed(t, c, "7.14.1", "7.14.2", "7.14.3")
-	require.NoError(t, worker.Pin("7.14.0"))
+	require.NoError(t, pin(t, worker, "7.14.0"))
 	_, err := c.Ensure(ctx, "7.14.4")
 	require.NoError(t, err)
 	require.NoError(t, os.Mkdir(filepath.Join(root, stagingDir, "7.14.9.3.concourse-ci-9"), 0o755))
 
 	removed, err := c.Collect(ctx)
 	require.NoError(t, err)
-	require.ElementsMatch(t, []string{"staging/7.14.9.3.concourse-ci-9", "releases/7.14.1"}, removed,
+	require.ElementsMatch(t, []string{"staging/7.14.9.3.concourse-ci-9", "releases/7.14.1", "store/7.14.1.1"}, removed,
 		"pinned 7.14.0, previous 7.14.2, current 7.14.3 and the coming 7.14.4 stay")
 	report, err := c.Inspect(ctx)
 	require.NoError(t, err)
 	require.Len(t, report.Releases, 4)
-	require.Equal(t, map[string]string{"concourse-ci-1": "7.14.0"}, report.Pins)
+	require.Equal(t, map[string]string{"concourse-ci-1": "7.14.0.1"}, report.Pins)
 	require.Positive(t, report.Free)
 
-	require.ErrorIs(t, worker.Pin("7.14.1"), ErrNotInstalled)
-	require.NoError(t, worker.Leave())
+	require.ErrorIs(t, pin(t, worker, "7.14.1"), ErrNotInstalled)
+	require.NoError(t, worker.Leave(t.Context()))
 	removed, err = c.Collect(ctx)
 	require.NoError(t, err)
-	require.Equal(t, []string{"releases/7.14.0"}, removed)
+	require.Equal(t, []string{"releases/7.14.0", "store/7.14.0.1"}, removed)
 }
 
 func TestCollectBesideADownload(t *testing.T) {
@@ -502,16 +500,16 @@ func TestWorkerDirAndLeave(t *testing.T) {
 	c, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
 	installed(t, c, "7.14.3")
 	for _, u := range []*Coordinator{c, other} {
-		dir, err := u.WorkerDir()
+		dir, err := u.WorkerDir(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, filepath.Join(root, "worker", u.unit), dir)
+		require.Equal(t, filepath.Join(root, "worker", fileName(u.options.Unit)), dir)
 		info, err := os.Stat(dir)
 		require.NoError(t, err)
 		require.Equal(t, os.ModeDir|0o711, info.Mode())
-		require.NoError(t, u.Pin("7.14.3"))
+		require.NoError(t, pin(t, u, "7.14.3"))
 	}
-	require.NoError(t, c.Leave())
-	require.NoError(t, c.Leave(), "leaving twice")
+	require.NoError(t, c.Leave(t.Context()))
+	require.NoError(t, c.Leave(t.Context()), "leaving twice")
 	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "worker")))
 	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "pins")))
 }
@@ -526,7 +524,9 @@ func TestLogOfReuse(t *testing.T) {
 		installed(t, a, "7.14.3")
 		installed(t, b, "7.14.3")
 	}
-	require.Equal(t, 1, strings.Count(first.String(), "level=INFO"), first.String())
+	require.Equal(t, 3, strings.Count(first.String(), "level=INFO"), first.String())
+	require.Contains(t, first.String(), "Acquired the download lock for v7.14.3 (generation 1)")
+	require.Contains(t, first.String(), "Released the download lock for v7.14.3")
 	require.Contains(t, first.String(), "Downloading Concourse binaries v7.14.3 from "+src.URL)
 	require.Equal(t, 1, strings.Count(second.String(), "level=INFO"), second.String())
 	require.Contains(t, second.String(), "Reusing Concourse binaries v7.14.3 installed by concourse-ci/0")

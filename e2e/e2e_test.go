@@ -1,24 +1,31 @@
 // Package e2e runs the scenarios on a real Juju and LXD.
 //
-// It needs what `ccbench env up` makes. Where that is missing the tests are
-// skipped and say so; with E2E_REQUIRE=juju in the environment they fail.
+// It needs what `ccbench env up` makes. Where that is missing, and with -short, the
+// scenarios are skipped and say so. Environment variables change what they do:
 //
+//	E2E_REQUIRE=juju   run every scenario, also with -short, and fail where what it
+//	                   needs is missing; no other value is known
 //	E2E_KEEP=1         keep the model and the volume of every test
 //	E2E_POSTGRESQL_CHANNEL=16/stable
 //	                   use Charmhub's PostgreSQL instead of the suite's own
 //	E2E_ARTIFACTS=DIR  where evidence and reports go; the default is artifacts/
 //	                   in the repository, or with -artifacts go test's own place
+//
+// The last five minutes of go test's -timeout, or the last fifth if it is below 25
+// minutes, are kept: a scenario that still runs then fails, evidence is taken and
+// its model destroyed. -timeout 0 sets no limit.
 package e2e
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,10 +46,6 @@ const (
 	toVersion   = "7.14.3"
 )
 
-// cleanupLimit bounds evidence and destruction after a test, which go on when
-// the test's own time is over.
-const cleanupLimit = 5 * time.Minute
-
 func TestAuto(t *testing.T) { play(t, "auto", "", scenarios.Auto) }
 
 func TestBadInput(t *testing.T) {
@@ -52,21 +55,13 @@ func TestBadInput(t *testing.T) {
 // play runs a scenario on a cluster of its own, reports, and on failure saves
 // evidence before anything is destroyed.
 func play(t *testing.T, name, volumeSize string, scenario func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)) {
-	ctx := t.Context()
-	if testing.Short() {
-		t.Skip("takes minutes on a real Juju: run it without -short")
-	}
-	env, err := environment.Find(ctx, environment.Options{})
-	if err != nil {
-		text := fmt.Sprintf("needs Juju and LXD: %v (make them with `ccbench env up`)", err)
-		if os.Getenv("E2E_REQUIRE") == "juju" {
-			t.Fatal(text)
-		}
-		t.Skip(text)
-	}
+	env := find(t.Context(), t)
+	schedule := scheduleOf(t)
+	ctx := schedule.begin(t)
 	report := cluster.NewReport(name)
 	dir := artifacts(t)
-	t.Cleanup(func() { publish(t, report, dir) })
+	published := sync.OnceFunc(func() { publish(t, report, dir) })
+	t.Cleanup(published)
 
 	in := scenarios.Inputs{Report: report}
 	var from, to release.Archive
@@ -128,10 +123,9 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 		return err
 	}))
 	t.Logf("model %s on controller %s", c.Name(), env.Controller)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
-		defer cancel()
-		if t.Failed() {
+	schedule.attend(ctx, t, func(ctx context.Context, failed bool) {
+		defer published()
+		if failed {
 			collect(ctx, t, c, m, dir)
 		}
 		if os.Getenv("E2E_KEEP") != "" {
@@ -145,6 +139,25 @@ func play(t *testing.T, name, volumeSize string, scenario func(context.Context, 
 		t.Logf("model %s destroyed in %s", c.Name(), time.Since(start).Round(100*time.Millisecond))
 	})
 	scenario(ctx, t, c, in)
+}
+
+// find returns the environment, or ends the test as decide says.
+func find(ctx context.Context, t *testing.T) *environment.Environment {
+	var env *environment.Environment
+	required := os.Getenv("E2E_REQUIRE")
+	what, why := decide(testing.Short(), required, nil)
+	if what == run { // only then is there a need to look
+		var err error
+		env, err = environment.Find(ctx, environment.Options{})
+		what, why = decide(testing.Short(), required, err)
+	}
+	switch what {
+	case skip:
+		t.Skip(why)
+	case fail:
+		t.Fatal(why)
+	}
+	return env
 }
 
 // artifacts returns the directory for what a test leaves behind.
@@ -164,8 +177,12 @@ func artifacts(t *testing.T) string {
 	return dir
 }
 
-// collect saves what tells why a test failed, and says how to run it again.
+// collect saves what tells why a test failed, and says how to run it again. It
+// takes at most half of the context's time: the rest is for destruction.
 func collect(ctx context.Context, t *testing.T, c *juju.Cluster, m *mirror.Mirror, dir string) {
+	end, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+	defer cancel()
 	if err := c.Collect(ctx, dir); err != nil {
 		t.Logf("not all evidence could be had: %v", err)
 	}
@@ -190,14 +207,22 @@ func publish(t *testing.T, report *cluster.Report, dir string) {
 	report.WriteMarkdown(&markdown)
 	t.Logf("report\n\n%s", text.String())
 	raw, err := json.MarshalIndent(report, "", "  ")
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "report.json"), append(raw, '\n'), 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "report.md"), markdown.Bytes(), 0o644))
+	err = errors.Join(err,
+		os.WriteFile(filepath.Join(dir, "report.json"), append(raw, '\n'), 0o644),
+		os.WriteFile(filepath.Join(dir, "report.md"), markdown.Bytes(), 0o644))
 	if summary := os.Getenv("GITHUB_STEP_SUMMARY"); summary != "" {
-		f, err := os.OpenFile(summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		require.NoError(t, err)
-		defer f.Close()
-		_, err = f.Write(markdown.Bytes())
-		require.NoError(t, err)
+		err = errors.Join(err, appendTo(summary, markdown.Bytes()))
 	}
+	if err != nil {
+		t.Errorf("cannot publish the report: %v", err)
+	}
+}
+
+func appendTo(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }

@@ -33,14 +33,16 @@ func newBenchCommand() *cobra.Command {
 		Long: `Measure how fast a release is installed on a volume, how much memory, how many
 bytes and how much waiting that takes, against the least that anybody would have
 to do on this machine: download, inflate and write the same bytes. Releases are
-made up, and served over loopback. The exit code is 1 when a limit is missed. The
-disk needs 4 GB for each sample, and 4 GB more, until the end.
+made up, and served over loopback. A value is the median of its samples. The exit
+code is 1 when a limit is missed. The disk needs 4 GB for each sample, and 4 GB
+more, until the end. What is asked of a network file system is counted on one
+that is mounted through FUSE, as root.
 
 Experiments:
 ` + strings.TrimSuffix(list.String(), "\n"),
-		Example: `  ccbench bench                        # everything: 10 minutes on two cores
-  ccbench bench --quick                # a minute, with a small release
-  ccbench bench --only crowd --json crowd.json`,
+		Example: `  ccbench bench                        # everything: 30 minutes on two idle cores
+  ccbench bench --quick                # some minutes, with a small release
+  ccbench bench --only written,waiting --json samples.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			program, err := os.Executable()
@@ -73,9 +75,9 @@ Experiments:
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.Only, "only", nil, "run these experiments only")
-	flags.IntVar(&o.MB, "size", 600, "size of the release's archive in MB; twice that unpacked")
-	flags.IntVar(&o.Samples, "samples", 3, "how often to measure each thing")
-	flags.BoolVar(&o.Quick, "quick", false, "a release of 40 MB and less waiting: about a minute")
+	flags.IntVar(&o.MB, "size", 600, "size of the release's archive in MB; up to twice that unpacked")
+	flags.IntVar(&o.Samples, "samples", bench.EnoughSamples, "how often to measure each thing")
+	flags.BoolVar(&o.Quick, "quick", false, "a release of 40 MB, a tenth of the files where there are many, and less waiting")
 	flags.StringVar(&file, "json", "", "keep the report with every raw sample in this file")
 	flags.StringVar(&o.Cache, "cache", "", "folder on a disk for releases and volumes (default bench in $CCBENCH_CACHE, else in ccbench in your cache folder)")
 	flags.StringVar(&o.Tmpfs, "tmpfs", "/dev/shm", "folder in memory for volumes")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/step"
@@ -45,7 +47,7 @@ that see verify. The exit code is 1 when a release is damaged.`,
   ccbench volume inspect /var/lib/concourse --json | jq .pins`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			i, err := coordinator.Inspect(cmd.Context(), args[0])
+			_, i, err := inspect(cmd.Context(), args[0])
 			if err != nil {
 				return &failure{err}
 			}
@@ -55,7 +57,7 @@ that see verify. The exit code is 1 when a release is damaged.`,
 				err = printInspection(cmd.OutOrStdout(), i)
 			}
 			if err == nil && len(i.Damaged) > 0 {
-				err = fmt.Errorf("%d of %d releases damaged: %s", len(i.Damaged), len(i.Damaged)+len(i.Releases), repair)
+				err = fmt.Errorf("%d things are damaged: a release is installed again by the next unit that is told to run it", len(i.Damaged))
 			}
 			if err != nil {
 				return &failure{err}
@@ -67,16 +69,26 @@ that see verify. The exit code is 1 when a release is damaged.`,
 	return cmd
 }
 
-// repair is true of what the quick check finds: units make it too.
-const repair = "the next unit that is told to run one installs it again"
+// inspect describes the volume at a directory, changing nothing.
+func inspect(ctx context.Context, dir string) (*coordinator.View, coordinator.Inspection, error) {
+	v, err := coordinator.Look(ctx, dir, product.Concourse)
+	if err != nil {
+		return nil, coordinator.Inspection{}, err
+	}
+	i, err := v.Inspect(ctx)
+	return v, i, err
+}
 
 func printInspection(out io.Writer, i coordinator.Inspection) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	shared := "not marked as shared: no " + coordinator.Marker
-	if i.Marked {
-		shared = "shared"
+	shared := "shared"
+	if _, err := os.Stat(filepath.Join(i.Root, product.Marker)); err != nil {
+		shared = "not marked as shared: no " + product.Marker
 	}
 	fmt.Fprintf(w, "volume\t%s\t%s\n", i.VolumeID, shared)
+	if i.Owner != "" {
+		fmt.Fprintf(w, "owner\t%s\n", i.Owner)
+	}
 	name := func(a *coordinator.Activation) string {
 		if a == nil {
 			return "none"
@@ -85,23 +97,29 @@ func printInspection(out io.Writer, i coordinator.Inspection) error {
 	}
 	fmt.Fprintf(w, "current\t%s\n", name(i.Current))
 	fmt.Fprintf(w, "previous\t%s\n", name(i.Previous))
-	switch {
-	case i.Claim == nil:
+	if len(i.Claims) == 0 {
 		fmt.Fprintf(w, "claim\tfree\n")
-	default:
+	}
+	for _, c := range i.Claims {
 		fmt.Fprintf(w, "claim\t%s\tnumber %d for %s, since %s by its clock, process %d\n",
-			i.Claim.Unit, i.Claim.Generation, i.Claim.Version, i.Claim.Since.Format(time.RFC3339), i.Claim.PID)
+			c.Unit, c.Generation, c.Version, c.Since.Format(time.RFC3339), c.PID)
 	}
 	if p := i.Progress; p != nil {
 		fmt.Fprintf(w, "download\t%s\t%s of %s, by %s\n", p.Version, step.Bytes(p.Bytes), step.Bytes(p.Total), p.Unit)
 	}
-	fmt.Fprintf(w, "disk\t%s free\treleases %s, staging %s, quarantine %s, worker %s\n", step.Bytes(int64(i.Free)),
-		step.Bytes(int64(i.Use.Releases)), step.Bytes(int64(i.Use.Staging)), step.Bytes(int64(i.Use.Quarantine)), step.Bytes(int64(i.Use.Worker)))
+	fmt.Fprintf(w, "disk\t%s free\treleases %s, staging %s, worker %s\n", step.Bytes(int64(i.Free)),
+		step.Bytes(int64(i.Use.Store)), step.Bytes(int64(i.Use.Staging)), step.Bytes(int64(i.Use.Worker)))
 	for _, r := range i.Releases {
-		fmt.Fprintf(w, "release\t%s\tok, %s, installed by %s%s\n", r.Version, step.Bytes(r.Bytes), r.InstalledBy, pinned(i.Pins, r.Version))
+		fmt.Fprintf(w, "release\t%s\tok, %s, installed by %s%s\n", r.Version, step.Bytes(r.Bytes), r.InstalledBy, pinned(i.Pins, filepath.Base(r.Dir)))
 	}
 	for _, v := range slices.Sorted(maps.Keys(i.Damaged)) {
-		fmt.Fprintf(w, "release\t%s\tdamaged%s: %s\n", v, pinned(i.Pins, v), i.Damaged[v])
+		fmt.Fprintf(w, "damaged\t%s\t%s\n", v, i.Damaged[v])
+	}
+	for _, entry := range i.Replaced {
+		fmt.Fprintf(w, "replaced\t%s\tremoved by collect%s\n", entry, pinned(i.Pins, entry))
+	}
+	for _, v := range slices.Sorted(maps.Keys(i.Failures)) {
+		fmt.Fprintf(w, "failed\t%s\t%s\n", v, i.Failures[v])
 	}
 	by := map[string][]string{} // units, by what they found
 	for _, unit := range slices.Sorted(maps.Keys(i.Probes)) {
@@ -178,11 +196,11 @@ func newProbeHelpCommand() *cobra.Command {
 	}
 }
 
-// pinned names the units that run a release.
-func pinned(pins map[string]string, version string) string {
+// pinned names the units that run an entry of the store.
+func pinned(pins map[string]string, entry string) string {
 	var units []string
 	for _, unit := range slices.Sorted(maps.Keys(pins)) {
-		if pins[unit] == version {
+		if pins[unit] == entry {
 			units = append(units, unit)
 		}
 	}
@@ -213,7 +231,7 @@ is 1, and the files are named, when one differs.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, versions := args[0], args[1:]
-			i, err := coordinator.Inspect(cmd.Context(), root)
+			view, i, err := inspect(cmd.Context(), root)
 			if err != nil {
 				return &failure{err}
 			}
@@ -221,16 +239,20 @@ is 1, and the files are named, when one differs.`,
 				for _, r := range i.Releases {
 					versions = append(versions, r.Version)
 				}
-				versions = append(versions, slices.Sorted(maps.Keys(i.Damaged))...)
+				for _, v := range slices.Sorted(maps.Keys(i.Damaged)) {
+					if _, err := product.ParseVersion(v); err == nil {
+						versions = append(versions, v)
+					}
+				}
 			}
 			results := []verified{}
 			var bad []string
 			for _, v := range versions {
-				if v, err = coordinator.ParseVersion(v); err != nil {
+				if v, err = product.ParseVersion(v); err != nil {
 					return err
 				}
 				result := verified{Version: v, OK: true}
-				err := coordinator.Verify(cmd.Context(), root, v, followed(cmd.ErrOrStderr(), v))
+				err := view.Verify(cmd.Context(), v, followed(cmd.ErrOrStderr(), v))
 				if cmd.Context().Err() != nil {
 					return &failure{err}
 				}
@@ -264,8 +286,8 @@ is 1, and the files are named, when one differs.`,
 				}
 			}
 			if len(bad) > 0 {
-				return &failure{fmt.Errorf("%s cannot be trusted: to have a release installed again, move it away: mv %s %s",
-					strings.Join(bad, ", "), filepath.Join(i.Root, "releases", bad[0]), filepath.Join(i.Root, "quarantine", bad[0]))}
+				return &failure{fmt.Errorf("%s cannot be trusted: to have one installed again by the next unit that is told to run it, remove its link: rm %s",
+					strings.Join(bad, ", "), filepath.Join(i.Root, "releases", bad[0]))}
 			}
 			return nil
 		},
@@ -293,22 +315,22 @@ func newCollectCommand() *cobra.Command {
 		Use:   "collect PATH",
 		Short: "Remove the releases and leftovers that no unit needs",
 		Long: `Remove what is neither current, previous, run by a unit nor just installed, and
-what broken downloads left. While a unit downloads, nothing is removed.`,
+what broken downloads left. Of a version that a unit downloads nothing is removed.`,
 		Example: `  ccbench volume collect /var/lib/concourse`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Open would make a volume of any directory.
-			i, err := coordinator.Inspect(cmd.Context(), args[0])
+			_, i, err := inspect(cmd.Context(), args[0])
 			if err != nil {
 				return &failure{err}
 			}
-			c, err := coordinator.Open(i.Root, coordinator.Options{Unit: "ccbench", VolumeID: i.VolumeID})
+			c, err := coordinator.Open(cmd.Context(), i.Root, coordinator.Options{Unit: "ccbench", Product: product.Concourse, VolumeID: i.VolumeID})
 			if err != nil {
 				return &failure{err}
 			}
 			removed, err := c.Collect(cmd.Context())
 			if errors.Is(err, coordinator.ErrHeld) {
-				return &failure{fmt.Errorf("nothing was removed, because a unit downloads: try again when `ccbench volume inspect %s` shows that the claim is free: %w", i.Root, err)}
+				return &failure{fmt.Errorf("not all was removed, because a unit downloads: try again when `ccbench volume inspect %s` shows that the claim is free: %w", i.Root, err)}
 			}
 			if asJSON {
 				if removed == nil {

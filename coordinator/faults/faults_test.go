@@ -44,6 +44,20 @@ const (
 	newer = "7.14.3"
 )
 
+// concourse is a product in GitHub's layout.
+var concourse = coordinator.Product{
+	Name: "Concourse",
+	Archive: func(version, arch string) string {
+		return "releases/download/v" + version + "/concourse-" + version + "-linux-" + arch + ".tgz"
+	},
+	Top:         "concourse",
+	Executables: []string{"bin/concourse"},
+	Link:        "bin",
+}
+
+// marker is what a shared volume has.
+const marker = ".shared"
+
 // lease is short, because some tests cannot but wait for it.
 const lease = 2 * time.Second
 
@@ -101,12 +115,13 @@ func obey(c **coordinator.Coordinator, o order) (a answer) {
 	ctx := context.Background()
 	var err error
 	if o.Do == "open" || *c == nil {
-		*c, err = coordinator.Open(os.Getenv("FAULTS_ROOT"), coordinator.Options{
-			Unit:   os.Getenv("FAULTS_UNIT"),
-			Source: os.Getenv("FAULTS_SOURCE"),
-			Shared: true,
-			Lease:  lease,
-			Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		*c, err = coordinator.Open(ctx, os.Getenv("FAULTS_ROOT"), coordinator.Options{
+			Product: concourse,
+			Unit:    os.Getenv("FAULTS_UNIT"),
+			Source:  os.Getenv("FAULTS_SOURCE"),
+			Marker:  marker,
+			Lease:   lease,
+			Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}
 	if err == nil {
@@ -364,7 +379,8 @@ func archive(version string, noise int) []byte {
 // complete demands that a release is on the volume, byte for byte and immutable.
 func complete(t *testing.T, root, version string, noise int) {
 	t.Helper()
-	dir := filepath.Join(root, "releases", version)
+	dir, err := filepath.EvalSymlinks(filepath.Join(root, "releases", version))
+	require.NoError(t, err)
 	want := content(version, noise)
 	for _, name := range files(t, dir) {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -440,5 +456,5 @@ func last(t *testing.T, root string) string {
 
 func mark(t *testing.T, root string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(root, coordinator.Marker), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(root, ".shared"), nil, 0o644))
 }

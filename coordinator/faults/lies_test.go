@@ -202,7 +202,7 @@ func (f *fleet) once(t *testing.T, l liar) {
 		if strings.HasPrefix(r.From, "releases/") {
 			removed++
 		}
-		if r.To == "releases/"+newer {
+		if strings.HasPrefix(r.To, "store/"+newer+".") && strings.HasPrefix(r.From, "staging/") {
 			published++
 		}
 	}

@@ -49,7 +49,7 @@ func TestUnmountDuringDownload(t *testing.T) {
 			// The same unit must not take another volume for its own.
 			a = u.ask("ensure", newer)
 			require.NotEmpty(t, a.Err)
-			require.Equal(t, []string{".lxc_shared_storage"}, underneath(t, root))
+			require.Equal(t, []string{".shared"}, underneath(t, root))
 		})
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/hook"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
@@ -62,8 +63,8 @@ func dispatch(ctx context.Context, paths concourse.Paths) error {
 	return hook.Charm{
 		Paths:  paths,
 		System: concourse.Machine{Units: "/etc/systemd/system"},
-		Open: func(root string, o coordinator.Options) (hook.Volume, error) {
-			return coordinator.Open(root, o)
+		Open: func(ctx context.Context, root string, o coordinator.Options) (hook.Volume, error) {
+			return coordinator.Open(ctx, root, o)
 		},
 		Address:    address,
 		Hostname:   hostname,
@@ -90,11 +91,11 @@ func watch(ctx context.Context, paths concourse.Paths) error {
 	}
 	w := watcher.Watcher{
 		Files: watcher.Files(paths.State),
-		Open: func(root string, o coordinator.Options) (watcher.Volume, error) {
+		Open: func(ctx context.Context, root string, o coordinator.Options) (watcher.Volume, error) {
 			o.Helper = []string{executable, "probe"}
-			return coordinator.Open(root, o)
+			return coordinator.Open(ctx, root, o)
 		},
-		Newest: coordinator.Newest,
+		Newest: product.Newest,
 		Client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/reconcile"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 )
 
 // act answers an action. It reports whether the hook should go on to reconcile
@@ -50,7 +50,7 @@ func upgrade(d *reconcile.Desired) (proceed bool, err error) {
 	if err := goops.GetActionParams(&params); err != nil {
 		return false, err
 	}
-	version, err := coordinator.ParseVersion(params.Version)
+	version, err := product.ParseVersion(params.Version)
 	if err != nil {
 		return false, goops.FailActionf("malformed version %q: use the form 7.14.3", params.Version)
 	}

@@ -78,7 +78,7 @@ func (c Charm) take(ctx context.Context, volume Volume, plan reconcile.Plan, ste
 		}
 		return err
 	case reconcile.Pin:
-		if err := volume.Pin(step.Version); err != nil {
+		if _, err := volume.Pin(ctx, step.Version); err != nil {
 			return err
 		}
 		n.Running = step.Version

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gruyaume/goops"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/reconcile"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
@@ -26,19 +28,19 @@ import (
 // another unit.
 type Volume interface {
 	VolumeID() string
-	Installed(version string) (coordinator.Release, error)
-	Current() (coordinator.Activation, error)
+	Installed(ctx context.Context, version string) (coordinator.Release, error)
+	Current(ctx context.Context) (coordinator.Activation, error)
 	Activate(ctx context.Context, version string) (coordinator.Activation, error)
-	Pin(version string) error
-	WorkerDir() (string, error)
-	Leave() error
+	Pin(ctx context.Context, version string) (coordinator.Release, error)
+	WorkerDir(ctx context.Context) (string, error)
+	Leave(ctx context.Context) error
 }
 
 // Charm is the charm on one unit.
 type Charm struct {
 	Paths      concourse.Paths
 	System     concourse.System
-	Open       func(root string, o coordinator.Options) (Volume, error)
+	Open       func(ctx context.Context, root string, o coordinator.Options) (Volume, error)
 	Address    func() (string, error) // of this unit for its peers
 	Hostname   string
 	Executable string // of this process; the watcher is a copy of it
@@ -210,12 +212,12 @@ func (c Charm) drainJournal() error {
 }
 
 func (c Charm) desired(unit string) (reconcile.Desired, error) {
-	d := reconcile.Desired{Unit: unit, Paths: c.Paths}
+	d := reconcile.Desired{Unit: unit, Model: goops.ReadEnv().ModelUUID, Paths: c.Paths}
 	if err := goops.GetConfig(&d.Config); err != nil {
 		return d, err
 	}
 	if d.Config.ReleaseURL == "" {
-		d.Config.ReleaseURL = coordinator.DefaultSource
+		d.Config.ReleaseURL = product.Source
 	}
 	var err error
 	if d.Leader, err = goops.IsLeader(); err != nil {
@@ -293,24 +295,26 @@ func (c Charm) observe(ctx context.Context, d reconcile.Desired, n notes) (Volum
 		return nil, o, err
 	}
 	o.Volume.SeenID = n.VolumeID
-	volume, err := c.openVolume(d, n)
+	ctx, cancel := context.WithTimeout(ctx, volumeLimit)
+	defer cancel()
+	volume, err := c.openVolume(ctx, d, n)
 	switch {
 	case errors.Is(err, coordinator.ErrNotMounted):
 		o.Volume.Fault = reconcile.NotMounted
 	case errors.Is(err, coordinator.ErrForeignVolume):
-		o.Volume.Fault = reconcile.Foreign
+		o.Volume.Fault, o.Volume.Detail = reconcile.Foreign, err.Error()
 	case err != nil:
-		o.Volume.Fault, o.Volume.Detail = reconcile.Broken, err.Error()
+		o.Volume.Fault, o.Volume.Detail = reconcile.Broken, product.Explain(err).Error()
 	}
 	if err != nil {
 		return nil, o, nil
 	}
 	o.Volume.ID = volume.VolumeID()
-	if current, err := volume.Current(); err == nil {
+	if current, err := volume.Current(ctx); err == nil {
 		o.Volume.Current, o.Volume.CurrentBy = current.Version, current.Unit
 	}
 	for _, version := range candidates(d, o) {
-		release, err := volume.Installed(version)
+		release, err := volume.Installed(ctx, version)
 		// The option is about what is to be installed: versions that run, or ran
 		// before it was set, have digests of their own.
 		accepted := d.Config.ReleaseDigest == "" || d.Config.ReleaseDigest == release.Digest ||
@@ -319,26 +323,29 @@ func (c Charm) observe(ctx context.Context, d reconcile.Desired, n notes) (Volum
 			o.Volume.Installed = append(o.Volume.Installed, version)
 		}
 	}
-	if o.Volume.WorkDir, err = volume.WorkerDir(); err != nil {
+	if o.Volume.WorkDir, err = volume.WorkerDir(ctx); err != nil {
 		o.Volume.Fault, o.Volume.Detail = reconcile.Broken, err.Error()
 	}
 	return volume, o, nil
 }
 
-func (c Charm) openVolume(d reconcile.Desired, n notes) (Volume, error) {
-	options := coordinator.Options{
+// volumeLimit bounds how long a hook looks at a volume whose mount hangs.
+const volumeLimit = 20 * time.Second
+
+func (c Charm) openVolume(ctx context.Context, d reconcile.Desired, n notes) (Volume, error) {
+	want := watcher.Want{
 		Unit: d.Unit, Shared: d.Config.Shared(), Source: d.Config.ReleaseURL, Digest: d.Config.ReleaseDigest,
 	}
-	if options.Shared {
-		options.VolumeID = n.VolumeID
+	if want.Shared {
+		want.VolumeID, want.Owner = n.VolumeID, d.Model
 	}
-	return c.Open(c.Paths.Volume, options)
+	return c.Open(ctx, c.Paths.Volume, want.Options(nil, nil))
 }
 
 // candidates are the versions that a plan may want to run.
 func candidates(d reconcile.Desired, o reconcile.Observed) []string {
 	versions := []string{o.Running, o.Found.Newest}
-	if version, err := coordinator.ParseVersion(d.Config.Version); err == nil {
+	if version, err := product.ParseVersion(d.Config.Version); err == nil {
 		versions = append(versions, version)
 	}
 	if d.Peers != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/hook"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
@@ -120,8 +121,8 @@ func newUnit(t *testing.T, name string, leader bool) *unit {
 	u.charm = hook.Charm{
 		Paths:  concourse.Paths{Volume: filepath.Join(dir, "volume"), State: filepath.Join(dir, "state")},
 		System: u.system,
-		Open: func(root string, o coordinator.Options) (hook.Volume, error) {
-			return coordinator.Open(root, o)
+		Open: func(ctx context.Context, root string, o coordinator.Options) (hook.Volume, error) {
+			return coordinator.Open(ctx, root, o)
 		},
 		Address:    func() (string, error) { return "10.0.0.1", nil },
 		Hostname:   "juju-1-0",
@@ -178,7 +179,7 @@ func (u *unit) want() watcher.Want {
 func (u *unit) install() {
 	u.Helper()
 	want := u.want()
-	c, err := coordinator.Open(want.Root, coordinator.Options{Unit: want.Unit, Source: want.Source,
+	c, err := coordinator.Open(context.Background(), want.Root, coordinator.Options{Product: product.Concourse, Unit: want.Unit, Source: want.Source,
 		Log: slog.New(slog.NewJSONHandler(watcher.Files(u.charm.Paths.State).Journal(), nil))})
 	require.NoError(u, err)
 	_, err = c.Ensure(context.Background(), want.Version)
@@ -343,14 +344,14 @@ func TestTwoApplicationsOnOneVolume(t *testing.T) {
 	u.hook("start")
 	u.install()
 	u.hook("volume-changed")
-	other, err := coordinator.Open(u.charm.Paths.Volume, coordinator.Options{Unit: "other/0", Source: u.source})
+	other, err := coordinator.Open(context.Background(), u.charm.Paths.Volume, coordinator.Options{Product: product.Concourse, Unit: "other/0", Source: u.source})
 	require.NoError(t, err)
 	_, err = other.Ensure(context.Background(), "7.14.3")
 	require.NoError(t, err)
 	theirs, err := other.Activate(context.Background(), "7.14.3")
 	require.NoError(t, err)
 	u.hook("volume-changed")
-	current, err := other.Current()
+	current, err := other.Current(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, theirs, current)
 }

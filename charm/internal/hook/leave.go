@@ -2,7 +2,6 @@ package hook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/reconcile"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
 // retireLimit bounds how long a hook waits for a web server to let a worker go.
@@ -48,7 +46,7 @@ func (c Charm) leave(ctx context.Context, unit string, n notes) error {
 	if err := c.writeNotes(n); err != nil {
 		return err
 	}
-	if err := c.leaveVolume(); err != nil {
+	if err := c.leaveVolume(ctx); err != nil {
 		return err
 	}
 	if goops.ReadEnv().HookName != "remove" {
@@ -60,24 +58,28 @@ func (c Charm) leave(ctx context.Context, unit string, n notes) error {
 	return nil
 }
 
-// leaveVolume removes this unit's directory and pin. A volume that is away
-// must not keep a unit from being removed.
-func (c Charm) leaveVolume() error {
+// leaveLimit bounds how long a hook removes what a worker has left on the volume.
+const leaveLimit = 5 * time.Minute
+
+// leaveVolume removes this unit's directory and pin. A volume that is away, or
+// hangs, must not keep a unit from being removed.
+func (c Charm) leaveVolume(ctx context.Context) error {
 	want, err := watcher.Files(c.Paths.State).Want()
 	if err != nil || want.Unit == "" {
 		return err
 	}
-	volume, err := c.Open(want.Root, coordinator.Options{
-		Unit: want.Unit, Shared: want.Shared, VolumeID: want.VolumeID,
-	})
-	if errors.Is(err, coordinator.ErrNotMounted) || errors.Is(err, coordinator.ErrForeignVolume) {
+	ctx, cancel := context.WithTimeout(ctx, leaveLimit)
+	defer cancel()
+	volume, err := c.Open(ctx, want.Root, want.Options(nil, nil))
+	if err == nil {
+		err = volume.Leave(ctx)
+	}
+	if err != nil {
+		// What it leaves behind takes room, and does no harm.
 		goops.LogWarningf("Left %s behind: %v", filepath.Join(want.Root, "worker", concourse.WorkerName(want.Unit)), err)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return volume.Leave()
+	return nil
 }
 
 // retirePeer takes a departing worker off the web server's list, also one

@@ -12,7 +12,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 )
 
 // Config is the charm's configuration, named as its users know it.
@@ -34,6 +34,7 @@ func (c Config) Shared() bool { return c.SharedStorage == "lxc" }
 // Desired is what people and other units ask of this unit.
 type Desired struct {
 	Unit      string
+	Model     string // its UUID
 	Address   string
 	Leader    bool
 	Config    Config
@@ -214,7 +215,7 @@ func (m *maker) checkConfig() bool {
 	case c.ReleaseDigest != "" && !digestForm.MatchString(c.ReleaseDigest):
 		m.say(Blocked, "Malformed release-digest %q: use the form sha256:HEX", c.ReleaseDigest)
 	case !strings.HasPrefix(c.ReleaseURL, "http://") && !strings.HasPrefix(c.ReleaseURL, "https://"):
-		m.say(Blocked, "Malformed release-url %q: use the form %s", c.ReleaseURL, coordinator.DefaultSource)
+		m.say(Blocked, "Malformed release-url %q: use the form %s", c.ReleaseURL, product.Source)
 	}
 	return m.plan.Status.Level == ""
 }
@@ -227,7 +228,7 @@ func (m *maker) chooseTarget() {
 	option := relations.Newest
 	if given := strings.TrimSpace(m.d.Config.Version); given != "" {
 		var err error
-		if option, err = coordinator.ParseVersion(given); err != nil {
+		if option, err = product.ParseVersion(given); err != nil {
 			m.say(Blocked, "Malformed version %q: use the form 7.14.3", given)
 			option = app[relations.ConfigVersion] // as if nothing had been said
 		}
@@ -293,6 +294,10 @@ func (m *maker) checkVolume() {
 		m.say(Blocked, "Shared storage unavailable - attach it again with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`",
 			m.o.Hostname, m.d.Paths.Volume)
 	case Foreign:
+		if v.SeenID == "" {
+			m.say(Blocked, "Shared storage unavailable - %s", v.Detail)
+			return
+		}
 		m.say(Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s",
 			v.SeenID, m.d.Paths.Volume)
 	case Broken:
@@ -428,7 +433,7 @@ func (m *maker) tellWatcher() {
 		Collect: m.settled(),
 	}
 	if c.Shared() {
-		want.VolumeID = m.o.Volume.SeenID
+		want.VolumeID, want.Owner = m.o.Volume.SeenID, m.d.Model
 		if m.o.Volume.Fault == Healthy {
 			want.VolumeID = m.o.Volume.ID
 		}

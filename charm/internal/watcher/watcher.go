@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
@@ -22,7 +23,8 @@ const Unit = "concourse-ci-watcher.service"
 // Want is what a hook asks for.
 type Want struct {
 	Unit     string `json:"unit"`
-	Root     string `json:"root"` // of the volume
+	Owner    string `json:"owner,omitempty"` // of a shared volume: the model
+	Root     string `json:"root"`            // of the volume
 	Shared   bool   `json:"shared"`
 	VolumeID string `json:"volume_id,omitempty"` // seen before, only of a shared volume
 	Source   string `json:"source"`
@@ -40,6 +42,18 @@ type Want struct {
 	WorkerPort    int    `json:"worker_port,omitempty"`
 	WorkerVersion string `json:"worker_version,omitempty"`
 	WorkerService string `json:"worker_service,omitempty"`
+}
+
+// Options opens the volume that is wanted.
+func (w Want) Options(log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
+	o := coordinator.Options{
+		Unit: w.Unit, Product: product.Concourse, Owner: w.Owner, VolumeID: w.VolumeID,
+		Source: w.Source, Digest: w.Digest, Log: log, Progress: progress,
+	}
+	if w.Shared {
+		o.Marker = product.Marker
+	}
+	return o
 }
 
 // Found is what the watcher saw last.
@@ -65,12 +79,13 @@ type Found struct {
 	Worker string `json:"worker,omitempty"`
 }
 
-// Volume is what the watcher needs of a coordinator.Coordinator.
+// Volume is what the watcher needs of a coordinator.Coordinator. A call with a
+// context ends with it, also on a mount that hangs.
 type Volume interface {
-	Check() error
+	Check(ctx context.Context) error
 	Ensure(ctx context.Context, version string) (coordinator.Release, error)
-	Installed(version string) (coordinator.Release, error)
-	Current() (coordinator.Activation, error)
+	Installed(ctx context.Context, version string) (coordinator.Release, error)
+	Current(ctx context.Context) (coordinator.Activation, error)
 	Collect(ctx context.Context) ([]string, error)
 	Probe(ctx context.Context) (probe.Result, error)
 }
@@ -78,7 +93,7 @@ type Volume interface {
 // Watcher has no state that a restart would miss but its timers.
 type Watcher struct {
 	Files  Files
-	Open   func(root string, o coordinator.Options) (Volume, error)
+	Open   func(ctx context.Context, root string, o coordinator.Options) (Volume, error)
 	Newest func(ctx context.Context, client *http.Client, source string) (string, error)
 	Wake   func(ctx context.Context) error // run one hook; it may block for minutes
 	Client *http.Client                    // asks the services for their health
@@ -93,11 +108,12 @@ type Watcher struct {
 	volume Volume
 	found  Found
 
-	install  *attempt[coordinator.Release]
-	newest   *attempt[string]
-	collect  *attempt[[]string]
-	probe    *attempt[probe.Result] // of a volume just opened; nil when it is done
-	tidy     string                 // the wanted version for which was collected
+	install  attempt[coordinator.Release]
+	newest   attempt[string]
+	collect  attempt[[]string]
+	probe    attempt[probe.Result]
+	probed   bool   // the volume, since it was opened
+	tidy     string // the wanted version for which was collected
 	progress chan coordinator.Progress
 	checked  time.Time // last quick check of the installed release
 	silent   time.Time // since when the web server owes an answer
@@ -114,8 +130,17 @@ func (w *Watcher) Defaults() {
 	w.Interval, w.Progress, w.Backoff, w.Deadline = time.Second, 5*time.Second, 30*time.Second, 3*time.Minute
 }
 
-// Run watches until ctx ends.
+// Run watches until ctx ends. It returns when all that it began has ended: who
+// comes next has the volume and the files to itself. It waits without a limit,
+// because all of it ends with its context: see Volume, and a wake kills its process.
 func (w *Watcher) Run(ctx context.Context) error {
+	defer func() {
+		w.install.end()
+		w.newest.end()
+		w.collect.end()
+		w.probe.end()
+		w.wake.attempt.end()
+	}()
 	w.progress = make(chan coordinator.Progress, 16)
 	tick := time.NewTicker(w.Interval)
 	defer tick.Stop()
@@ -125,10 +150,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			w.install.stop()
-			w.newest.stop()
-			w.collect.stop()
-			w.probe.stop()
 			return ctx.Err()
 		case <-tick.C:
 		}
@@ -145,7 +166,7 @@ func (w *Watcher) look(ctx context.Context) error {
 		return nil // no hook has asked for anything yet
 	}
 	w.accept(want)
-	w.lookAtVolume()
+	w.lookAtVolume(ctx)
 	w.lookAtMount(ctx)
 	w.lookForNewest(ctx)
 	w.lookAtRelease(ctx)
@@ -171,14 +192,16 @@ func (w *Watcher) accept(want Want) {
 	if place || origin || old.VolumeID != "" && old.VolumeID != want.VolumeID {
 		w.volume = nil
 	}
+	if w.volume == nil {
+		w.probe.giveUp()
+	}
 	if w.volume == nil || old.Version != want.Version {
-		w.install.stop()
-		w.install = nil
+		w.install.giveUp()
+		w.collect.giveUp()
 		w.found.Installed, w.found.Trying, w.found.Holder, w.found.Percent, w.found.Failure = "", "", "", 0, ""
 	}
 	if origin || !want.Newest {
-		w.newest.stop()
-		w.newest = nil
+		w.newest.giveUp()
 		w.found.Newest, w.found.NewestFailure = "", ""
 	}
 	if old.WebService != want.WebService {
@@ -189,30 +212,30 @@ func (w *Watcher) accept(want Want) {
 	}
 }
 
-func (w *Watcher) lookAtVolume() {
+// volumeLimit bounds a look at the volume: where its mount hangs, the services are
+// looked at none the less.
+const volumeLimit = 5 * time.Second
+
+func (w *Watcher) lookAtVolume(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, volumeLimit)
+	defer cancel()
 	if w.volume == nil {
-		volume, err := w.Open(w.want.Root, coordinator.Options{
-			Unit: w.want.Unit, Shared: w.want.Shared, VolumeID: w.want.VolumeID,
-			Source: w.want.Source, Digest: w.want.Digest,
-			Log:      slog.New(slog.NewJSONHandler(w.Files.Journal(), nil)),
-			Progress: w.report,
-		})
+		volume, err := w.Open(ctx, w.want.Root, w.want.Options(
+			slog.New(slog.NewJSONHandler(w.Files.Journal(), nil)), w.report))
 		if err != nil {
 			w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
 			return
 		}
-		w.volume = volume
-		w.probe.stop()
-		w.probe = newAttempt(w.Backoff, volume.Probe)
+		w.volume, w.probed = volume, false
 	}
-	if err := w.volume.Check(); err != nil {
+	if err := w.volume.Check(ctx); err != nil {
 		w.volume = nil
 		w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
 		return
 	}
 	w.found.Mounted = true
 	w.found.Current = ""
-	if current, err := w.volume.Current(); err == nil {
+	if current, err := w.volume.Current(ctx); err == nil {
 		w.found.Current = current.Version
 	}
 }
@@ -220,15 +243,15 @@ func (w *Watcher) lookAtVolume() {
 // lookAtMount has a volume probed once it is there: operators see the result
 // with ccbench volume inspect.
 func (w *Watcher) lookAtMount(ctx context.Context) {
-	if w.probe == nil || w.volume == nil {
+	if w.probed || w.volume == nil {
 		return
 	}
-	result, done, err := w.probe.poll(ctx)
+	result, done, err := w.probe.poll(ctx, w.pause, w.volume.Probe)
 	if err != nil {
 		w.Log.Warn("cannot probe the volume", "error", err)
 	}
 	if done {
-		w.probe = nil
+		w.probed = true
 		w.Log.Info("probed the volume", "result", result.String(), "took", result.Took)
 	}
 }
@@ -263,25 +286,25 @@ func (w *Watcher) lookAtRelease(ctx context.Context) {
 			return
 		}
 		w.checked = time.Now()
-		if _, err := w.volume.Installed(w.want.Version); err == nil {
-			return
+		limited, cancel := context.WithTimeout(ctx, volumeLimit)
+		_, err := w.volume.Installed(limited, w.want.Version)
+		cancel()
+		if !errors.Is(err, coordinator.ErrNotInstalled) && !errors.Is(err, coordinator.ErrCorrupt) {
+			return // sound, or not to be seen at present
 		}
 		w.found.Installed = ""
 	}
-	if w.install == nil {
-		volume, version := w.volume, w.want.Version
-		w.install = newAttempt(w.Backoff, func(ctx context.Context) (coordinator.Release, error) {
-			return volume.Ensure(ctx, version)
-		})
-	}
 	w.found.Trying = w.want.Version
-	_, done, err := w.install.poll(ctx)
+	volume, version := w.volume, w.want.Version // of this try, whatever is wanted later
+	_, done, err := w.install.poll(ctx, w.pause, func(ctx context.Context) (coordinator.Release, error) {
+		return volume.Ensure(ctx, version)
+	})
 	if err != nil {
-		w.found.Failure = err.Error()
+		w.found.Failure = product.Explain(err).Error()
 		w.found.Holder, w.found.Percent = "", 0
 	}
 	if done {
-		w.found.Installed, w.checked, w.install = w.want.Version, time.Now(), nil
+		w.found.Installed, w.checked = version, time.Now()
 		w.found.Trying, w.found.Holder, w.found.Percent, w.found.Failure = "", "", 0, ""
 	}
 }
@@ -290,20 +313,17 @@ func (w *Watcher) lookForNewest(ctx context.Context) {
 	if !w.want.Newest || w.found.Newest != "" {
 		return
 	}
-	if w.newest == nil {
-		source := w.want.Source
-		w.newest = newAttempt(w.Backoff, func(ctx context.Context) (string, error) {
-			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-			defer cancel()
-			return w.Newest(ctx, nil, source)
-		})
-	}
-	version, done, err := w.newest.poll(ctx)
+	source := w.want.Source
+	version, done, err := w.newest.poll(ctx, w.pause, func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		return w.Newest(ctx, nil, source)
+	})
 	if err != nil {
 		w.found.NewestFailure = err.Error()
 	}
 	if done {
-		w.found.Newest, w.found.NewestFailure, w.newest = version, "", nil
+		w.found.Newest, w.found.NewestFailure = version, ""
 	}
 }
 
@@ -312,15 +332,12 @@ func (w *Watcher) lookForLitter(ctx context.Context) {
 	if !w.want.Collect || w.volume == nil || w.tidy == w.want.Version {
 		return
 	}
-	if w.collect == nil {
-		w.collect = newAttempt(w.Backoff, w.volume.Collect)
-	}
-	removed, done, err := w.collect.poll(ctx)
+	removed, done, err := w.collect.poll(ctx, w.pause, w.volume.Collect)
 	if err != nil {
 		w.Log.Warn("cannot remove old releases", "error", err)
 	}
 	if done {
-		w.tidy, w.collect = w.want.Version, nil
+		w.tidy = w.want.Version
 		w.Log.Info("removed old releases", "versions", removed)
 	}
 }
@@ -374,116 +391,4 @@ func (w *Watcher) lookAtServices(ctx context.Context) {
 			return w.want.WorkerVersion, concourse.WorkerHealthy(ctx, w.Client, w.want.WorkerPort)
 		})
 	}
-}
-
-// waking brings what was found to the charm, one hook at a time.
-type waking struct {
-	told    *Found // nil before the first wake
-	at      time.Time
-	failed  int
-	pause   time.Time
-	pending Found
-	result  chan error
-}
-
-func (k *waking) consider(ctx context.Context, w *Watcher) {
-	if k.result != nil {
-		select {
-		case err := <-k.result:
-			k.result, k.at = nil, time.Now()
-			if err != nil {
-				// The agent may be busy or not up yet.
-				k.failed++
-				k.pause = time.Now().Add(pause(k.failed, w.Interval, w.Backoff))
-				w.Log.Warn("cannot wake the charm", "error", err)
-			} else {
-				told := k.pending
-				k.failed, k.told = 0, &told
-			}
-		default:
-		}
-		return
-	}
-	if time.Now().Before(k.pause) {
-		return
-	}
-	changed := k.told == nil || w.Files.Journal().Waiting()
-	if !changed {
-		calm := w.found
-		calm.Percent = k.told.Percent
-		changed = calm != *k.told || (w.found != *k.told || w.want.Again) && time.Since(k.at) >= w.Progress
-	}
-	if !changed {
-		return
-	}
-	k.pending, k.result = w.found, make(chan error, 1)
-	go func(result chan<- error) {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-		defer cancel()
-		result <- w.Wake(ctx)
-	}(k.result)
-}
-
-// attempt runs a function in the background until it succeeds, with growing
-// pauses between the tries.
-type attempt[T any] struct {
-	try     func(context.Context) (T, error)
-	longest time.Duration
-	failed  int
-	next    time.Time
-	cancel  context.CancelFunc
-	result  chan outcome[T]
-}
-
-type outcome[T any] struct {
-	value T
-	err   error
-}
-
-func newAttempt[T any](longest time.Duration, try func(context.Context) (T, error)) *attempt[T] {
-	return &attempt[T]{try: try, longest: longest}
-}
-
-// poll starts a try when one is due and collects the result of one that ended.
-// The error is reported once for each failed try.
-func (a *attempt[T]) poll(ctx context.Context) (value T, done bool, err error) {
-	if a.result == nil {
-		if time.Now().Before(a.next) {
-			return value, false, nil
-		}
-		ctx, a.cancel = context.WithCancel(ctx)
-		a.result = make(chan outcome[T], 1)
-		go func(result chan<- outcome[T]) {
-			value, err := a.try(ctx)
-			result <- outcome[T]{value, err}
-		}(a.result)
-	}
-	select {
-	case o := <-a.result:
-		a.stop()
-		a.result = nil
-		if o.err == nil {
-			return o.value, true, nil
-		}
-		if errors.Is(o.err, context.Canceled) && ctx.Err() != nil {
-			return value, false, nil
-		}
-		a.failed++
-		a.next = time.Now().Add(pause(a.failed, time.Second, a.longest))
-		return value, false, o.err
-	default:
-		return value, false, nil
-	}
-}
-
-func (a *attempt[T]) stop() {
-	if a != nil && a.cancel != nil {
-		a.cancel()
-	}
-}
-
-// pause doubles from first up to longest.
-func pause(failed int, first, longest time.Duration) time.Duration {
-	d := first << min(failed-1, 16)
-	return min(d, longest)
 }

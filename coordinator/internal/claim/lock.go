@@ -9,25 +9,42 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
-// lockTimeout is how long a flock may take. A file server that answers at all
-// answers in milliseconds; some mounts never do.
+// lockTimeout is how long an attempt to lock may take. A file server that answers
+// at all answers in milliseconds; some mounts never do.
 const lockTimeout = time.Second
 
 var errWorthless = errors.New("flock excludes nobody")
 
-// lock is a flock that was seen to keep out a second one.
+// lock is an open lock file.
 type lock struct {
-	*flock.Flock
-	inode uint64
+	file *os.File
+	info os.FileInfo
 }
 
-// tryLock returns ErrHeld if somebody else has the lock, and another error
-// where there is none worth having. A call that hangs cannot be interrupted: it
-// is left alone in its goroutine, and what it gets in the end is given back.
-func tryLock(ctx context.Context, root *os.Root, name string) (*lock, error) {
+// inode returns 0 for no lock.
+func (l *lock) inode() uint64 {
+	if l == nil {
+		return 0
+	}
+	return l.info.Sys().(*syscall.Stat_t).Ino
+}
+
+func (l *lock) close() {
+	if l != nil {
+		l.file.Close()
+	}
+}
+
+// tryLock locks the file name below root, or returns ErrHeld if somebody else has
+// it, with the open file for the next attempt. Open is what an earlier attempt
+// returned, or nil. Any other error means that flock is of no use here.
+//
+// A call that hangs cannot be interrupted. It is left alone in its goroutine, and
+// what it gets in the end is given back.
+func tryLock(ctx context.Context, root *os.Root, name string, open *lock) (*lock, error) {
 	type result struct {
 		lock *lock
 		err  error
@@ -35,13 +52,11 @@ func tryLock(ctx context.Context, root *os.Root, name string) (*lock, error) {
 	done := make(chan result)
 	abandoned := make(chan struct{})
 	go func() {
-		l, err := lockNow(root, name)
+		l, err := lockNow(root, name, open)
 		select {
 		case done <- result{l, err}:
 		case <-abandoned:
-			if l != nil {
-				l.Close()
-			}
+			l.close()
 		}
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("flock of %s hangs", name))
@@ -55,46 +70,72 @@ func tryLock(ctx context.Context, root *os.Root, name string) (*lock, error) {
 	}
 }
 
-func lockNow(root *os.Root, name string) (*lock, error) {
-	// Made through the root and locked by its path: should another volume, or
-	// none, be mounted there by now, nothing is made on it, and confirm sees it.
+func lockNow(root *os.Root, name string, open *lock) (*lock, error) {
+	for range 2 {
+		var err error
+		if open == nil {
+			if open, err = openLock(root, name); err != nil {
+				return nil, err
+			}
+		}
+		err = flock(open.file)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return open, ErrHeld
+		}
+		if err != nil && !errors.Is(err, unix.ESTALE) {
+			open.close()
+			return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+		}
+		if err == nil {
+			if named, statErr := root.Stat(name); statErr == nil && os.SameFile(named, open.info) {
+				if err := open.selfTest(root, name); err != nil {
+					open.close()
+					return nil, err
+				}
+				return open, nil
+			}
+		}
+		// The file was removed: nobody else will see this lock.
+		open.close()
+		open = nil
+	}
+	return nil, fmt.Errorf("cannot lock %s: it is removed again and again", name)
+}
+
+// openLock opens the file, writable: NFS turns flock into a byte-range lock, which
+// excludes others through writable descriptors only.
+func openLock(root *os.Root, name string) (*lock, error) {
 	f, err := root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
 	}
-	f.Close()
-	// Writable descriptors, because NFS turns flock into a byte-range lock and
-	// those are exclusive on writable descriptors only.
-	first := flock.New(f.Name(), flock.SetFlag(os.O_RDWR))
-	l, err := confirm(first, root, name)
+	info, err := f.Stat()
 	if err != nil {
-		first.Close()
-		return nil, err
+		f.Close()
+		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
 	}
-	return l, nil
+	return &lock{f, info}, nil
 }
 
-// confirm locks first, and demands that it is the file named below the root.
-func confirm(first *flock.Flock, root *os.Root, name string) (*lock, error) {
-	if ok, err := first.TryLock(); err != nil {
-		return nil, fmt.Errorf("cannot lock %s: %w", first, err)
-	} else if !ok {
-		return nil, ErrHeld
+// selfTest demands that the lock keeps out a second descriptor.
+func (l *lock) selfTest(root *os.Root, name string) error {
+	second, err := openLock(root, name)
+	if err == nil {
+		defer second.close()
+		if err = flock(second.file); errors.Is(err, unix.EWOULDBLOCK) {
+			return nil
+		}
 	}
-	locked, err := first.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("cannot confirm the lock: %w", err)
+	return errors.Join(errWorthless, err)
+}
+
+func flock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
 	}
-	// Somebody has removed the path: nobody else will see this lock.
-	if named, err := root.Stat(name); err != nil || !os.SameFile(locked, named) {
-		return nil, ErrHeld
-	}
-	second := flock.New(first.Path(), flock.SetFlag(os.O_RDWR))
-	defer second.Close()
-	if ok, err := second.TryLock(); ok || err != nil {
-		return nil, errors.Join(errWorthless, err)
-	}
-	return &lock{first, locked.Sys().(*syscall.Stat_t).Ino}, nil
 }
 
 // Boot identifies the running kernel, which containers of one machine share;

@@ -34,7 +34,7 @@ func Create(root *os.Root, name string, data []byte) error {
 		return err
 	}
 	defer root.Remove(tmp)
-	if err := link(root, tmp, name); err != nil {
+	if err := Link(root, tmp, name); err != nil {
 		return fmt.Errorf("cannot create %s: %w", name, err)
 	}
 	return SyncDir(root, path.Dir(name))
@@ -107,6 +107,16 @@ func Names(root *os.Root, dir string) ([]string, error) {
 	}
 	defer d.Close()
 	return d.Readdirnames(-1)
+}
+
+// ReadFile reads a small file. One that another machine has just replaced may be
+// stale: it is looked up once more then, by its name.
+func ReadFile(root *os.Root, name string) ([]byte, error) {
+	data, err := root.ReadFile(name)
+	if errors.Is(err, syscall.ESTALE) {
+		data, err = root.ReadFile(name)
+	}
+	return data, err
 }
 
 // private writes and syncs data under a hidden name beside name.

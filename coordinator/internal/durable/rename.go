@@ -44,8 +44,11 @@ func Rename(root *os.Root, from, to string) error {
 	}
 }
 
-// link is link(2), believed only after a look, as Rename.
-func link(root *os.Root, from, to string) error {
+// Link is link(2), believed only after a look, as Rename. The error is fs.ErrExist
+// if something else has the name to. Of a symbolic link it makes a second name, too,
+// not one of what it points to. from must be a name that only the caller knows, and
+// the only one yet of what it names. Link syncs nothing.
+func Link(root *os.Root, from, to string) error {
 	linkErr := root.Link(from, to)
 	if linkErr == nil || final(linkErr) {
 		return linkErr
@@ -62,7 +65,7 @@ func link(root *os.Root, from, to string) error {
 			}
 			return fmt.Errorf("%w: %w", fs.ErrExist, linkErr)
 		}
-		// Only this process knows the private name: a second link is the one to to.
+		// Nobody else can have made the second name.
 		if mine.Sys().(*syscall.Stat_t).Nlink == 2 {
 			return nil
 		}
@@ -72,12 +75,20 @@ func link(root *os.Root, from, to string) error {
 	}
 }
 
-// final tells errors that no repetition of a request brings about.
+// final tells errors of requests that were refused. Not among them is what a request
+// may get that is repeated after its own success (EEXIST, ENOENT, ENOTEMPTY), or that
+// was given up with an unknown end (EIO, ESTALE, ETIMEDOUT, EINTR); nor EBUSY, which
+// may pass.
 func final(err error) bool {
-	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EXDEV, syscall.ENOTSUP, syscall.EMLINK} {
-		if errors.Is(err, e) {
-			return true
-		}
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMLINK, // no room
+		syscall.EACCES, syscall.EPERM, syscall.EXDEV, syscall.ENOTSUP, syscall.ENOSYS, // not allowed
+		syscall.ENAMETOOLONG, syscall.EINVAL, syscall.ELOOP, syscall.ENOTDIR, syscall.EISDIR: // nonsense
+		return true
 	}
 	return false
 }

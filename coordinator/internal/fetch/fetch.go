@@ -1,33 +1,39 @@
-// Package fetch reads releases from a repository in GitHub's layout, on GitHub
-// or on any mirror.
+// Package fetch downloads the archive of a release from a repository in GitHub's
+// layout, on GitHub or on any mirror. A Source says where and how; a Download is
+// one archive on its way, by several connections, which another attempt can go on
+// with.
 package fetch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
-	"path"
-	"strconv"
+	"runtime"
 	"strings"
 	"time"
-
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
+// Each error of this package that comes from a server is one of the first four,
+// or unpack.ErrNotArchive: a page where a file should be.
 var (
-	// ErrUnreachable: no answer, a server error, or a stream that broke off and
-	// could not be taken up again.
+	// ErrUnreachable: no answer, a server error, a rate limit, or a stream that
+	// broke off and could not be taken up again. It may be better later.
 	ErrUnreachable = errors.New("release source is unreachable")
 	// ErrNotFound: the source says that there is no such release.
 	ErrNotFound = errors.New("release not found")
-	// ErrNoDigest: there is no usable digest beside the archive.
+	// ErrUnauthorized: the source wants a token, or another one.
+	ErrUnauthorized = errors.New("release source refuses access")
+	// ErrTooLarge: the archive is larger than Source.MaxBytes.
+	ErrTooLarge = errors.New("release is too large")
+	// ErrNoDigest: there is no usable digest beside the archive. It is an
+	// ErrUnauthorized, too, if the archive is refused as well.
 	ErrNoDigest = errors.New("release has no digest")
+	// ErrChanged: the server has another archive than at the beginning. It is an
+	// ErrUnreachable, too.
+	ErrChanged = errors.New("the archive changed while it was read")
 )
 
 // Policy says how patient a Source is.
@@ -51,11 +57,14 @@ type Policy struct {
 // 1 GB at 50 kB/s.
 var DefaultPolicy = Policy{Attempts: 5, Pause: 500 * time.Millisecond, Stall: 30 * time.Second, Rate: 1000, Total: 6 * time.Hour}
 
-// maxRetryAfter bounds what a server may ask for in Retry-After.
-const maxRetryAfter = time.Minute
-
-// maxSide bounds digest files and API answers.
-const maxSide = 1 << 20
+const (
+	// DefaultConnections: one connection seldom fills a long line, and more than
+	// a handful is what servers begin to refuse.
+	DefaultConnections = 4
+	// DefaultChunk is a second at 128 Mbit/s. A release has about 50, so that the
+	// requests themselves cost nothing.
+	DefaultChunk = 16 << 20
+)
 
 // NewClient limits each step of a request, but not its whole length: a release
 // may take an hour on a slow line. Proxies come from the environment.
@@ -74,67 +83,94 @@ func NewClient() *http.Client {
 	}}
 }
 
-// Source is a repository: URL/releases/download/vVERSION/concourse-VERSION-linux-amd64.tgz.
+// Layout says how a product names what it publishes.
+type Layout struct {
+	// Archive returns the path of an archive below Source.URL. The architecture is
+	// one of Go's names, such as "arm64".
+	Archive func(version, arch string) string
+	// Version returns the version that a tag names, as numbers with dots between
+	// them. It is false for tags of prereleases and of other products. Only Newest
+	// needs it.
+	Version func(tag string) (version string, ok bool)
+}
+
+// Source is a repository, and how it is asked.
 type Source struct {
+	// URL is that of the repository, such as https://github.com/OWNER/REPOSITORY.
 	URL    string
+	Layout Layout
+	// Arch is whose archives are fetched; empty is that of the running program.
+	Arch   string
 	Client *http.Client
 	Policy Policy
-	// Token goes with requests to the host of URL as "Authorization: Bearer",
-	// and to no other host, wherever a request is redirected to.
+	// Token goes with requests to the host of URL as "Authorization: Bearer", for
+	// GitHub's also to that of its API, and to no other host, wherever a request is
+	// redirected to.
 	Token string
 	// Connections is how many ranges are fetched at a time; 0 is
 	// DefaultConnections.
 	Connections int
-	// Chunk is the length of a range in bytes; 0 is DefaultChunk.
+	// Chunk is the length of a range in bytes; 0 is DefaultChunk. Archives of more
+	// than a million chunks have longer ones.
 	Chunk int64
+	// MaxBytes is how long an archive may be; 0 is without a bound.
+	MaxBytes int64
 }
 
-const (
-	// DefaultConnections: one connection seldom fills a long line, and more than
-	// a handful is what servers begin to refuse.
-	DefaultConnections = 4
-	// DefaultChunk is a second at 128 Mbit/s. A release has about 50, so that the
-	// requests themselves cost nothing.
-	DefaultChunk = 16 << 20
-	// maxRedirects: GitHub needs one.
-	maxRedirects = 10
-)
-
-var errRedirects = errors.New("it redirects without end")
-
-// client is the source's with this package's rules for redirects.
-func (s Source) client() *http.Client {
-	c := *s.Client
-	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if len(via) >= maxRedirects {
-			return errRedirects
+// Validate returns an error, which is one sentence, for a Source that nothing can
+// be fetched from. A URL that is none is an ErrUnreachable.
+func (s Source) Validate() error {
+	for _, v := range []struct {
+		name             string
+		value, low, high int64
+	}{
+		{"connections", int64(s.Connections), 0, 64},
+		{"bytes of a chunk", s.Chunk, 0, 1 << 40},
+		{"largest archive in bytes", s.MaxBytes, 0, 1 << 62},
+		{"attempts", int64(s.Policy.Attempts), 1, 20},
+		{"pause in ns", int64(s.Policy.Pause), 0, int64(time.Hour)},
+		{"stall in ns", int64(s.Policy.Stall), 1, int64(24 * time.Hour)},
+		{"rate in bytes a second", s.Policy.Rate, 0, 1 << 40},
+		{"total in ns", int64(s.Policy.Total), 0, 1 << 62},
+	} {
+		if v.value < v.low || v.value > v.high {
+			return fmt.Errorf("%s must be between %d and %d, not %d", v.name, v.low, v.high, v.value)
 		}
-		// net/http keeps it for subdomains and for other ports.
-		if req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme {
-			req.Header.Del("Authorization")
-		}
-		return nil
 	}
-	return &c
-}
-
-// trusted tells whether the token may be sent to a host.
-func (s Source) trusted(host string) bool {
+	if s.Client == nil || s.Layout.Archive == nil {
+		return errors.New("a source needs a client and a layout")
+	}
 	u, err := url.Parse(s.URL)
-	return err == nil && (u.Host == host || u.Host == "github.com" && host == "api.github.com")
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%w: %q is not of the form https://HOST/OWNER/REPOSITORY", ErrUnreachable, redact(s.URL))
+	}
+	return nil
 }
 
-// Archive returns the URL of a release's archive.
-func (s Source) Archive(version string) string {
-	return strings.TrimSuffix(s.URL, "/") + "/releases/download/v" + version + "/concourse-" + version + "-linux-amd64.tgz"
+// ArchiveURL returns where a release's archive is.
+func (s Source) ArchiveURL(version string) string {
+	arch := s.Arch
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Layout.Archive(version, arch), "/")
 }
+
+// maxSide bounds the length of a side file.
+const maxSide = 1 << 20
 
 // Digest reads the side file .sha256 of the archive, else .sha1.
 func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
-	archive := s.Archive(version)
+	if err := s.Validate(); err != nil {
+		return Digest{}, err
+	}
+	archive := s.ArchiveURL(version)
+	var answers []string
 	for _, algorithm := range []string{"sha256", "sha1"} {
-		text, err := s.read(ctx, archive+"."+algorithm)
-		if errors.Is(err, ErrNotFound) {
+		text, err := s.readFile(ctx, archive+"."+algorithm, maxSide)
+		var status *statusError
+		if errors.As(err, &status) && status.refused() {
+			answers = append(answers, fmt.Sprintf(".%s: %s", algorithm, status))
 			continue
 		}
 		if err != nil {
@@ -147,200 +183,20 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 		}
 		return d, nil
 	}
-	// Without this question a release that does not exist would look like one
-	// that was published carelessly.
-	r, err := s.do(ctx, http.MethodHead, archive, nil)
-	if errors.Is(err, ErrNotFound) {
+	none := fmt.Errorf("%w: %s", ErrNoDigest, strings.Join(answers, ", "))
+	// Without this question a release that does not exist, or is not for everybody,
+	// would look like one that was published carelessly.
+	resp, err := s.request(ctx, http.MethodHead, archive, nil)
+	if err == nil {
+		resp.Body.Close()
+	}
+	var status *statusError
+	switch {
+	case errors.Is(err, ErrUnauthorized):
+		// Unless it is HEAD that the server refuses: then the archive may be had.
+		return Digest{}, fmt.Errorf("%w; %w", err, none)
+	case err != nil && (errors.Is(err, ErrNotFound) || !errors.As(err, &status) || !status.refused() && status.code != http.StatusNotImplemented):
 		return Digest{}, err
 	}
-	if err == nil {
-		r.Body.Close()
-	}
-	return Digest{}, fmt.Errorf("%s: %w: neither .sha256 nor .sha1 is beside it", redact(archive), ErrNoDigest)
-}
-
-// Newest returns the tag of the newest release, such as "v7.14.3". Hosts other
-// than github.com are asked in the layout of GitHub Enterprise.
-func (s Source) Newest(ctx context.Context) (string, error) {
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		return "", fmt.Errorf("%w: %q is no URL", ErrUnreachable, s.URL)
-	}
-	repo := strings.Split(strings.Trim(u.Path, "/"), "/")
-	if u.Host == "" || len(repo) != 2 {
-		return "", fmt.Errorf("%w: %s is not of the form https://HOST/OWNER/REPOSITORY", ErrUnreachable, u.Redacted())
-	}
-	api := *u
-	api.Path = path.Join("/api/v3/repos", repo[0], repo[1], "releases/latest")
-	if u.Host == "github.com" {
-		api.Host = "api.github.com"
-		api.Path = path.Join("/repos", repo[0], repo[1], "releases/latest")
-	}
-	data, err := s.read(ctx, api.String())
-	if err != nil {
-		return "", err
-	}
-	var latest struct {
-		Tag string `json:"tag_name"`
-	}
-	if err := json.Unmarshal(data, &latest); err != nil || latest.Tag == "" {
-		return "", fmt.Errorf("%s: %w: the answer names no tag", api.Redacted(), ErrUnreachable)
-	}
-	return latest.Tag, nil
-}
-
-func (s Source) read(ctx context.Context, url string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	r, err := s.do(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxSide))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
-	}
-	return data, nil
-}
-
-// do makes a request until it gets an answer worth having. A page where a file
-// should be is no such answer: a proxy wants somebody to log in.
-func (s Source) do(ctx context.Context, method, url string, header http.Header) (*http.Response, error) {
-	client := s.client()
-	var lastErr error
-	for attempt := range s.Policy.Attempts {
-		if attempt > 0 {
-			if err := sleep(ctx, s.pause(attempt, lastErr)); err != nil {
-				return nil, late(url, err, lastErr)
-			}
-		}
-		req, err := http.NewRequestWithContext(ctx, method, url, nil)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
-		}
-		for k, v := range header {
-			req.Header[k] = v
-		}
-		// Bytes as they are on the server: the digest is made of those.
-		req.Header.Set("Accept-Encoding", "identity")
-		if s.Token != "" && s.trusted(req.URL.Host) {
-			req.Header.Set("Authorization", "Bearer "+s.Token)
-		}
-		resp, err := client.Do(req)
-		if ctx.Err() != nil {
-			if err == nil {
-				resp.Body.Close()
-			}
-			return nil, late(url, context.Cause(ctx), lastErr)
-		}
-		if errors.Is(err, errRedirects) {
-			return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, errRedirects)
-		}
-		if err != nil {
-			lastErr = err
-			continue
-		}
-		if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
-			if kind := resp.Header.Get("Content-Type"); strings.HasPrefix(kind, "text/html") {
-				resp.Body.Close()
-				return nil, fmt.Errorf("%s: %w: it is an HTML page", redact(url), unpack.ErrNotArchive)
-			}
-			return resp, nil
-		}
-		resp.Body.Close()
-		status := &statusError{code: resp.StatusCode, retryAfter: retryAfter(resp.Header)}
-		switch {
-		case status.code == http.StatusNotFound || status.code == http.StatusGone:
-			return nil, fmt.Errorf("%s: %w", redact(url), ErrNotFound)
-		case status.code >= 500 || status.code == http.StatusTooManyRequests:
-			lastErr = status
-		default:
-			return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, status)
-		}
-	}
-	return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, unwrapURL(lastErr))
-}
-
-// late says whom a deadline was waiting for. Other ends of a context have their
-// own reason.
-func late(url string, cause, last error) error {
-	switch {
-	case !errors.Is(cause, context.DeadlineExceeded):
-		return cause
-	case last == nil:
-		return fmt.Errorf("%s: %w: no answer: %w", redact(url), ErrUnreachable, cause)
-	}
-	return fmt.Errorf("%s: %w: %w: %w", redact(url), ErrUnreachable, unwrapURL(last), cause)
-}
-
-// pause doubles with each attempt, and differs between machines so that they do
-// not come back together. A server that names a time gets it.
-func (s Source) pause(attempt int, last error) time.Duration {
-	d := s.Policy.Pause << (attempt - 1)
-	d += rand.N(d/2 + 1)
-	var status *statusError
-	if errors.As(last, &status) {
-		if status.retryAfter > 0 {
-			d = min(status.retryAfter, maxRetryAfter)
-		}
-	}
-	return d
-}
-
-// retryAfter reads both forms of the header. A date is compared with the
-// server's own clock.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(text); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		return 0
-	}
-	return at.Sub(now)
-}
-
-type statusError struct {
-	code       int
-	retryAfter time.Duration
-}
-
-func (e *statusError) Error() string {
-	return fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code))
-}
-
-// unwrapURL drops the method and URL that net/http puts before an error: the
-// sentence has the URL already.
-func unwrapURL(err error) error {
-	var e *url.Error
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
-}
-
-// redact keeps passwords in URLs out of logs and statuses.
-func redact(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "the URL"
-	}
-	return u.Redacted()
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
+	return Digest{}, fmt.Errorf("%s: %w", redact(archive), none)
 }

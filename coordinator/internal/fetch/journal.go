@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"iter"
 	"os"
 	"path"
 	"strings"
@@ -16,6 +18,16 @@ import (
 const (
 	partialName = "archive.partial"
 	journalName = "archive.journal"
+)
+
+const (
+	// noteEvery is how many bytes of a chunk, or of the digest, the journal may
+	// lag behind: all that the death of the process costs.
+	noteEvery = 1 << 20
+	// maxJournal bounds what is read of a journal. A MiB of an archive takes two
+	// lines of together 350 bytes: it suffices for 48 GiB, and what is behind it is
+	// only fetched again.
+	maxJournal = 16 << 20
 )
 
 // header is the journal's first line: what the partial file is a part of.
@@ -41,28 +53,12 @@ type record struct {
 	Synced int `json:"synced,omitempty"`
 }
 
-// remains is what a journal says about the partial file beside it.
-type remains struct {
+// kept is what a journal says about the partial file beside it.
+type kept struct {
 	header
-	got    []int64 // by chunk
-	hashed int64
+	plan   plan
+	hashed int64 // bytes that sums cover
 	sums   map[string][]byte
-}
-
-// kept returns how many bytes there are.
-func (r remains) kept() int64 {
-	var n int64
-	for _, got := range r.got {
-		n += got
-	}
-	return n
-}
-
-// journal appends. It is safe for concurrent use.
-type journal struct {
-	mu      sync.Mutex
-	f       *os.File
-	records int
 }
 
 // bootID names the running kernel. Pages written under it are seen by everyone
@@ -75,80 +71,130 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// look reads the journal in dir. Lines that were never synced count only while
-// the kernel that they were written under runs; a torn line ends the journal.
-func look(root *os.Root, dir, boot string) (remains, bool) {
-	var r remains
-	data, err := root.ReadFile(path.Join(dir, journalName))
-	if err != nil {
-		return r, false
-	}
+// readKept reads the journal in dir. It is false if there is none, or none that
+// the partial file could belong to.
+func readKept(root *os.Root, dir, boot string) (kept, bool) {
 	partial, err := root.Stat(path.Join(dir, partialName))
 	if err != nil {
-		return r, false
+		return kept{}, false
 	}
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	if json.Unmarshal(lines[0], &r.header) != nil || r.Size <= 0 || r.Chunk <= 0 {
-		return r, false
+	f, err := root.Open(path.Join(dir, journalName))
+	if err != nil {
+		return kept{}, false
 	}
-	r.got = make([]int64, chunks(r.Size, r.Chunk))
-	var records []record
-	trusted := 0
-	for _, line := range lines[1:] {
-		var rec record
-		if !bytes.HasSuffix(line, []byte("\n")) || json.Unmarshal(line, &rec) != nil {
-			break
-		}
-		records = append(records, rec)
-		trusted = max(trusted, min(rec.Synced, len(records)))
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxJournal))
+	if err != nil {
+		return kept{}, false
 	}
-	if boot != "" && r.Boot == boot {
-		trusted = len(records)
-	}
-	for _, rec := range records[:trusted] {
-		if rec.Chunk < 0 || rec.Chunk >= len(r.got) {
-			continue
-		}
-		start := int64(rec.Chunk) * r.Chunk
-		if got := min(rec.Got, r.Chunk, r.Size-start); start+got <= partial.Size() {
-			r.got[rec.Chunk] = max(r.got[rec.Chunk], got)
-		}
-	}
-	// The digest may have been faster than the line about what it read.
-	var prefix int64
-	for i, got := range r.got {
-		prefix = int64(i)*r.Chunk + got
-		if got < min(r.Chunk, r.Size-int64(i)*r.Chunk) {
-			break
-		}
-	}
-	for _, rec := range records[:trusted] {
-		if rec.Hashed > r.hashed && rec.Hashed <= prefix {
-			r.hashed, r.sums = rec.Hashed, rec.Sums
-		}
-	}
-	return r, true
+	return parseJournal(text, partial.Size(), boot)
 }
 
-func chunks(size, chunk int64) int64 { return (size + chunk - 1) / chunk }
+// parseJournal reads a journal that may be damaged. Records that were never
+// synced count only while the kernel that they were written under runs; none
+// counts that says more than the partial file can hold.
+func parseJournal(text []byte, partial int64, boot string) (kept, bool) {
+	var k kept
+	first, rest, ended := bytes.Cut(text, []byte("\n"))
+	if !ended || json.Unmarshal(first, &k.header) != nil || k.Size <= 0 || k.Chunk <= 0 {
+		return kept{}, false
+	}
+	if k.plan = newPlan(k.Size, k.Chunk); k.plan.length != k.Chunk {
+		return kept{}, false // so many chunks were never made
+	}
+	all, trusted := 0, 0
+	for rec := range records(rest) {
+		all++
+		trusted = max(trusted, min(rec.Synced, all))
+	}
+	if boot != "" && k.Boot == boot {
+		trusted = all
+	}
+	count := func(yield func(record)) {
+		n := 0
+		for rec := range records(rest) {
+			if n++; n > trusted {
+				return
+			}
+			yield(rec)
+		}
+	}
+	count(func(rec record) {
+		if rec.Chunk < 0 || rec.Chunk >= len(k.plan.chunks) {
+			return
+		}
+		start, end := k.plan.bounds(rec.Chunk)
+		c := &k.plan.chunks[rec.Chunk]
+		if got := min(rec.Got, end-start); got > c.got && start+got <= partial {
+			k.plan.add(rec.Chunk, got-c.got)
+			c.noted = got
+		}
+	})
+	// The digest may have been faster than the line about what it read.
+	count(func(rec record) {
+		if rec.Hashed > k.hashed && rec.Hashed <= k.plan.prefix() {
+			k.hashed, k.sums = rec.Hashed, rec.Sums
+		}
+	})
+	return k, true
+}
 
-// begin writes a journal that says what r does. It replaces the file, so that
+// records reads the lines behind the header. A torn line ends them.
+func records(text []byte) iter.Seq[record] {
+	return func(yield func(record) bool) {
+		for {
+			line, rest, ended := bytes.Cut(text, []byte("\n"))
+			var rec record
+			if !ended || json.Unmarshal(line, &rec) != nil || !yield(rec) {
+				return
+			}
+			text = rest
+		}
+	}
+}
+
+// Kept returns how many bytes of an archive the journal in dir vouches for.
+func Kept(root *os.Root, dir string) int64 {
+	k, _ := readKept(root, dir, bootID())
+	return k.plan.present
+}
+
+// KeptDigest returns the digest that the archive kept in dir was fetched for. It
+// is false unless all of the archive is there and a digest was known: then Open
+// with that digest asks no server.
+func KeptDigest(root *os.Root, dir string) (Digest, bool) {
+	k, ok := readKept(root, dir, bootID())
+	if !ok || !k.plan.complete() {
+		return Digest{}, false
+	}
+	d, err := ParseDigest(k.Digest)
+	return d, err == nil
+}
+
+// journal appends records. It is safe for concurrent use.
+type journal struct {
+	mu      sync.Mutex
+	f       *os.File
+	records int
+}
+
+// newJournal writes a journal that says what k does. It replaces the file, so that
 // an earlier holder who still lives writes to nobody's.
-func begin(root *os.Root, dir string, r remains) (*journal, error) {
+func newJournal(root *os.Root, dir string, k kept) (*journal, error) {
 	name := path.Join(dir, journalName)
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
-	err := lines.Encode(r.header)
-	for i, got := range r.got {
-		if got > 0 && err == nil {
-			err = lines.Encode(record{Chunk: i, Got: got})
+	err := lines.Encode(k.header)
+	for i, c := range k.plan.chunks {
+		if c.got > 0 && err == nil {
+			err = lines.Encode(record{Chunk: i, Got: c.got})
 		}
 	}
-	if r.hashed > 0 && err == nil {
-		err = lines.Encode(record{Hashed: r.hashed, Sums: r.sums})
+	if k.hashed > 0 && err == nil {
+		err = lines.Encode(record{Hashed: k.hashed, Sums: k.sums})
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot begin the journal: %w", err)
 	}
 	tmp := name + ".new"
 	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)

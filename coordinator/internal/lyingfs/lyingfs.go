@@ -9,6 +9,7 @@ package lyingfs
 
 import (
 	"context"
+	"log"
 	"slices"
 	"sync"
 	"syscall"
@@ -47,6 +48,9 @@ type Lies struct {
 	After, Until        int64
 	// Lag is how long names that other machines made stay invisible.
 	Lag time.Duration
+	// Broken is a path below the root that fails with EIO when it is looked up or
+	// opened, whether it is there or not.
+	Broken string
 	// Refused requests fail with the error, and nothing is done. Hung ones do not
 	// return before the lie ends, not even when interrupted.
 	Refused map[Request]syscall.Errno
@@ -81,6 +85,8 @@ const (
 // Server is the directory behind the mounts.
 type Server struct {
 	dir string
+	// CountRequests, set before Mount, makes Requests count. It slows the mount.
+	CountRequests bool
 
 	mu      sync.Mutex
 	born    map[string]birth
@@ -107,8 +113,9 @@ func (s *Server) Renames() []Rename {
 
 // Machine is one mount of a Server.
 type Machine struct {
-	server *Server
-	fuse   *fuse.Server
+	server   *Server
+	fuse     *fuse.Server
+	requests requests
 
 	mu      sync.Mutex
 	lies    Lies
@@ -137,6 +144,8 @@ func (s *Server) Mount(dir string, nodeLocal bool) (*Machine, error) {
 		DirectMount:        true,
 		EnableLocks:        !nodeLocal,
 		DisableReadDirPlus: true, // lookups have lies of their own
+		Debug:              s.CountRequests,
+		Logger:             log.New(&m.requests, "", 0),
 	}})
 	return m, err
 }
@@ -211,6 +220,11 @@ func (m *Machine) stale(path string) bool {
 	}
 	m.burst[path] = 1
 	return true
+}
+
+func (m *Machine) broken(path string) bool {
+	broken := m.told().Broken
+	return broken != "" && path == broken
 }
 
 // late tells whether this machine must not know of a name yet.

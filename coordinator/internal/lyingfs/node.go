@@ -33,6 +33,9 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	if n.m.stale(path) {
 		return nil, syscall.ESTALE
 	}
+	if n.m.broken(path) {
+		return nil, syscall.EIO
+	}
 	if n.m.late(path) {
 		return nil, syscall.ENOENT
 	}
@@ -50,6 +53,9 @@ func (n *node) Open(ctx context.Context, flags uint32) (fs.FileHandle, uint32, s
 	}
 	if n.m.stale(n.rel()) {
 		return nil, 0, syscall.ESTALE
+	}
+	if n.m.broken(n.rel()) {
+		return nil, 0, syscall.EIO
 	}
 	f, fuseFlags, errno := n.LoopbackNode.Open(ctx, flags)
 	if errno == syscall.ENOENT {

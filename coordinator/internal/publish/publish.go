@@ -30,7 +30,7 @@ var (
 )
 
 // ManifestName is the file in the top of a release that describes the rest.
-const ManifestName = unpack.Reserved
+const ManifestName = "manifest.json"
 
 // Manifest describes a release. It is written last, so that a tree with one is
 // complete.
@@ -43,25 +43,26 @@ type Manifest struct {
 	Files       []unpack.File `json:"files"`
 }
 
-// Release turns the tree at staging, which m describes, into dir; both are names
-// below root. If dir is there already, it changes nothing and returns ErrExist.
-// After success a power cut cannot undo it; where that could not be made sure, the
-// error is ErrFragile. w is what the tree was written with.
-func Release(root *os.Root, staging, dir string, m Manifest, w *durable.Writes) error {
-	if err := m.write(root, path.Join(staging, ManifestName)); err != nil {
+// Complete writes the manifest into a staged tree, which is a release then.
+func Complete(root *os.Root, tree string, m Manifest) error {
+	if err := m.write(root, path.Join(tree, ManifestName)); err != nil {
 		return fmt.Errorf("cannot write the manifest: %w", err)
 	}
-	if err := w.Sync(staging); err != nil {
-		return err
-	}
-	err := durable.Rename(root, staging, dir)
+	return nil
+}
+
+// Rename gives a release that is synced its place; both are names below root. If the
+// place is taken, it changes nothing and returns ErrExist. After success a power cut
+// cannot undo it; where that could not be made sure, the error is ErrFragile.
+func Rename(root *os.Root, tree, dir string) error {
+	err := durable.Rename(root, tree, dir)
 	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("%s: %w", full(root, dir), ErrExist)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
 	}
-	if err := errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(staging))); err != nil {
+	if err := errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(tree))); err != nil {
 		return fmt.Errorf("%s: %w: %w", full(root, dir), ErrFragile, err)
 	}
 	return nil
@@ -104,21 +105,21 @@ func (m Manifest) write(root *os.Root, name string) error {
 	return err
 }
 
-// Read returns the manifest of the release in dir, below root.
-func Read(root *os.Root, dir string) (Manifest, error) {
+// Read returns the manifest of the release of a version in dir, below root.
+func Read(root *os.Root, dir, version string) (Manifest, error) {
 	r, err := open(root, dir)
 	if err != nil {
 		return Manifest{}, err
 	}
 	defer r.Close()
-	return read(r)
+	return read(r, version)
 }
 
 // Check compares names, sizes and modes in dir, below root, with its manifest.
 // It reads no contents, so that it is fit to run before every start.
-func Check(root *os.Root, dir string) (Manifest, error) {
+func Check(root *os.Root, dir, version string) (Manifest, error) {
 	for {
-		m, seen, err := check(root, dir)
+		m, seen, err := check(root, dir, version)
 		if !errors.Is(err, ErrCorrupt) {
 			return m, err
 		}
@@ -134,7 +135,7 @@ func Check(root *os.Root, dir string) (Manifest, error) {
 }
 
 // check also returns the directory that it has looked at.
-func check(root *os.Root, dir string) (m Manifest, seen fs.FileInfo, err error) {
+func check(root *os.Root, dir, version string) (m Manifest, seen fs.FileInfo, err error) {
 	r, err := open(root, dir)
 	if err != nil {
 		return m, nil, err
@@ -143,7 +144,7 @@ func check(root *os.Root, dir string) (m Manifest, seen fs.FileInfo, err error) 
 	if seen, err = r.Stat("."); err != nil {
 		return m, nil, fmt.Errorf("cannot look at the release %s: %w", r.Name(), err)
 	}
-	if m, err = read(r); err != nil {
+	if m, err = read(r, version); err != nil {
 		return m, seen, err
 	}
 	return m, seen, compare(r, m, func(d Difference) error { return corrupt(r, "%s", d) })
@@ -163,7 +164,7 @@ func open(root *os.Root, dir string) (*os.Root, error) {
 	return r, nil
 }
 
-func read(release *os.Root) (Manifest, error) {
+func read(release *os.Root, version string) (Manifest, error) {
 	var m Manifest
 	data, err := release.ReadFile(ManifestName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -175,7 +176,7 @@ func read(release *os.Root) (Manifest, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, corrupt(release, "%s is unreadable: %v", ManifestName, err)
 	}
-	if m.Version != filepath.Base(release.Name()) {
+	if m.Version != version {
 		return m, corrupt(release, "%s is that of version %q", ManifestName, m.Version)
 	}
 	return m, nil

@@ -51,13 +51,13 @@ func (d *Damage) Unwrap() error { return ErrCorrupt }
 // to the end: it returns a *Damage with every file that differs. progress,
 // unless nil, is told how many bytes of how many are compared, by one goroutine
 // at a time.
-func Verify(ctx context.Context, root *os.Root, dir string, progress func(done, total int64)) (Manifest, error) {
+func Verify(ctx context.Context, root *os.Root, dir, version string, progress func(done, total int64)) (Manifest, error) {
 	release, err := open(root, dir)
 	if err != nil {
 		return Manifest{}, err
 	}
 	defer release.Close()
-	m, err := read(release)
+	m, err := read(release, version)
 	if err != nil {
 		return m, err
 	}
@@ -133,7 +133,7 @@ func Verify(ctx context.Context, root *os.Root, dir string, progress func(done, 
 		return m, nil
 	}
 	// Collected while it was read?
-	if _, err := Read(root, dir); errors.Is(err, ErrNotInstalled) {
+	if _, err := Read(root, dir, version); errors.Is(err, ErrNotInstalled) {
 		return m, err
 	}
 	slices.SortFunc(damage.Files, func(a, b Difference) int { return strings.Compare(a.Path, b.Path) })

@@ -14,7 +14,10 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
-const release = "releases/7.14.3"
+const (
+	version = "7.14.3"
+	release = "releases/7.14.3"
+)
 
 // published makes a release of n files and a link.
 func published(t *testing.T, n int) (root *os.Root, dir string, m Manifest) {
@@ -39,10 +42,12 @@ func published(t *testing.T, n int) (root *os.Root, dir string, m Manifest) {
 	}
 	require.NoError(t, os.Symlink("f00", filepath.Join(staging, "bin/link")))
 	m.Files = append(m.Files, unpack.File{Path: "bin/link", Link: "f00"})
-	w, err := durable.Begin(root, func(err error) { t.Error(err) })
+	w, err := durable.Begin(root)
 	require.NoError(t, err)
 	defer w.Close()
-	require.NoError(t, Release(root, "staging/7.14.3", release, m, w))
+	require.NoError(t, Complete(root, "staging/7.14.3", m))
+	require.NoError(t, w.Sync("staging/7.14.3"))
+	require.NoError(t, Rename(root, "staging/7.14.3", release))
 	return root, dir, m
 }
 
@@ -57,7 +62,7 @@ func overwrite(t *testing.T, path, body string) {
 func TestVerifyReadsEverything(t *testing.T) {
 	root, _, m := published(t, 20)
 	var done, total int64
-	got, err := Verify(t.Context(), root, release, func(d, n int64) { done, total = max(done, d), n })
+	got, err := Verify(t.Context(), root, release, version, func(d, n int64) { done, total = max(done, d), n })
 	require.NoError(t, err)
 	require.Equal(t, m, got)
 	require.Equal(t, m.Bytes, done)
@@ -68,14 +73,14 @@ func TestVerifyNamesAllThatDiffers(t *testing.T) {
 	root, dir, _ := published(t, 20)
 	overwrite(t, filepath.Join(dir, "bin/f17"), "content 0f 17")
 	overwrite(t, filepath.Join(dir, "bin/f03"), "content 0f 03")
-	_, err := Check(root, release)
+	_, err := Check(root, release, version)
 	require.NoError(t, err, "names, sizes and modes are right")
 
 	require.NoError(t, os.Remove(filepath.Join(dir, "bin/f05")))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/new"), nil, 0o444))
 	require.NoError(t, os.Remove(filepath.Join(dir, "bin/link")))
 	require.NoError(t, os.Symlink("f01", filepath.Join(dir, "bin/link")))
-	_, err = Verify(t.Context(), root, release, nil)
+	_, err = Verify(t.Context(), root, release, version, nil)
 	require.ErrorIs(t, err, ErrCorrupt)
 	var damage *Damage
 	require.ErrorAs(t, err, &damage)
@@ -92,9 +97,9 @@ func TestVerifyNamesAllThatDiffers(t *testing.T) {
 func TestVerifyEnds(t *testing.T) {
 	root, _, _ := published(t, 20)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := Verify(ctx, root, release, func(done, _ int64) { cancel() })
+	_, err := Verify(ctx, root, release, version, func(done, _ int64) { cancel() })
 	require.ErrorIs(t, err, context.Canceled)
 
-	_, err = Verify(t.Context(), root, "releases/7.14.9", nil)
+	_, err = Verify(t.Context(), root, "releases/7.14.9", "7.14.9", nil)
 	require.ErrorIs(t, err, ErrNotInstalled)
 }

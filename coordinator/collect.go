@@ -1,0 +1,263 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
+)
+
+// Collect removes what is neither current, nor current before, nor pinned, nor in
+// flight, and returns what it removed, as paths below the root. It leaves a version
+// that another unit downloads, and returns ErrHeld when it is done with the others.
+func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
+	removed, err := write(ctx, c, func(ctx context.Context, u *unit) ([]string, error) { return u.collect(ctx, nil) })
+	return removed, failed("collect old releases of", c.dir, err)
+}
+
+// collect does the work of Collect, for a unit that has something staged itself or,
+// with nil, has not.
+func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err error) {
+	versions, err := u.collectable()
+	if err != nil {
+		return nil, err
+	}
+	var busy error
+	for _, version := range versions {
+		gone, err := u.collectVersion(ctx, version, own)
+		removed = append(removed, gone...)
+		switch {
+		case errors.Is(err, claim.ErrFenced), errors.Is(err, ErrHeld):
+			busy = fmt.Errorf("%w: %s is being installed", ErrHeld, version)
+		case err != nil:
+			return removed, err
+		}
+	}
+	litter, err := u.removeLitter()
+	return append(removed, litter...), errors.Join(err, busy)
+}
+
+// collectable lists every version of which there is anything.
+func (u *unit) collectable() ([]string, error) {
+	versions, err := u.versions()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := u.entries()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		versions = append(versions, e.version)
+	}
+	found, err := durable.Names(u.root, stagingDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list what is staged: %w", err)
+	}
+	for _, name := range found {
+		if t := parseCollecting(name); t.version != "" {
+			versions = append(versions, t.version)
+		}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions), nil
+}
+
+// parseCollecting reads the name of a staging tree or of a collector's directory.
+func parseCollecting(name string) staged {
+	if rest, ok := strings.CutPrefix(name, collecting); ok {
+		e, _ := parseEntry(rest)
+		return staged{name: name, version: e.version, generation: e.generation}
+	}
+	return parseStaged(name)
+}
+
+// removeLitter removes what nobody can claim: what could not be removed before, and
+// what probes that hung have left.
+func (u *unit) removeLitter() (removed []string, err error) {
+	for _, dir := range []string{".", stagingDir} {
+		found, err := durable.Names(u.root, dir)
+		if err != nil {
+			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
+		}
+		for _, name := range found {
+			if !strings.HasPrefix(name, probe.Prefix) && (dir == "." || !strings.HasPrefix(name, gone)) {
+				continue
+			}
+			name = path.Join(dir, name)
+			if err := u.discard(name); err != nil {
+				return removed, fmt.Errorf("cannot remove %s: %w", name, err)
+			}
+			removed = append(removed, name)
+		}
+	}
+	return removed, nil
+}
+
+// collectVersion collects what there is of one version, under its claim.
+func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (removed []string, err error) {
+	leftovers := func() ([]string, error) {
+		found, err := durable.Names(u.root, stagingDir)
+		return slices.DeleteFunc(found, func(name string) bool {
+			return parseCollecting(name).version != version || own != nil && name == own.name()
+		}), err
+	}
+	// Mostly there is nothing to do.
+	left, err := leftovers()
+	if err != nil {
+		return nil, err
+	}
+	if doomed, err := u.doomed(version); err != nil || len(left)+len(doomed) == 0 {
+		return nil, err
+	}
+	var held *claim.Claim
+	if own != nil && own.goal.version == version {
+		held = own.held
+	} else {
+		if err := durable.Mkdir(u.root, path.Join(claimsDir, version), 0o755); err != nil {
+			return nil, err
+		}
+		claims := u.claims(version)
+		claims.Logger = nil // nothing is downloaded
+		if held, err = claims.Try(ctx, u.holder(version)); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, held.Release()) }()
+		// The claim is held, so nobody downloads it, whatever a dead unit wrote down.
+		if p, err := u.progress(); err == nil && p.Version == version {
+			u.root.Remove(progressFile)
+		}
+	}
+	// What is staged belongs to the dead only while this is the holder. It goes before
+	// anything else is looked at: who has slept can link nothing any more.
+	if err := held.Check(); err != nil {
+		return nil, err
+	}
+	if left, err = leftovers(); err != nil {
+		return nil, err
+	}
+	for _, name := range left {
+		name = path.Join(stagingDir, name)
+		if err := u.discard(name); err != nil {
+			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
+		}
+		removed = append(removed, name)
+	}
+	gone, err := u.collectReleases(ctx, version, held)
+	return append(removed, gone...), err
+}
+
+// collectReleases moves what is doomed of a version into a directory made for that,
+// and removes the directory.
+func (u *unit) collectReleases(ctx context.Context, version string, held *claim.Claim) (removed []string, err error) {
+	generation := held.Generation()
+	if doomed, err := u.doomed(version); err != nil || len(doomed) == 0 {
+		return nil, err
+	}
+	away := path.Join(stagingDir, collecting+entry{version, generation}.String())
+	if err := durable.Mkdir(u.root, away, 0o755); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, u.discard(away)) }()
+	u.at("collecting", generation)
+	if !durable.Local(u.root) {
+		// Until a pin shows whose unit has not seen the directory, and until the
+		// directory shows to who pins after that.
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(2 * durable.Settle):
+		}
+	}
+	doomed, err := u.doomed(version)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range doomed {
+		if err := ctx.Err(); err != nil {
+			return removed, err
+		}
+		if err := errors.Join(u.check(), held.Check()); err != nil {
+			return removed, err
+		}
+		u.at("collect", generation)
+		// In one step: a release is whole or absent.
+		err := durable.Rename(u.root, name, path.Join(away, path.Base(name)))
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EISDIR) || errors.Is(err, fs.ErrNotExist) {
+			if path.Dir(name) == releasesDir {
+				return removed, nil // called off: what the link leads to has to stay, too
+			}
+			continue // called off, or somebody else collects in this one's place
+		}
+		if err != nil {
+			return removed, err
+		}
+		removed = append(removed, name)
+	}
+	return removed, nil
+}
+
+// doomed lists what nobody needs of a version, the link before what it leads to: who
+// dies in between leaves no link that leads to nothing.
+//
+// The pins come first: who activates a release holds it until it is in the log. They
+// are read twice: who pins a release for good drops the hold of the call then, and
+// one look may come too early for the one name and too late for the other.
+func (u *unit) doomed(version string) ([]string, error) {
+	pinned := map[entry]bool{}
+	wanted := false // the link
+	for range 2 {
+		pins, err := u.pins()
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range pins {
+			pinned[e] = true
+			wanted = wanted || e.version == version
+		}
+		u.at("pins", 0)
+	}
+	h, err := u.history()
+	if err != nil && !errors.Is(err, ErrNotActivated) {
+		return nil, err
+	}
+	for _, a := range []Activation{h.current, h.before, h.other} {
+		wanted = wanted || a.Version == version
+	}
+	p, err := u.place(version)
+	linked := err == nil
+	if err != nil && !errors.Is(err, ErrNotInstalled) {
+		return nil, nil // damaged: that is for who installs it anew
+	}
+	if linked && !wanted {
+		// Installed since the current one was activated: an upgrade to it is
+		// under way, and must not have to download it again.
+		made, ok := u.madeAt(p)
+		wanted = ok && made >= h.current.Generation
+	}
+	entries, err := u.entries()
+	if err != nil {
+		return nil, err
+	}
+	var doomed []string
+	if linked && !wanted {
+		doomed = append(doomed, releaseLink(version))
+	}
+	for _, e := range entries {
+		needed := pinned[e] || pinned[entry{version, 0}] || linked && wanted && e == p.entry
+		if e.version == version && !needed {
+			doomed = append(doomed, e.dir())
+		}
+	}
+	return doomed, nil
+}

@@ -1,0 +1,119 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
+)
+
+// The kinds of errors, to be tested for with errors.Is.
+var (
+	// ErrOptions: Options or a Product that cannot be meant.
+	ErrOptions = errors.New("impossible options")
+	// ErrVersion: not a version of the product.
+	ErrVersion = errors.New("malformed version")
+	// ErrNoVolume: a directory is no volume, or there is no such directory.
+	ErrNoVolume = errors.New("not a volume")
+	// ErrNotMounted: the root is not a mount of its own, or has no marker.
+	ErrNotMounted = errors.New("volume is not mounted")
+	// ErrForeignVolume: another volume is mounted than this unit has seen before, or
+	// it belongs to another owner, or its layout is newer than this program.
+	ErrForeignVolume = errors.New("another volume is mounted")
+	// ErrHung: the mount did not answer before the context ended. The error of the
+	// context is in the chain, too.
+	ErrHung = mount.ErrHung
+	// ErrUnreachable: the source did not answer, or answered with a server error.
+	ErrUnreachable = fetch.ErrUnreachable
+	// ErrUnauthorized: the source wants a token, or another one.
+	ErrUnauthorized = fetch.ErrUnauthorized
+	// ErrTooLarge: the archive is larger than any release can be.
+	ErrTooLarge = fetch.ErrTooLarge
+	// ErrNotFound: the source has no such release.
+	ErrNotFound = fetch.ErrNotFound
+	// ErrNotArchive: the source sent something that is no release of the product.
+	ErrNotArchive = unpack.ErrNotArchive
+	// ErrNoDigest: the source has no digest beside the release.
+	ErrNoDigest = fetch.ErrNoDigest
+	// ErrDigest: the bytes received are not those the digest was made of.
+	ErrDigest = errors.New("digest mismatch")
+	// ErrNoSpace: the volume is too small for the release.
+	ErrNoSpace = errors.New("not enough space on the volume")
+	// ErrNotInstalled: the release is not on the volume.
+	ErrNotInstalled = publish.ErrNotInstalled
+	// ErrCorrupt: the release on the volume differs from its manifest.
+	ErrCorrupt = publish.ErrCorrupt
+	// ErrNotActivated: no release was ever activated on the volume, or none before
+	// the current one.
+	ErrNotActivated = errors.New("no release is active")
+	// ErrOvertaken: another unit has activated another release meanwhile.
+	ErrOvertaken = errors.New("another release was activated meanwhile")
+	// ErrHeld: another unit downloads.
+	ErrHeld = claim.ErrHeld
+	// ErrDamaged: a file by which the units agree cannot be read. The message names
+	// it, and what to do.
+	ErrDamaged = errors.New("a file of the volume is damaged")
+	// ErrMounted: something is mounted below a directory that is to be removed.
+	ErrMounted = tree.ErrMounted
+)
+
+// Error is what the methods of Coordinator and View return. Its text is one line
+// that fits a status; what an operator can do depends on who calls, who can tell
+// the Kind.
+type Error struct {
+	Doing string // what was attempted: "install", "activate", ...
+	What  string // on what: "Concourse 7.14.3", or the root of the volume
+	// Kind is one of the Err... variables; nil if it is none of them, such as an
+	// I/O error or the end of a context.
+	Kind error
+	// Retry tells whether the same call may succeed later without anybody's doing.
+	Retry bool
+	Err   error // why
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("cannot %s %s: %v", e.Doing, e.What, e.Err) }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// kinds are in the order in which they explain an error that has several.
+var kinds = []struct {
+	err   error
+	retry bool
+}{
+	{ErrOptions, false}, {ErrVersion, false}, {ErrNoVolume, false},
+	{ErrHung, true}, {ErrNotMounted, false}, {ErrForeignVolume, false},
+	{ErrDamaged, false}, {ErrMounted, false},
+	{ErrNoSpace, false}, {ErrDigest, false}, {ErrNotArchive, false},
+	{ErrTooLarge, false}, {ErrUnauthorized, false}, {ErrNoDigest, false},
+	{ErrNotFound, false}, {ErrUnreachable, true},
+	{ErrOvertaken, false}, {ErrNotActivated, false}, {ErrHeld, true},
+	{ErrNotInstalled, false}, {ErrCorrupt, true},
+}
+
+// failed returns err as an *Error, or nil.
+func failed(doing, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &Error{Doing: doing, What: what, Err: err}
+	for _, kind := range kinds {
+		if errors.Is(err, kind.err) {
+			e.Kind, e.Retry = kind.err, kind.retry
+			break
+		}
+	}
+	return e
+}
+
+// noSpace tells the kernel's words for a full volume.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}

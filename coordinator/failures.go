@@ -1,0 +1,208 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
+)
+
+// What could not be installed, and would not be if it were tried again, is noted on
+// the volume, so that no unit finds it out by another download. As with claims, no
+// time of one machine is compared with one of another: a unit counts the pause from
+// when it first saw the note, which has a nonce, on its own clock.
+const (
+	// firstPause and lastPause are for what only somebody can mend: two archives in
+	// the first hour, then one an hour.
+	firstPause = 30 * time.Minute
+	lastPause  = time.Hour
+	// recheck is how often a look is taken whether the cause is gone. With callers who
+	// call again every 10 s it is noticed within 30 s.
+	recheck = 15 * time.Second
+)
+
+// failure is what is noted.
+type failure struct {
+	Nonce   string `json:"nonce"`
+	Unit    string `json:"unit"` // who found it out
+	Kind    string `json:"kind"` // see failureKinds
+	Message string `json:"message"`
+	Times   int    `json:"times"` // in a row
+	Proof   proof  `json:"proof"`
+	// Needs is how many bytes have to be free before it makes sense to try again.
+	Needs uint64 `json:"needs,omitempty"`
+}
+
+// proof is what the source had when it failed. That it has something else is why to
+// try again before the pause is over.
+type proof struct {
+	Digest string            `json:"digest,omitempty"` // that the archive must have
+	Source fetch.Fingerprint `json:"source"`
+}
+
+// failureKinds are errors of which it takes a download to find them out.
+var failureKinds = map[string]error{
+	"digest mismatch":  ErrDigest,
+	"not an archive":   ErrNotArchive,
+	"too large":        ErrTooLarge,
+	"not enough space": ErrNoSpace,
+}
+
+// sighting is when this process first saw a note, and last looked for its cause.
+type sighting struct {
+	first, looked time.Time
+	mended        bool // the cause was seen to be gone
+}
+
+// failureFile names the note about what this unit asks for: another source, or
+// another digest, is another matter.
+func (u *unit) failureFile(version string) string {
+	asked := sha256.Sum256([]byte(u.c.options.Source + " " + u.c.digest.String()))
+	return path.Join(failuresDir, version+"."+hex.EncodeToString(asked[:4]))
+}
+
+// failure returns the note, if there is one that can be read.
+func (v *volume) failure(file string) (failure, bool) {
+	var f failure
+	data, err := durable.ReadFile(v.root, file)
+	if err != nil || json.Unmarshal(data, &f) != nil || f.Nonce == "" {
+		return failure{}, false
+	}
+	_, known := failureKinds[f.Kind]
+	return f, known
+}
+
+// pause is how long nobody tries again.
+func (f failure) pause() time.Duration {
+	return min(firstPause<<min(max(f.Times-1, 0), 8), lastPause)
+}
+
+// blocked returns the error that is noted, while it makes no sense to try again.
+func (u *unit) blocked(ctx context.Context, version string) error {
+	f, ok := u.failure(u.failureFile(version))
+	if !ok {
+		return nil
+	}
+	left, look := u.c.memory.sight(f)
+	if look && u.mended(ctx, version, f) {
+		u.c.memory.mend(f)
+		left = 0
+	}
+	if left <= 0 {
+		return nil
+	}
+	return &knownFailure{failure: f, left: left}
+}
+
+// sight counts the pause down, and tells whether it is time for a look at the cause.
+func (m *memory) sight(f failure) (left time.Duration, look bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	s := m.seen[f.Nonce]
+	if s == nil {
+		s = &sighting{first: now}
+		m.seen[f.Nonce] = s
+	}
+	if left = f.pause() - now.Sub(s.first); s.mended {
+		left = 0
+	}
+	if look = left > 0 && now.Sub(s.looked) >= recheck; look {
+		s.looked = now
+	}
+	return left, look
+}
+
+// see begins the pause.
+func (m *memory) see(f failure) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen[f.Nonce] = &sighting{first: m.now()}
+}
+
+// mend ends the pause.
+func (m *memory) mend(f failure) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen[f.Nonce].mended = true
+}
+
+// mended looks, in requests of a few hundred bytes, whether the cause is gone.
+func (u *unit) mended(ctx context.Context, version string, f failure) bool {
+	if free, err := u.room(); failureKinds[f.Kind] == ErrNoSpace && err == nil && free.bytes >= f.Needs && free.files > 0 {
+		return true
+	}
+	if u.c.digest == (fetch.Digest{}) {
+		if digest, err := u.c.source.Digest(ctx, version); err == nil && digest.String() != f.Proof.Digest {
+			return true
+		}
+	}
+	now, err := u.c.source.Fingerprint(ctx, version)
+	return err == nil && now != f.Proof.Source
+}
+
+// block notes an error that this unit has found out by a download, unless to try again
+// costs none.
+func (u *unit) block(ctx context.Context, s *stage, err error) {
+	f := failure{Nonce: rand.Text(), Unit: u.c.options.Unit, Message: err.Error(), Proof: s.proof, Needs: s.needs, Times: 1}
+	for kind, is := range failureKinds {
+		if errors.Is(err, is) {
+			f.Kind = kind
+		}
+	}
+	if f.Kind == "" {
+		return // to try again costs no download: nothing was fetched, or it is kept
+	}
+	if f.Proof.Source, err = u.c.source.Fingerprint(ctx, s.goal.version); err != nil {
+		f.Proof.Source = fetch.Fingerprint{}
+	}
+	if free, err := u.room(); f.Needs == 0 && err == nil {
+		f.Needs = free.bytes + uint64(s.total)/2 // it was not enough
+	}
+	if old, ok := u.failure(u.failureFile(s.goal.version)); ok {
+		f.Times = old.Times + 1
+	}
+	data, err := json.Marshal(f)
+	if err == nil && u.check() == nil {
+		err = durable.Replace(u.root, u.failureFile(s.goal.version), append(data, '\n'))
+	}
+	if err != nil {
+		u.c.options.Log.Warn("cannot note for the others what went wrong", "error", err)
+	}
+	u.c.memory.see(f)
+}
+
+// unblock removes all notes about a version that is installed.
+func (u *unit) unblock(version string) {
+	found, err := durable.Names(u.root, failuresDir)
+	if err != nil {
+		return // nothing depends on it
+	}
+	for _, name := range found {
+		if hash, ok := strings.CutPrefix(name, version+"."); ok && !strings.Contains(hash, ".") {
+			u.root.Remove(path.Join(failuresDir, name))
+		}
+	}
+}
+
+// knownFailure is an error that is not found out anew.
+type knownFailure struct {
+	failure
+	left time.Duration
+}
+
+func (f *knownFailure) Error() string {
+	return fmt.Sprintf("%s (found out by %s; tried again in %s, or when the cause is seen to be gone)",
+		f.Message, f.Unit, f.left.Round(time.Second))
+}
+
+func (f *knownFailure) Unwrap() error { return failureKinds[f.Kind] }

@@ -1,0 +1,43 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+)
+
+// Fingerprint tells one archive of a version from another one, as far as a server
+// does without sending it.
+type Fingerprint struct {
+	Size      int64  `json:"size"`
+	Validator string `json:"validator,omitempty"` // the ETag, else the time of the last change
+}
+
+// Fingerprint asks for the size and the validator of an archive, in one request of a
+// few hundred bytes. Errors are those of Digest.
+func (s Source) Fingerprint(ctx context.Context, version string) (Fingerprint, error) {
+	r, err := s.request(ctx, http.MethodHead, s.ArchiveURL(version), nil)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	r.Body.Close()
+	f := Fingerprint{Size: r.ContentLength, Validator: r.Header.Get("ETag")}
+	if f.Validator == "" {
+		f.Validator = r.Header.Get("Last-Modified")
+	}
+	return f, nil
+}
+
+// Discard removes what a download has left in dir, below root.
+func Discard(root *os.Root, dir string) error {
+	for _, name := range []string{journalName, partialName} {
+		if err := root.Remove(path.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove the archive: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
+)
+
+const (
+	// maxRetryAfter bounds how long a server's rate limit is waited for.
+	maxRetryAfter = time.Minute
+	// maxRedirects: GitHub needs one.
+	maxRedirects = 10
+)
+
+var (
+	errRedirects = errors.New("it redirects without end")
+	errDowngrade = errors.New("it redirects from https to http, where anybody can change what is sent")
+)
+
+// request asks for a URL until there is an answer worth having. A page where a
+// file should be is none: a proxy wants somebody to log in.
+func (s Source) request(ctx context.Context, method, url string, header http.Header) (*http.Response, error) {
+	client := s.client()
+	var last error
+	for attempt := range s.Policy.Attempts {
+		if attempt > 0 {
+			if err := sleep(ctx, s.pause(attempt, last)); err != nil {
+				return nil, late(url, err, last)
+			}
+		}
+		req, err := http.NewRequestWithContext(ctx, method, url, nil)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, unwrapURL(err))
+		}
+		for k, v := range header {
+			req.Header[k] = v
+		}
+		// Bytes as they are on the server: the digest is made of those.
+		req.Header.Set("Accept-Encoding", "identity")
+		if s.Token != "" && s.trusts(req.URL) {
+			req.Header.Set("Authorization", "Bearer "+s.Token)
+		}
+		resp, err := client.Do(req)
+		if ctx.Err() != nil {
+			if err == nil {
+				resp.Body.Close()
+			}
+			return nil, late(url, context.Cause(ctx), last)
+		}
+		if err == nil {
+			if err = check(resp); err == nil {
+				return resp, nil
+			}
+			resp.Body.Close()
+		}
+		last = unwrapURL(err)
+		if !temporary(last) {
+			break
+		}
+	}
+	var status *statusError
+	switch {
+	case errors.Is(last, unpack.ErrNotArchive):
+		return nil, fmt.Errorf("%s: %w", redact(url), last)
+	case errors.As(last, &status):
+		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind(), status)
+	}
+	return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, last)
+}
+
+// client is the source's with this package's rules for redirects.
+func (s Source) client() *http.Client {
+	c := *s.Client
+	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if len(via) >= maxRedirects {
+			return errRedirects
+		}
+		if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
+			return errDowngrade
+		}
+		// net/http keeps it for subdomains and for other ports.
+		if !s.trusts(req.URL) {
+			req.Header.Del("Authorization")
+		}
+		return nil
+	}
+	return &c
+}
+
+// trusts tells whether the token may be sent to a URL: to the host of the source,
+// for GitHub's also to that of its API, and never less protected than to the
+// source.
+func (s Source) trusts(target *url.URL) bool {
+	u, err := url.Parse(s.URL)
+	return err == nil && (target.Scheme == u.Scheme || target.Scheme == "https") &&
+		(target.Host == u.Host || u.Host == "github.com" && target.Host == "api.github.com")
+}
+
+// check returns what is wrong with an answer.
+func check(resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		return newStatusError(resp)
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+		return fmt.Errorf("%w: it is an HTML page", unpack.ErrNotArchive)
+	}
+	return nil
+}
+
+// temporary tells whether the same request may have another answer soon.
+func temporary(err error) bool {
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.temporary()
+	}
+	return !errors.Is(err, errRedirects) && !errors.Is(err, errDowngrade) && !errors.Is(err, unpack.ErrNotArchive)
+}
+
+// statusError is an answer that is none of 200 and 206.
+type statusError struct {
+	code    int
+	limited bool          // too many requests were made
+	wait    time.Duration // until the server wants to be asked again; 0 if it does not say
+	until   time.Time     // the same by the server's clock; zero if that is not known
+}
+
+// newStatusError reads what the server says about rates: Retry-After, in both of
+// its forms, or GitHub's X-RateLimit headers. Times are compared with the
+// server's clock.
+func newStatusError(resp *http.Response) *statusError {
+	e := &statusError{code: resp.StatusCode}
+	after, spent := resp.Header.Get("Retry-After"), resp.Header.Get("X-RateLimit-Remaining") == "0"
+	e.limited = e.code == http.StatusTooManyRequests || e.code == http.StatusForbidden && (after != "" || spent)
+	now, _ := http.ParseTime(resp.Header.Get("Date")) // zero if there is none
+	if seconds, err := strconv.ParseInt(after, 10, 64); err == nil {
+		// A year is as good as for ever, and cannot overflow.
+		e.wait = time.Duration(min(seconds, 366*24*3600)) * time.Second
+		if !now.IsZero() {
+			e.until = now.Add(e.wait)
+		}
+		return e
+	}
+	e.until, _ = http.ParseTime(after)
+	if seconds, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64); err == nil && spent && e.until.IsZero() {
+		e.until = time.Unix(seconds, 0)
+	}
+	if !e.until.IsZero() && !now.IsZero() {
+		e.wait = e.until.Sub(now)
+	}
+	return e
+}
+
+func (e *statusError) kind() error {
+	switch {
+	case e.code == http.StatusNotFound || e.code == http.StatusGone:
+		return ErrNotFound
+	case !e.limited && (e.code == http.StatusUnauthorized || e.code == http.StatusForbidden):
+		return ErrUnauthorized
+	}
+	return ErrUnreachable
+}
+
+func (e *statusError) temporary() bool {
+	if e.limited {
+		return e.wait <= maxRetryAfter
+	}
+	return e.code == http.StatusRequestTimeout || e.code >= 500 && e.code != http.StatusNotImplemented
+}
+
+// refused tells whether the server, not a proxy before it, says for good that this
+// request is wrong.
+func (e *statusError) refused() bool {
+	return e.code/100 == 4 && !e.limited && !e.temporary() && e.code != http.StatusProxyAuthRequired
+}
+
+func (e *statusError) Error() string {
+	text := strings.TrimSpace(fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code)))
+	switch {
+	case e.limited && !e.until.IsZero():
+		text += ": rate limited until " + e.until.UTC().Format(time.RFC3339)
+	case e.limited && e.wait > 0:
+		text += fmt.Sprintf(": rate limited for another %s", e.wait)
+	case e.limited:
+		text += ": rate limited"
+	}
+	return text
+}
+
+// late says whom a deadline was waiting for. Other ends of a context have their
+// own reason.
+func late(url string, cause, last error) error {
+	switch {
+	case !errors.Is(cause, context.DeadlineExceeded):
+		return cause
+	case last == nil:
+		return fmt.Errorf("%s: %w: no answer: %w", redact(url), ErrUnreachable, cause)
+	}
+	return fmt.Errorf("%s: %w: %w: %w", redact(url), ErrUnreachable, last, cause)
+}
+
+// pause doubles with each attempt, and differs between machines so that they do
+// not come back together. A server that names a time gets it.
+func (s Source) pause(attempt int, last error) time.Duration {
+	var status *statusError
+	if errors.As(last, &status) && status.wait > 0 {
+		return min(status.wait, maxRetryAfter)
+	}
+	d := s.Policy.Pause << (attempt - 1)
+	return d + rand.N(d/2+1)
+}
+
+// readFile returns a small file.
+func (s Source) readFile(ctx context.Context, url string, limit int64) ([]byte, error) {
+	// One rate limit, and a minute for the file.
+	ctx, cancel := context.WithTimeout(ctx, maxRetryAfter+time.Minute)
+	defer cancel()
+	resp, err := s.request(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
+	}
+	return data, nil
+}
+
+// unwrapURL drops the method and URL that net/http puts before an error: the
+// sentence has the URL already.
+func unwrapURL(err error) error {
+	var e *url.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// redact keeps passwords in URLs out of logs and statuses.
+func redact(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "the URL"
+	}
+	return u.Redacted()
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

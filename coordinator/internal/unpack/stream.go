@@ -1,0 +1,68 @@
+package unpack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// ratioFloor is what any archive may inflate to: small ones prove nothing.
+const ratioFloor = 64 << 20
+
+// source is the archive. It remembers why a stream ended early, and hears ctx
+// where gzip reads on without an end, as in empty members. The inflating goroutine
+// reads it.
+type source struct {
+	ctx  context.Context
+	r    io.Reader
+	read atomic.Int64
+	mu   sync.Mutex
+	err  error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	n, err := s.r.Read(p)
+	s.read.Add(int64(n))
+	if err != nil && err != io.EOF {
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+	}
+	return n, err
+}
+
+func (s *source) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// inflated is what gzip makes of the source. All that tar reads goes through it,
+// headers and contents alike, so that no kind of entry escapes the limits or ctx.
+type inflated struct {
+	ctx    context.Context
+	r      io.Reader
+	src    *source
+	limits Limits
+	bytes  int64
+}
+
+func (i *inflated) Read(p []byte) (int, error) {
+	if i.ctx.Err() != nil {
+		return 0, context.Cause(i.ctx)
+	}
+	n, err := i.r.Read(p)
+	i.bytes += int64(n)
+	if i.bytes > i.limits.Bytes {
+		return 0, fmt.Errorf("%w: more than %d bytes unpacked", ErrNotArchive, i.limits.Bytes)
+	}
+	if i.bytes > ratioFloor && i.bytes/i.limits.Ratio > i.src.read.Load() {
+		return 0, fmt.Errorf("%w: it unpacks to more than %d times its size", ErrNotArchive, i.limits.Ratio)
+	}
+	return n, err
+}

@@ -1,0 +1,67 @@
+package coordinator
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+)
+
+// Product describes what is installed. Name, Archive and Top are required.
+type Product struct {
+	// Name is for people: "Concourse" in "cannot install Concourse 7.14.3".
+	Name string
+	// Archive returns the path of a release's archive below Options.Source, for an
+	// architecture as Go names it, such as "amd64". Beside it lies a file with its
+	// digest, whose name ends in .sha256 or .sha1.
+	Archive func(version, arch string) string
+	// Top is the directory that everything in an archive lies in.
+	Top string
+	// Executables are paths below a release that must be there and be executable.
+	Executables []string
+	// Link is a directory of a release, such as "bin", to whose copy in the current
+	// release a link of that name in the root of the volume leads; empty for none.
+	Link string
+	// Version reads a version as people write it and returns it as it becomes part of
+	// names and URLs, of letters, digits, dots and dashes. nil reads 7.14.3 and
+	// v7.14.3. Newest needs versions that are numbers with dots between them.
+	Version func(text string) (version string, ok bool)
+}
+
+var (
+	threeNumbers = regexp.MustCompile(`^v?((?:0|[1-9][0-9]{0,5})\.(?:0|[1-9][0-9]{0,5})\.(?:0|[1-9][0-9]{0,5}))$`)
+	// A version becomes part of paths and URLs: nothing else may get through.
+	versionForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$`)
+)
+
+// ParseVersion returns the version that text means. Anything else is ErrVersion.
+func (p Product) ParseVersion(text string) (string, error) {
+	parse := p.Version
+	if parse == nil {
+		parse = func(text string) (string, bool) {
+			m := threeNumbers.FindStringSubmatch(text)
+			if m == nil {
+				return "", false
+			}
+			return m[1], true
+		}
+	}
+	version, ok := parse(text)
+	if !ok || !versionForm.MatchString(version) {
+		return "", fmt.Errorf("%w: %q is no version of %s", ErrVersion, text, p.Name)
+	}
+	return version, nil
+}
+
+func (p Product) check() error {
+	switch {
+	case p.Name == "":
+		return fmt.Errorf("%w: the product has no name", ErrOptions)
+	case p.Archive == nil:
+		return fmt.Errorf("%w: nothing tells where archives of %s are", ErrOptions, p.Name)
+	case p.Top == "" || p.Top != path.Base(p.Top):
+		return fmt.Errorf("%w: %q is no directory of an archive", ErrOptions, p.Top)
+	case p.Link != "" && (p.Link != path.Base(p.Link) || names[p.Link]):
+		return fmt.Errorf("%w: a link %q cannot be in the root of a volume", ErrOptions, p.Link)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
+)
+
+// room is what can still be written to a volume.
+type room struct{ bytes, files uint64 }
+
+func (v *volume) room() (room, error) {
+	var s unix.Statfs_t
+	dir, err := v.root.Open(".")
+	if err == nil {
+		defer dir.Close()
+		err = unix.Fstatfs(int(dir.Fd()), &s)
+	}
+	if err != nil {
+		return room{}, fmt.Errorf("cannot measure the free space of %s: %w", v.root.Name(), err)
+	}
+	r := room{bytes: s.Bavail * uint64(s.Bsize), files: math.MaxUint64}
+	if s.Files > 0 { // else the file system makes inodes as it needs them
+		r.files = s.Ffree
+	}
+	return r, nil
+}
+
+// describe tells what is exhausted when a write has failed with err.
+func (r room) describe(err error) string {
+	switch {
+	case errors.Is(err, unix.EDQUOT): // what the file system says is free is not
+		return "the quota is used up"
+	case r.files == 0:
+		return fmt.Sprintf("no inode is free, though %s are", megabytes(r.bytes))
+	}
+	return megabytes(r.bytes) + " are free"
+}
+
+// leastFiles is how many inodes an installation needs at least, besides those of the
+// release, of which nobody knows how many they are: its directories, claims and notes.
+const leastFiles = 100
+
+// preflight refuses a volume that cannot carry a release, before anything is fetched.
+// One that is full gets what no unit needs removed first.
+func (s *stage) preflight(ctx context.Context) error {
+	needs := probe.Needs{Inodes: leastFiles, Execute: len(s.u.view.product.Executables) > 0}
+	try := func() error { return probe.Preflight(ctx, s.u.root, needs, stagingDir, storeDir, releasesDir) }
+	err := try()
+	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
+		return err
+	}
+	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
+		return err
+	}
+	return try()
+}
+
+// makeRoom refuses a download that cannot fit: the archive, of which a part may be
+// there, and what is unpacked beside it. That is larger than the archive, by how
+// much nobody knows yet; three times was never seen. Below that, what no unit needs
+// makes room first.
+func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
+	least, enough := uint64(2*size-there), uint64(4*size-there)
+	free, err := s.u.room()
+	if err != nil || free.bytes >= enough {
+		return err
+	}
+	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
+		return err
+	}
+	if free, err = s.u.room(); err != nil || free.bytes >= least {
+		return err
+	}
+	s.needs = least
+	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+}
