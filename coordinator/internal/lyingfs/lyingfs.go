@@ -67,6 +67,7 @@ const (
 	Lookup   Request = "lookup"
 	Getattr  Request = "getattr"
 	Setattr  Request = "setattr" // chmod and its like
+	Access   Request = "access"
 	Statfs   Request = "statfs"
 	Opendir  Request = "opendir"
 	Fsyncdir Request = "fsyncdir"
