@@ -25,6 +25,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
 const (
@@ -148,6 +149,7 @@ type Coordinator struct {
 // memory is what a Coordinator knows from call to call.
 type memory struct {
 	mu     sync.Mutex
+	turns  map[string]*publish.Turns          // by version
 	reused map[string]bool                    // versions whose reuse is in the log
 	seen   map[string]*sighting               // failures noted on the volume, by nonce
 	now    func() time.Time                   // tests own it
@@ -214,7 +216,7 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		options: o,
 		source:  archives(o),
 		memory: memory{
-			reused: map[string]bool{}, seen: map[string]*sighting{},
+			turns: map[string]*publish.Turns{}, reused: map[string]bool{}, seen: map[string]*sighting{},
 			now: time.Now, at: func(string, int) {},
 		},
 	}
