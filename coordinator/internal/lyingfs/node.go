@@ -93,7 +93,11 @@ func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	if errno := n.m.refuses(Statfs); errno != 0 {
 		return errno
 	}
-	return n.LoopbackNode.Statfs(ctx, out)
+	errno := n.LoopbackNode.Statfs(ctx, out)
+	if n.m.struck() {
+		out.Bfree, out.Bavail = 0, 0
+	}
+	return errno
 }
 
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
