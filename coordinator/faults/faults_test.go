@@ -14,10 +14,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // Versions that the tests install; older is there before, where anything is.
@@ -48,7 +50,7 @@ const patience = 20 * time.Second
 
 // order is what a unit is told to do.
 type order struct {
-	Do      string // open, ensure, activate or collect
+	Do      string // open, ensure, reinstall, use, activate, verify or collect
 	Version string
 }
 
@@ -58,12 +60,25 @@ type answer struct {
 	Activation coordinator.Activation
 	VolumeID   string
 	Err        string
-
-	NoSpace, NotMounted, NotInstalled bool // errors.Is(err, coordinator.ErrNoSpace), ...
+	Kinds      []string // of the error, by what they say
 }
 
-// TestMain lets the test binary be a unit: a process that takes orders.
+// kinds are the errors that tests ask for.
+var kinds = []error{
+	coordinator.ErrNoSpace, coordinator.ErrNotMounted, coordinator.ErrNotInstalled, coordinator.ErrCorrupt,
+	probe.ErrUnfit, probe.ErrReadOnly, probe.ErrNoExec, probe.ErrNoModes, probe.ErrNoLinks, probe.ErrCrossDevice,
+}
+
+// is tells whether the error was of a kind.
+func (a answer) is(kind error) bool { return slices.Contains(a.Kinds, kind.Error()) }
+
+// TestMain lets the test binary be a unit, a process that takes orders, or an
+// observer.
 func TestMain(m *testing.M) {
+	if path := os.Getenv("FAULTS_OBSERVE"); path != "" {
+		observe(path)
+		os.Exit(0)
+	}
 	if os.Getenv("FAULTS_UNIT") == "" {
 		flag.Parse()
 		if testing.Short() {
@@ -111,6 +126,12 @@ func obey(c **coordinator.Coordinator, o order) (a answer) {
 		switch o.Do {
 		case "ensure":
 			a.Release, err = (*c).Ensure(ctx, o.Version)
+		case "reinstall":
+			a.Release, err = (*c).Reinstall(ctx, o.Version)
+		case "use":
+			a.Release, err = (*c).Use(ctx, o.Version)
+		case "verify":
+			err = (*c).Verify(ctx, o.Version, nil)
 		case "activate":
 			a.Activation, err = (*c).Activate(ctx, o.Version)
 		case "collect":
@@ -121,9 +142,11 @@ func obey(c **coordinator.Coordinator, o order) (a answer) {
 	}
 	if err != nil {
 		a.Err = err.Error()
-		a.NoSpace = errors.Is(err, coordinator.ErrNoSpace)
-		a.NotMounted = errors.Is(err, coordinator.ErrNotMounted)
-		a.NotInstalled = errors.Is(err, coordinator.ErrNotInstalled)
+		for _, kind := range kinds {
+			if errors.Is(err, kind) {
+				a.Kinds = append(a.Kinds, kind.Error())
+			}
+		}
 	}
 	return a
 }

@@ -88,14 +88,14 @@ func TestLyingFileSystem(t *testing.T) {
 			for _, do := range []string{"ensure", "activate", "ensure", "activate"} {
 				for _, a := range f.each(do) {
 					switch {
-					case do == "activate" && a.NotInstalled:
+					case do == "activate" && a.is(coordinator.ErrNotInstalled):
 						// Who could not install has nothing to activate.
 					case a.Err != "":
 						failed++
 						t.Log(a.Err)
 						sentence(t, a)
 						require.False(t, l.harmless, a.Err)
-						require.False(t, l.noSpace && do == "ensure" && !a.NoSpace, "no ErrNoSpace: %s", a.Err)
+						require.False(t, l.noSpace && do == "ensure" && !a.is(coordinator.ErrNoSpace), "no ErrNoSpace: %s", a.Err)
 					case do == "activate":
 						one(a.Activation)
 					}
@@ -196,7 +196,7 @@ func (f *fleet) retry(do string) []answer {
 		if failed < 0 {
 			return answers
 		}
-		if a := answers[failed]; !a.NoSpace || time.Since(start) > noticed {
+		if a := answers[failed]; !a.is(coordinator.ErrNoSpace) || time.Since(start) > noticed {
 			f.units[failed].t.Fatal(a.Err)
 		}
 	}

@@ -49,30 +49,22 @@ func TestPowerCut(t *testing.T) {
 	const noise = 256 << 10
 	for _, c := range []struct {
 		name, kind string
-		size       int64
-		mkfs       []string
 		cut        cut
 		upgrade    bool // from an older release that is active
 		exhaustive bool // each step of the end, not samples of all
 	}{
-		{"ext4, first release", "ext4", 24 << 20, []string{"mkfs.ext4", "-q"}, shutdownCut(2), false, true},
-		{"ext4, upgrade", "ext4", 24 << 20, []string{"mkfs.ext4", "-q"}, shutdownCut(2), true, true},
-		{"ext4, upgrade, journal written", "ext4", 24 << 20, []string{"mkfs.ext4", "-q"}, shutdownCut(1), true, false},
-		{"btrfs, first release", "btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, copyCut, false, false},
-		{"btrfs, upgrade", "btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, copyCut, true, false},
+		{"ext4, first release", "ext4", shutdownCut(2), false, true},
+		{"ext4, upgrade", "ext4", shutdownCut(2), true, true},
+		{"ext4, upgrade, journal written", "ext4", shutdownCut(1), true, false},
+		{"btrfs, first release", "btrfs", copyCut, false, false},
+		{"btrfs, upgrade", "btrfs", copyCut, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := newSource(t, noise)
 			dir := t.TempDir()
 			needs.Mount(t, "tmpfs", dir, "tmpfs", 0, "size=512m") // of this machine's disk nothing is asked
 			fresh := filepath.Join(dir, "fresh")
-			require.NoError(t, os.WriteFile(fresh, nil, 0o600))
-			require.NoError(t, os.Truncate(fresh, c.size))
-			if _, err := exec.LookPath(c.mkfs[0]); err != nil {
-				needs.Lack(t, "root", "%s is not installed", c.mkfs[0])
-			}
-			out, err := exec.Command(c.mkfs[0], append(c.mkfs[1:], fresh)...).CombinedOutput()
-			require.NoError(t, err, string(out))
+			makeImage(t, fresh, c.kind)
 			v := &powered{t: t, dir: filepath.Join(dir, "mnt"), kind: c.kind}
 			require.NoError(t, os.Mkdir(v.dir, 0o755))
 			v.mount(fresh)
@@ -133,6 +125,19 @@ func TestPowerCut(t *testing.T) {
 			t.Logf("%d steps", total)
 		})
 	}
+}
+
+// makeImage makes a file system in a file.
+func makeImage(t *testing.T, name, kind string) {
+	t.Helper()
+	size := map[string]int64{"ext4": 24 << 20, "btrfs": 128 << 20}[kind]
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	require.NoError(t, os.Truncate(name, size))
+	if _, err := exec.LookPath("mkfs." + kind); err != nil {
+		needs.Lack(t, "root", "mkfs.%s is not installed", kind)
+	}
+	out, err := exec.Command("mkfs."+kind, "-q", name).CombinedOutput()
+	require.NoError(t, err, string(out))
 }
 
 // powered is a volume on an image.

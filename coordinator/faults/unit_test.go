@@ -98,6 +98,19 @@ func (u *unit) hear() answer {
 	}
 }
 
+// died waits for the end of a unit that is to be killed, and tells whether it was
+// before it answered.
+func (u *unit) died() bool {
+	u.t.Helper()
+	select {
+	case _, ok := <-u.answers:
+		return !ok
+	case <-time.After(patience):
+		u.t.Fatalf("%s neither dies nor answers within %v:\n%s", u.name, patience, u.log)
+		return false
+	}
+}
+
 func (u *unit) ask(do, version string) answer {
 	u.t.Helper()
 	u.tell(do, version)
