@@ -94,9 +94,9 @@ func (r *repair) killed(hits func(step) bool) bool {
 	victim.must("open", "")
 	var at step
 	s.when(func(now step) bool { at = now; return hits(now) }, func() { victim.cmd.Process.Kill() })
-	victim.tell(r.do, newer)
-	struck := victim.died()
+	_, alive := victim.survives(r.do, newer)
 	victim.stop()
+	struck := !alive
 	if struck {
 		r.kills++
 		now, err := os.Readlink(link)

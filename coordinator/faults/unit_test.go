@@ -98,16 +98,19 @@ func (u *unit) hear() answer {
 	}
 }
 
-// died waits for the end of a unit that is to be killed, and tells whether it was
-// before it answered.
-func (u *unit) died() bool {
+// survives gives an order to a unit that is to be killed, and tells whether it
+// answered before it was.
+func (u *unit) survives(do, version string) (a answer, alive bool) {
 	u.t.Helper()
+	if u.orders.Encode(order{do, version}) != nil {
+		return answer{}, false
+	}
 	select {
-	case _, ok := <-u.answers:
-		return !ok
+	case a, alive = <-u.answers:
+		return a, alive
 	case <-time.After(patience):
 		u.t.Fatalf("%s neither dies nor answers within %v:\n%s", u.name, patience, u.log)
-		return false
+		return answer{}, false
 	}
 }
 
