@@ -83,15 +83,18 @@ func parseCollecting(name string) staged {
 }
 
 // removeLitter removes what nobody can claim: what could not be removed before, and
-// what probes that hung have left.
+// what probes have left that hung or were killed.
 func (u *unit) removeLitter() (removed []string, err error) {
-	for _, dir := range []string{".", stagingDir} {
+	for _, dir := range []string{".", stagingDir, storeDir, releasesDir} {
 		found, err := durable.Names(u.root, dir)
+		if dir == storeDir && errors.Is(err, fs.ErrNotExist) {
+			continue // a volume of the first layout
+		}
 		if err != nil {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
 		for _, name := range found {
-			if !strings.HasPrefix(name, probe.Prefix) && (dir == "." || !strings.HasPrefix(name, gone)) {
+			if !strings.HasPrefix(name, probe.Prefix) && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
 				continue
 			}
 			name = path.Join(dir, name)

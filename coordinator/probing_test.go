@@ -3,8 +3,10 @@ package coordinator
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
@@ -60,4 +62,29 @@ func TestProbe(t *testing.T) {
 	r, err = Probe(ctx, root)
 	require.NoError(t, err)
 	require.Equal(t, probe.Exclusive, r.Locks, "noted by nobody, known to nobody")
+}
+
+// A collector takes the looks of others at the mount for what the dead have left.
+func TestPreflightBesideACollector(t *testing.T) {
+	root := t.TempDir()
+	s := &stage{u: inside(t, open(t, root, "concourse-ci/0", ""))}
+	collector := inside(t, open(t, root, "concourse-ci/1", ""))
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			_, err := collector.removeLitter()
+			assert.NoError(t, err)
+		}
+	})
+	for range 50 {
+		assert.NoError(t, s.preflight(t.Context()))
+	}
+	close(done)
+	all.Wait()
 }

@@ -32,12 +32,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	if err := publish.Complete(u.root, s.tree(), m); err != nil {
 		return Release{}, err
 	}
-	if !writes.Whole() {
-		// What such a volume makes of files may be anything: better now than published.
-		if _, err := publish.Check(u.root, s.tree(), s.goal.version); err != nil {
-			return Release{}, fmt.Errorf("the volume does not keep what is written to it: %w", err)
-		}
-	} else {
+	if writes.Whole() {
 		// All that the volume has not written yet is synced in one go: without the
 		// archive, which nobody needs from here on.
 		if err := fetch.Discard(u.root, s.home()); err != nil {
@@ -46,6 +41,13 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	}
 	if err := writes.Sync(s.tree()); err != nil {
 		return Release{}, err
+	}
+	if !writes.Whole() {
+		// What such a volume makes of files may be anything: better now than published.
+		// It is not looked at before it is synced, which tells what has gone wrong.
+		if _, err := publish.Check(u.root, s.tree(), s.goal.version); err != nil {
+			return Release{}, fmt.Errorf("the volume does not keep what is written to it: %w", err)
+		}
 	}
 	if err := u.check(); err != nil {
 		return Release{}, err

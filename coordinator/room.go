@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -46,11 +47,22 @@ func (r room) describe(err error) string {
 // release, of which nobody knows how many they are: its directories, claims and notes.
 const leastFiles = 100
 
+// preflights bounds how often a look at the mount is begun anew when a collector has
+// taken what it had made for what a dead unit has left.
+const preflights = 10
+
 // preflight refuses a volume that cannot carry a release, before anything is fetched.
 // One that is full gets what no unit needs removed first.
 func (s *stage) preflight(ctx context.Context) error {
 	needs := probe.Needs{Inodes: leastFiles, Execute: len(s.u.view.product.Executables) > 0}
-	try := func() error { return probe.Preflight(ctx, s.u.root, needs, stagingDir, storeDir, releasesDir) }
+	try := func() (err error) {
+		for range preflights {
+			if err = probe.Preflight(ctx, s.u.root, needs, stagingDir, storeDir, releasesDir); !errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+		}
+		return err
+	}
 	err := try()
 	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
 		return err

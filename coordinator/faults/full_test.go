@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
@@ -41,7 +42,7 @@ func TestFullVolume(t *testing.T) {
 			}
 			resume()
 			a := u.hear()
-			require.True(t, a.NoSpace, "no ErrNoSpace: %s", a.Err)
+			require.True(t, a.is(coordinator.ErrNoSpace), "no ErrNoSpace: %s", a.Err)
 			sentence(t, a)
 			require.Empty(t, names(t, root, "releases"))
 			onlyArchive(t, root)
@@ -71,7 +72,7 @@ func TestSmallVolume(t *testing.T) {
 			mark(t, root)
 			u := start(t, root, "concourse-ci/0", src.URL)
 			a := u.ask("ensure", newer)
-			require.True(t, a.NoSpace, "no ErrNoSpace: %s", a.Err)
+			require.True(t, a.is(coordinator.ErrNoSpace), "no ErrNoSpace: %s", a.Err)
 			sentence(t, a)
 			require.Empty(t, names(t, root, "releases"))
 			onlyArchive(t, root)

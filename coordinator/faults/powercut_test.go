@@ -36,6 +36,24 @@ func copyImage(from, to string) error {
 	return nil
 }
 
+// before is what is on a volume before its power is cut.
+type before int
+
+const (
+	nothing before = iota
+	anOlder        // release, that is active
+	damaged        // the release itself, active, but it lacks a file
+)
+
+// linked returns the entry of the store that the newer release is.
+func linked(t *testing.T, root string) string {
+	t.Helper()
+	text, err := os.Readlink(filepath.Join(root, "releases", newer))
+	require.NoError(t, err)
+	require.Equal(t, "../store", filepath.Dir(text))
+	return filepath.Base(text)
+}
+
 // reported is what a unit said before its power was cut.
 type reported struct {
 	ensured, activated bool
@@ -49,39 +67,40 @@ func TestPowerCut(t *testing.T) {
 	const noise = 256 << 10
 	for _, c := range []struct {
 		name, kind string
-		size       int64
-		mkfs       []string
 		cut        cut
-		upgrade    bool // from an older release that is active
+		before     before
 		exhaustive bool // each step of the end, not samples of all
 	}{
-		{"ext4, first release", "ext4", 24 << 20, []string{"mkfs.ext4", "-q"}, shutdownCut(2), false, true},
-		{"ext4, upgrade", "ext4", 24 << 20, []string{"mkfs.ext4", "-q"}, shutdownCut(2), true, true},
-		{"ext4, upgrade, journal written", "ext4", 24 << 20, []string{"mkfs.ext4", "-q"}, shutdownCut(1), true, false},
-		{"btrfs, first release", "btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, copyCut, false, false},
-		{"btrfs, upgrade", "btrfs", 128 << 20, []string{"mkfs.btrfs", "-q"}, copyCut, true, false},
+		{"ext4, first release", "ext4", shutdownCut(2), nothing, true},
+		{"ext4, upgrade", "ext4", shutdownCut(2), anOlder, true},
+		{"ext4, upgrade, journal written", "ext4", shutdownCut(1), anOlder, false},
+		{"btrfs, first release", "btrfs", copyCut, nothing, false},
+		{"btrfs, upgrade", "btrfs", copyCut, anOlder, false},
+		{"ext4, repair", "ext4", shutdownCut(2), damaged, true},
+		{"ext4, repair, journal written", "ext4", shutdownCut(1), damaged, false},
+		{"btrfs, repair", "btrfs", copyCut, damaged, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := newSource(t, noise)
 			dir := t.TempDir()
 			needs.Mount(t, "tmpfs", dir, "tmpfs", 0, "size=512m") // of this machine's disk nothing is asked
 			fresh := filepath.Join(dir, "fresh")
-			require.NoError(t, os.WriteFile(fresh, nil, 0o600))
-			require.NoError(t, os.Truncate(fresh, c.size))
-			if _, err := exec.LookPath(c.mkfs[0]); err != nil {
-				needs.Lack(t, "root", "%s is not installed", c.mkfs[0])
-			}
-			out, err := exec.Command(c.mkfs[0], append(c.mkfs[1:], fresh)...).CombinedOutput()
-			require.NoError(t, err, string(out))
+			makeImage(t, fresh, c.kind)
 			v := &powered{t: t, dir: filepath.Join(dir, "mnt"), kind: c.kind}
 			require.NoError(t, os.Mkdir(v.dir, 0o755))
 			v.mount(fresh)
 			mark(t, v.dir)
-			if c.upgrade {
+			if c.before != nothing {
+				version := map[before]string{anOlder: older, damaged: newer}[c.before]
 				u := start(t, v.dir, "concourse-ci/0", src.URL)
-				u.must("ensure", older)
-				u.must("activate", older)
+				u.must("ensure", version)
+				u.must("activate", version)
 				u.stop()
+			}
+			old := ""
+			if c.before == damaged {
+				damage(t, v.dir)
+				old = linked(t, v.dir)
 			}
 			v.unmount()
 
@@ -97,10 +116,15 @@ func TestPowerCut(t *testing.T) {
 				u, s := startStepped(t, v.dir, "concourse-ci/1", src.URL)
 				defer u.stop()
 				var cutErr error
-				s.before(at, func() { cutErr = c.cut(image, v.dir, after) })
-				// What is said later has no power behind it.
-				said.ensured = u.ask("ensure", newer).Err == "" && (at == 0 || s.count() < at)
-				said.activated = u.ask("activate", newer).Err == "" && (at == 0 || s.count() < at)
+				s.before(at, func() {
+					cutErr = c.cut(image, v.dir, after)
+					u.cmd.Process.Kill()
+				})
+				a, alive := u.survives("ensure", newer)
+				if said.ensured = alive && a.Err == ""; said.ensured {
+					a, alive = u.survives("activate", newer)
+					said.activated = alive && a.Err == ""
+				}
 				if steps = s.count(); steps < at {
 					cutErr = c.cut(image, v.dir, after)
 				}
@@ -118,7 +142,7 @@ func TestPowerCut(t *testing.T) {
 			for _, at := range cuts {
 				after, said, _ := run(at)
 				v.mount(after)
-				v.check(fmt.Sprintf("power cut before step %d of %d, after %+v", at, total, said), said, c.upgrade, noise)
+				v.check(fmt.Sprintf("power cut before step %d of %d, after %+v", at, total, said), said, c.before, old, noise)
 				u := start(t, v.dir, "concourse-ci/1", src.URL)
 				u.must("ensure", newer)
 				u.must("activate", newer)
@@ -133,6 +157,19 @@ func TestPowerCut(t *testing.T) {
 			t.Logf("%d steps", total)
 		})
 	}
+}
+
+// makeImage makes a file system in a file.
+func makeImage(t *testing.T, name, kind string) {
+	t.Helper()
+	size := map[string]int64{"ext4": 24 << 20, "btrfs": 128 << 20}[kind]
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	require.NoError(t, os.Truncate(name, size))
+	if _, err := exec.LookPath("mkfs." + kind); err != nil {
+		needs.Lack(t, "root", "mkfs.%s is not installed", kind)
+	}
+	out, err := exec.Command("mkfs."+kind, "-q", name).CombinedOutput()
+	require.NoError(t, err, string(out))
 }
 
 // powered is a volume on an image.
@@ -161,29 +198,40 @@ func (v *powered) unmount() {
 }
 
 // check looks at a volume whose power came back.
-func (v *powered) check(when string, said reported, upgrade bool, noise int) {
+func (v *powered) check(when string, said reported, was before, old string, noise int) {
 	t := v.t
 	t.Helper()
 	allowed := []string{newer}
 	if !said.activated {
 		allowed = append(allowed, "")
-		if upgrade {
+		switch was {
+		case anOlder:
 			allowed = []string{older, newer}
+		case damaged:
+			allowed = []string{newer}
 		}
 	}
 	version := last(t, v.dir)
 	require.Contains(t, allowed, version, "current: %s", when)
-	if version != "" {
-		complete(t, v.dir, version, noise)
-	}
-	// What is visible is whole, current or not.
-	for _, name := range names(t, v.dir, "releases") {
+	// What is visible is whole, current or not, and what was damaged is as whole as it
+	// was until another one takes its place.
+	visible := names(t, v.dir, "releases")
+	for _, name := range visible {
+		if was == damaged && linked(t, v.dir) == old {
+			require.False(t, said.ensured, when)
+			require.ElementsMatch(t, []string{"bin/concourse", "resource-types/mock/resource_metadata.json", "fly-assets/fly-linux-amd64.tgz", "manifest.json"},
+				files(t, filepath.Join(v.dir, "store", old)), when)
+			continue
+		}
 		complete(t, v.dir, name, noise)
 	}
-	if said.ensured {
-		complete(t, v.dir, newer, noise)
+	if version != "" {
+		require.Contains(t, visible, version, when)
 	}
-	if upgrade {
+	if said.ensured {
+		require.Contains(t, visible, newer, when)
+	}
+	if was == anOlder {
 		complete(t, v.dir, older, noise)
 	}
 	line, err := os.ReadFile(filepath.Join(v.dir, ".installed_version"))

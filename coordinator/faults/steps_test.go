@@ -1,10 +1,12 @@
 package faults
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -84,20 +86,66 @@ type response struct {
 	flags uint32
 }
 
+// step is one that a unit is stopped before.
+type step struct {
+	n    int    // from when it was asked to strike, counted from 1
+	call int32  // the number of the system call
+	name string // that is made or removed, in its directory; empty if none is
+}
+
 // stepper stops a unit before each of its steps.
 type stepper struct {
 	mu     sync.Mutex
 	n      int
-	at     int
+	hits   func(step) bool
 	strike func()
 	done   chan struct{}
 }
 
 // before has strike called once, before step n from now on, counted from 1.
 func (s *stepper) before(n int, strike func()) {
+	s.when(func(at step) bool { return at.n == n }, strike)
+}
+
+// when has strike called once, before the first step from now on that hits tells.
+func (s *stepper) when(hits func(step) bool, strike func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.n, s.at, s.strike = 0, n, strike
+	s.n, s.hits, s.strike = 0, hits, strike
+}
+
+// after tells the k-th step behind one; that one is the 0th.
+func after(begins func(step) bool, k int) func(step) bool {
+	behind := -1
+	return func(at step) bool {
+		if behind >= 0 || begins(at) {
+			behind++
+		}
+		return behind == k
+	}
+}
+
+// pathArgument is where the calls have the path that they change.
+var pathArgument = map[int32]int{
+	unix.SYS_OPENAT: 1, unix.SYS_MKDIRAT: 1, unix.SYS_UNLINKAT: 1,
+	unix.SYS_SYMLINKAT: 2, unix.SYS_LINKAT: 3, unix.SYS_RENAMEAT: 3, unix.SYS_RENAMEAT2: 3,
+}
+
+// name reads the path of a call from the memory of the unit, which is stopped.
+func (n notification) name() string {
+	i, ok := pathArgument[n.nr]
+	if !ok {
+		return ""
+	}
+	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", n.pid))
+	if err != nil {
+		return ""
+	}
+	defer memory.Close()
+	path := make([]byte, 256) // names of the volume are shorter
+	got, _ := memory.ReadAt(path, int64(n.args[i]))
+	path, _, _ = bytes.Cut(path[:got], []byte{0})
+	return filepath.Base(string(path))
 }
 
 func (s *stepper) count() int {
@@ -151,7 +199,8 @@ func (s *stepper) watch(listener int) {
 		}
 		s.mu.Lock()
 		s.n++
-		if s.n == s.at {
+		if s.hits != nil && s.hits(step{s.n, n.nr, n.name()}) {
+			s.hits = nil
 			s.strike()
 		}
 		s.mu.Unlock()

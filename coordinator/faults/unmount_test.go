@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
@@ -37,11 +38,11 @@ func TestUnmountDuringDownload(t *testing.T) {
 			require.NoError(t, syscall.Unmount(root, syscall.MNT_DETACH))
 			resume()
 			a := u.hear()
-			require.True(t, a.NotMounted, "no ErrNotMounted: %s", a.Err)
+			require.True(t, a.is(coordinator.ErrNotMounted), "no ErrNotMounted: %s", a.Err)
 			sentence(t, a)
 			require.Empty(t, underneath(t, root))
 			a = u.ask("activate", newer)
-			require.True(t, a.NotMounted, "no ErrNotMounted: %s", a.Err)
+			require.True(t, a.is(coordinator.ErrNotMounted), "no ErrNotMounted: %s", a.Err)
 			require.Empty(t, underneath(t, root))
 
 			needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
@@ -73,7 +74,7 @@ func TestUnmountAtEachStep(t *testing.T) {
 		s.before(at, func() { err = syscall.Unmount(root, syscall.MNT_DETACH) })
 		for _, do := range []string{"open", "ensure", "activate"} {
 			a := u.ask(do, newer)
-			require.True(t, a.Err == "" || a.NotMounted, "no ErrNotMounted: %s", a.Err)
+			require.True(t, a.Err == "" || a.is(coordinator.ErrNotMounted), "no ErrNotMounted: %s", a.Err)
 		}
 		require.NoError(t, err)
 		if steps = s.count(); at > 0 && steps >= at {

@@ -169,6 +169,7 @@ func TestUnreadableRecordOfALivingHolder(t *testing.T) {
 
 // A claim that nobody renews, as of a holder that died.
 func TestSilentHolder(t *testing.T) {
+	const here = "here"
 	tests := []struct {
 		name    string
 		record  record
@@ -176,12 +177,12 @@ func TestSilentHolder(t *testing.T) {
 		locked  bool // somebody has the flock
 		quick   bool
 	}{
-		{name: "this kernel, the same lock", record: record{Boot: Boot(), Flock: 1}, quick: true},
-		{name: "this kernel, another lock", record: record{Boot: Boot(), Flock: 2}},
+		{name: "this kernel, the same lock", record: record{Boot: here, Flock: 1}, quick: true},
+		{name: "this kernel, another lock", record: record{Boot: here, Flock: 2}},
 		{name: "another kernel", record: record{Boot: "another", Flock: 1}},
-		{name: "without a lock", record: record{Boot: Boot()}},
-		{name: "no locks here", record: record{Boot: Boot(), Flock: 1}, noFlock: true},
-		{name: "asleep with the lock", record: record{Boot: Boot(), Flock: 1}, locked: true},
+		{name: "without a lock", record: record{Boot: here}},
+		{name: "no locks here", record: record{Boot: here, Flock: 1}, noFlock: true},
+		{name: "asleep with the lock", record: record{Boot: here, Flock: 1}, locked: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -199,6 +200,9 @@ func TestSilentHolder(t *testing.T) {
 					} else {
 						held.close()
 					}
+				}
+				if tt.record.Boot == here {
+					tt.record.Boot = l.boot()
 				}
 				tt.record.Nonce, tt.record.LeaseMS = "x", 30_000
 				write(t, l, "7", text(t, tt.record))
@@ -222,11 +226,14 @@ func TestSilentHolder(t *testing.T) {
 // The lock of a holder that dies while others wait is noticed within seconds, if
 // the holder is on this machine or its lock was seen to exclude.
 func TestDeathWhileOthersWait(t *testing.T) {
-	for _, boot := range []string{Boot(), "another"} {
+	for _, boot := range []string{"here", "another"} {
 		t.Run(boot, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLog(t)
 				held := locked(t, l)
+				if boot == "here" {
+					boot = l.boot()
+				}
 				write(t, l, "7", text(t, record{Boot: boot, Flock: held.inode(), Nonce: "x", LeaseMS: maxLease.Milliseconds()}))
 				time.AfterFunc(time.Minute, held.close)
 				start := time.Now()

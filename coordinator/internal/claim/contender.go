@@ -34,7 +34,7 @@ const looksPerLease = 6
 type contender struct {
 	log      Log
 	me       Holder
-	boot     string
+	boot     string      // see Log.boot
 	dir      generations // open since the log was last listed
 	lock     *lock       // open for the next attempt, or nil
 	lockless bool        // flock is of no use here
@@ -42,7 +42,7 @@ type contender struct {
 }
 
 func (l Log) contender(me Holder) *contender {
-	return &contender{log: l, me: me, boot: Boot(), lockless: l.Lockless}
+	return &contender{log: l, me: me, boot: l.boot(), lockless: l.Lockless}
 }
 
 func (s *contender) close() {

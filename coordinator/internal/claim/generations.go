@@ -30,7 +30,7 @@ type record struct {
 	Holder
 	Nonce   string `json:"nonce"`
 	LeaseMS int64  `json:"lease_ms"`        // how long the holder may be silent
-	Boot    string `json:"boot,omitempty"`  // of the kernel that the holder runs on
+	Boot    string `json:"boot,omitempty"`  // of the kernel and the mount that the holder uses, see Log.boot
 	Flock   uint64 `json:"flock,omitempty"` // inode of the file it has locked
 }
 

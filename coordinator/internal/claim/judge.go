@@ -102,7 +102,7 @@ const (
 	silent                // no sign of life for a lease, from the holder or from who is about to claim
 )
 
-// judge says what the evidence allows a process of the kernel boot.
+// judge says what the evidence allows a process of the kernel and mount boot.
 func (e evidence) judge(boot string) verdict {
 	switch {
 	case e.free() && e.lock != refused:

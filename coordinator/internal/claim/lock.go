@@ -138,6 +138,18 @@ func flock(f *os.File) error {
 	}
 }
 
+// boot tells with whom a flock is certainly shared: who has the same kernel and the
+// same file system of it. Two mounts of one file server may be two file systems, as
+// with FUSE, and the locks of each its own.
+func (l Log) boot() string {
+	boot := Boot()
+	info, err := l.Root.Stat(".")
+	if boot == "" || err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %x", boot, info.Sys().(*syscall.Stat_t).Dev)
+}
+
 // Boot identifies the running kernel, which containers of one machine share;
 // empty if that is unknown.
 func Boot() string {

@@ -30,12 +30,15 @@ type orders struct {
 }
 
 // mounted serves a directory of claims.
-func mounted(t *testing.T) (m *lyingfs.Machine, o orders) {
+func mounted(t *testing.T) (*lyingfs.Machine, orders) { return mountedWith(t, false) }
+
+// mountedWith may keep the locks of the mount to itself.
+func mountedWith(t *testing.T, nodeLocal bool) (m *lyingfs.Machine, o orders) {
 	o = orders{Mount: t.TempDir(), Backing: t.TempDir()}
 	require.NoError(t, os.MkdirAll(filepath.Join(o.Backing, "claims", "7.14.3"), 0o755))
 	server := lyingfs.Serve(o.Backing)
 	server.CountRequests = true
-	m, err := server.Mount(o.Mount, false)
+	m, err := server.Mount(o.Mount, nodeLocal)
 	if err != nil {
 		needs.Lack(t, "fuse", "cannot mount with FUSE here: %v", err)
 	}
@@ -140,6 +143,25 @@ func TestOrderedToWait(t *testing.T) {
 		require.NoError(t, held.Release())
 		say(rounds)
 	})
+}
+
+// Two mounts of one kernel, each of which keeps its locks to itself: that a lock is
+// free in the one says nothing of who has it in the other.
+func TestLocksOfTwoMounts(t *testing.T) {
+	_, o := mountedWith(t, true)
+	_, hear := o.run(t, "TestOrderedToUseTwoMounts")
+	require.Equal(t, "claim is held", hear())
+}
+
+func TestOrderedToUseTwoMounts(t *testing.T) {
+	o := ordered(t)
+	l := o.log(t, o.Backing)
+	l.Lease = 2 * time.Second
+	held, err := l.Try(t.Context(), Holder{Unit: "app/0"})
+	require.NoError(t, err)
+	_, err = o.log(t, o.Mount).Try(t.Context(), Holder{Unit: "app/1"})
+	say(err)
+	require.NoError(t, held.Release())
 }
 
 // When the file server fails nobody knows who holds the claim: the fence stays

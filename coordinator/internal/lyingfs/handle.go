@@ -48,6 +48,12 @@ func (h *handle) drop(ctx context.Context) bool {
 	return dropped
 }
 
+func (h *handle) inode(ctx context.Context) uint64 {
+	var out fuse.AttrOut
+	h.LoopbackFile.Getattr(ctx, &out)
+	return out.Ino
+}
+
 // PassthroughFd keeps the kernel from going around this package.
 func (h *handle) PassthroughFd() (int, bool) { return 0, false }
 
@@ -77,7 +83,7 @@ func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 	if h.lost.Load() {
 		return syscall.EIO
 	}
-	if lies := h.m.told(); h.drop(ctx) {
+	if lies := h.m.told(); h.drop(ctx) || h.m.report(h.inode(ctx)) {
 		return max(lies.Fsync, lies.Flush)
 	}
 	return h.LoopbackFile.Fsync(ctx, flags)
@@ -89,7 +95,11 @@ func (h *handle) Flush(ctx context.Context) syscall.Errno {
 		return syscall.EIO // only a file that was written has anything to flush
 	}
 	if h.drop(ctx) {
-		return h.m.told().Flush
+		errno := h.m.told().Flush
+		if errno == 0 {
+			h.m.remember(h.inode(ctx))
+		}
+		return errno
 	}
 	return h.LoopbackFile.Flush(ctx)
 }

@@ -42,8 +42,9 @@ type Lies struct {
 	// Write, Fsync and Flush are what write, fsync and close of a file return for
 	// the bytes from After up to Until of all that is written through this
 	// machine. With the latter two a write succeeds and can be read, but is lost
-	// by the fsync or close that follows first. Fsync is returned by fsync only,
-	// Flush by both.
+	// by the fsync or close that follows first. Fsync is returned by fsync only, as a
+	// kernel does also after a close that has told nobody; Flush by both. From After
+	// on statfs tells that no space is free.
 	Write, Fsync, Flush syscall.Errno
 	After, Until        int64
 	// Lag is how long names that other machines made stay invisible.
@@ -125,12 +126,13 @@ type Machine struct {
 	burst   map[string]int  // path -> further ESTALEs
 	seen    map[string]bool // names of others that this machine knows
 	open    map[*handle]bool
+	lost    map[uint64]bool // inodes that lost bytes, of which nobody was told
 }
 
 // Mount mounts the server's directory on dir. With nodeLocal the kernel keeps
 // this machine's locks to itself, so that they exclude nobody elsewhere.
 func (s *Server) Mount(dir string, nodeLocal bool) (*Machine, error) {
-	m := &Machine{server: s, lifted: make(chan struct{}), burst: map[string]int{}, seen: map[string]bool{}, open: map[*handle]bool{}}
+	m := &Machine{server: s, lifted: make(chan struct{}), burst: map[string]int{}, seen: map[string]bool{}, open: map[*handle]bool{}, lost: map[uint64]bool{}}
 	var st syscall.Stat_t
 	if err := syscall.Stat(s.dir, &st); err != nil {
 		return nil, err
@@ -178,6 +180,22 @@ func (m *Machine) Unmount(dir string) error {
 		err = syscall.Unmount(dir, syscall.MNT_DETACH)
 	}
 	return err
+}
+
+// remember keeps in mind that nobody was told of a loss, for the next fsync.
+func (m *Machine) remember(inode uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost[inode] = true
+}
+
+// report tells once whether something of a file was lost and nobody was told.
+func (m *Machine) report(inode uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lost := m.lost[inode]
+	delete(m.lost, inode)
+	return lost
 }
 
 func (m *Machine) told() Lies {
@@ -256,6 +274,13 @@ func (m *Machine) knows(path string) {
 	m.mu.Lock()
 	m.seen[path] = true
 	m.mu.Unlock()
+}
+
+// struck tells whether there was no space for something already.
+func (m *Machine) struck() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lies.Until > 0 && m.written > m.lies.After
 }
 
 // full counts what is written, and tells whether there is no space for it.

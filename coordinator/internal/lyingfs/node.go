@@ -77,6 +77,16 @@ func (n *node) Getattr(ctx context.Context, f fs.FileHandle, out *fuse.AttrOut) 
 	return errno
 }
 
+// Readlink is by inode, too: a link that was just replaced is stale, not absent, so
+// that the kernel follows the path again.
+func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
+	text, errno := n.LoopbackNode.Readlink(ctx)
+	if errno == syscall.ENOENT {
+		return nil, syscall.ESTALE
+	}
+	return text, errno
+}
+
 func (n *node) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	if errno := n.m.refuses(Setattr); errno != 0 {
 		return errno
@@ -96,7 +106,11 @@ func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
 	if errno := n.m.refuses(Statfs); errno != 0 {
 		return errno
 	}
-	return n.LoopbackNode.Statfs(ctx, out)
+	errno := n.LoopbackNode.Statfs(ctx, out)
+	if n.m.struck() {
+		out.Bfree, out.Bavail = 0, 0
+	}
+	return errno
 }
 
 func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
