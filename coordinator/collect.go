@@ -43,7 +43,7 @@ func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err e
 			return removed, err
 		}
 	}
-	litter, err := u.removeLitter()
+	litter, err := u.removeLitter(ctx)
 	return append(removed, litter...), errors.Join(err, busy)
 }
 
@@ -84,7 +84,7 @@ func parseCollecting(name string) staged {
 
 // removeLitter removes what nobody can claim: what could not be removed before, and
 // what probes have left that hung or were killed.
-func (u *unit) removeLitter() (removed []string, err error) {
+func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 	for _, dir := range []string{".", stagingDir, storeDir, releasesDir} {
 		found, err := durable.Names(u.root, dir)
 		if dir == storeDir && errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +98,7 @@ func (u *unit) removeLitter() (removed []string, err error) {
 				continue
 			}
 			name = path.Join(dir, name)
-			if err := u.discard(name); err != nil {
+			if err := u.discard(ctx, name); err != nil {
 				return removed, fmt.Errorf("cannot remove %s: %w", name, err)
 			}
 			removed = append(removed, name)
@@ -151,7 +151,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 	}
 	for _, name := range left {
 		name = path.Join(stagingDir, name)
-		if err := u.discard(name); err != nil {
+		if err := u.discard(ctx, name); err != nil {
 			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
 		}
 		removed = append(removed, name)
@@ -171,7 +171,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if err := durable.Mkdir(u.root, away, 0o755); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, u.discard(away)) }()
+	defer func() { err = errors.Join(err, u.discard(ctx, away)) }()
 	u.at("collecting", generation)
 	if !durable.Local(u.root) {
 		// Until a pin shows whose unit has not seen the directory, and until the

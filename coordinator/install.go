@@ -295,7 +295,7 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 	}()
 	r, err := s.install(ctx, writes)
 	stolen := errors.Is(err, fs.ErrNotExist) && s.stolen()
-	s.remove()
+	s.remove(ctx)
 	if err == nil {
 		u.unblock(g.version)
 		return r, nil

@@ -62,7 +62,7 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	return errors.Join(
 		err,
 		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
-		u.sweep(func(s staged) bool { return s.unit == name }),
+		u.sweep(ctx, func(s staged) bool { return s.unit == name }),
 	)
 }
 

@@ -61,9 +61,9 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 		return Release{}, err
 	}
 	u.at("stored", s.held.Generation())
-	r, linked, err := s.link(e)
+	r, linked, err := s.link(ctx, e)
 	if !linked {
-		err = errors.Join(err, u.discard(e.dir())) // nobody has ever seen it
+		err = errors.Join(err, u.discard(ctx, e.dir())) // nobody has ever seen it
 	} else if err == nil {
 		r = u.describe(m, place{entry: e})
 		r.Downloaded = true
@@ -74,7 +74,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	}
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	if err := u.sweep(func(t staged) bool { return t.version == s.goal.version }); err != nil {
+	if err := u.sweep(ctx, func(t staged) bool { return t.version == s.goal.version }); err != nil {
 		u.c.options.Log.Warn("cannot remove what is staged", "error", err)
 	}
 	return r, nil
@@ -84,7 +84,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 // release that is as good. Whatever the link is, it is made in what this unit has
 // staged and moved from there: a holder of a later generation, and a collector, take
 // that away before they do anything, so that a unit which has slept links nothing.
-func (s *stage) link(e entry) (r Release, linked bool, err error) {
+func (s *stage) link(ctx context.Context, e entry) (r Release, linked bool, err error) {
 	u, name, own := s.u, releaseLink(e.version), path.Join(s.home(), linkName)
 	for {
 		if r, err := u.wanted(s.goal); !absent(err) {

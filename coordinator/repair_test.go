@@ -289,8 +289,8 @@ func TestSleeperLinksNothing(t *testing.T) {
 			u := inside(t, other)
 			next := filepath.Join(root, claimsDir, "7.14.3")
 			require.NoError(t, os.WriteFile(filepath.Join(next, string(rune('1'+generation))), []byte(`{"unit":"concourse-ci/1"}`), 0o644))
-			require.NoError(t, u.sweep(func(staged) bool { return true }))
-			require.NoError(t, u.discard(entry{"7.14.3", generation}.dir()))
+			require.NoError(t, u.sweep(t.Context(), func(staged) bool { return true }))
+			require.NoError(t, u.discard(t.Context(), entry{"7.14.3", generation}.dir()))
 			e := entry{"7.14.3", generation + 1}
 			made, err := open(t, t.TempDir(), "concourse-ci/2", src.URL).Ensure(t.Context(), "7.14.3")
 			require.NoError(t, err)

@@ -239,7 +239,7 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	require.NoError(t, err)
 	defer held.Release()
 	s := &stage{u: v, goal: goal{version: "7.14.3"}, held: held}
-	require.NoError(t, s.adopt())
+	require.NoError(t, s.adopt(t.Context()))
 	require.EqualValues(t, len(archive), fetch.Kept(v.root, s.home()))
 	require.Equal(t, []string{
 		"7.14.2.3.concourse-ci-2",

@@ -435,7 +435,7 @@ func TestSleepingCollectorIsFenced(t *testing.T) {
 			return
 		}
 		// What the next holder does.
-		require.NoError(t, inside(t, other).sweep(func(staged) bool { return true }))
+		require.NoError(t, inside(t, other).sweep(t.Context(), func(staged) bool { return true }))
 		require.NoError(t, pin(t, other, "7.14.0"))
 	}
 	removed, err := sleeper.Collect(ctx)
