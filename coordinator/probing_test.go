@@ -78,7 +78,7 @@ func TestPreflightBesideACollector(t *testing.T) {
 				return
 			default:
 			}
-			_, err := collector.removeLitter()
+			_, err := collector.removeLitter(t.Context())
 			assert.NoError(t, err)
 		}
 	})
