@@ -70,7 +70,7 @@ var (
 // the Kind.
 type Error struct {
 	Doing string // what was attempted: "install", "activate", ...
-	What  string // on what: "Concourse 7.14.3", or the root of the volume
+	What  string // on what: "Tool 1.2.3", or the root of the volume
 	// Kind is one of the Err... variables; nil if it is none of them, such as an
 	// I/O error or the end of a context.
 	Kind error

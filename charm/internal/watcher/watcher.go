@@ -127,7 +127,7 @@ type Watcher struct {
 
 // Defaults fills in the intervals of production.
 func (w *Watcher) Defaults() {
-	w.Interval, w.Progress, w.Backoff, w.Deadline = time.Second, 5*time.Second, 30*time.Second, 3*time.Minute
+	w.Interval, w.Progress, w.Backoff, w.Deadline = time.Second, 5*time.Second, 10*time.Second, 3*time.Minute
 }
 
 // Run watches until ctx ends. It returns when all that it began has ended: who
