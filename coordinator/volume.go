@@ -133,7 +133,7 @@ func (c *Coordinator) open() (string, error) {
 	if err := c.mounted(root); err != nil {
 		return "", err
 	}
-	v := identity{ID: c.id}
+	var v identity
 	if c.id == "" {
 		v, err = createVolumeFile(root, c.owner)
 	} else {
