@@ -102,6 +102,9 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 	if err := u.check(); err != nil {
 		return Activation{}, err
 	}
+	if ctx.Err() != nil { // the look may have hung, and the caller be gone
+		return Activation{}, context.Cause(ctx)
+	}
 	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'))
 	if errors.Is(err, fs.ErrExist) {
 		winner, err := u.awaited(ctx, next.Generation)
