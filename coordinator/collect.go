@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -224,7 +225,7 @@ func (u *unit) doomed(version string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range pins {
+		for _, e := range slices.Concat(slices.Collect(maps.Values(pins))...) {
 			pinned[e] = true
 			wanted = wanted || e.version == version
 		}

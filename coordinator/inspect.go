@@ -158,9 +158,9 @@ func (v *volume) inspectPins(i *Inspection) error {
 		i.Damaged[pinsDir] = err.Error()
 		return nil
 	}
-	for name, e := range pins {
+	for name, entries := range pins {
 		if !strings.Contains(name, ".") {
-			i.Pins[name] = e.String()
+			i.Pins[name] = entries[0].String()
 		}
 	}
 	return err
