@@ -246,8 +246,9 @@ func (u *unit) doomed(version string) ([]string, error) {
 	if linked && !wanted {
 		// Installed since the current one was activated: an upgrade to it is
 		// under way, and must not have to download it again.
-		made, ok := u.madeAt(p)
-		wanted = ok && made >= h.current.Generation
+		// One that cannot be read may be.
+		made, err := u.madeAt(p)
+		wanted = err != nil && !absent(err) || err == nil && made >= h.current.Generation
 	}
 	entries, err := u.entries()
 	if err != nil {

@@ -123,10 +123,8 @@ func (v *volume) inspectReleases(ctx context.Context, i *Inspection) error {
 		switch {
 		case err == nil:
 			i.Releases = append(i.Releases, release)
-		case absent(err):
-			i.Damaged[version] = err.Error()
 		default:
-			return err
+			i.Damaged[version] = err.Error()
 		}
 	}
 	entries, err := v.entries()

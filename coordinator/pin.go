@@ -207,7 +207,7 @@ func (v *volume) isVersion(name string) bool {
 }
 
 // generation of the activation that was current when an entry was made.
-func (v *volume) madeAt(p place) (int, bool) {
+func (v *volume) madeAt(p place) (int, error) {
 	m, err := publish.Read(v.root, p.dir(), p.version)
-	return m.Generation, err == nil
+	return m.Generation, err
 }
