@@ -350,3 +350,15 @@ func TestReleaseThatCannotBeRead(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be collected is no reason to refuse what fits.
+func TestReleaseThatFitsIsInstalledThoughNothingCanBeCollected(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := tmpfs(t, "3m")
+	c := open(t, root, "concourse-ci/0", src.URL)
+	require.NoError(t, os.WriteFile(filepath.Join(root, pinsDir, "concourse-ci-1"), []byte("x"), 0o644))
+	_, err := c.Ensure(t.Context(), "7.14.2")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+}
