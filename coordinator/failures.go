@@ -26,7 +26,7 @@ const (
 	firstPause = 30 * time.Minute
 	lastPause  = time.Hour
 	// recheck is how often a look is taken whether the cause is gone. With callers who
-	// call again every 10 s it is noticed within 30 s.
+	// call again every 10 s it is noticed within 30 s, see mended for what takes longer.
 	recheck = 15 * time.Second
 )
 
@@ -93,7 +93,7 @@ func (u *unit) blocked(ctx context.Context, version string) error {
 		return nil
 	}
 	left, look := u.c.memory.sight(f)
-	if look && u.mended(ctx, version, f) {
+	if look && u.mended(ctx, version, f, f.pause()-left) {
 		u.c.memory.mend(f)
 		left = 0
 	}
@@ -136,8 +136,10 @@ func (m *memory) mend(f failure) {
 	m.seen[f.Nonce].mended = true
 }
 
-// mended looks, in requests of a few hundred bytes, whether the cause is gone.
-func (u *unit) mended(ctx context.Context, version string, f failure) bool {
+// mended looks, in requests of a few hundred bytes, whether the cause is gone. Some
+// servers give one archive many validators: another one is believed the later, the
+// more often the archive has failed.
+func (u *unit) mended(ctx context.Context, version string, f failure, waited time.Duration) bool {
 	if free, err := u.room(); failureKinds[f.Kind] == ErrNoSpace && err == nil && free.bytes >= f.Needs && free.files > 0 {
 		return true
 	}
@@ -147,7 +149,12 @@ func (u *unit) mended(ctx context.Context, version string, f failure) bool {
 		}
 	}
 	now, err := u.c.source.Fingerprint(ctx, version)
-	return err == nil && now != f.Proof.Source
+	if was := f.Proof.Source; err != nil || now == was {
+		return false
+	} else if now.Size > 0 && was.Size > 0 && now.Size != was.Size {
+		return true
+	}
+	return waited >= recheck<<min(max(f.Times-1, 0), 8)
 }
 
 // block notes an error that this unit has found out by a download, unless to try again

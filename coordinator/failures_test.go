@@ -1,0 +1,53 @@
+package coordinator
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// failing asks for a release every 10 s for an hour of its own clock, and returns how
+// often the archive was sent.
+func failing(t *testing.T, c *Coordinator, src *source, kind error, before func(call int)) (downloads int) {
+	now := time.Now()
+	c.memory.now = func() time.Time { return now }
+	for call := range 360 {
+		before(call)
+		_, err := c.Ensure(t.Context(), "7.14.3")
+		require.ErrorIs(t, err, kind)
+		now = now.Add(10 * time.Second)
+	}
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	for _, r := range src.ledger {
+		if strings.HasSuffix(r.path, ".tgz") && r.bytes > 1<<16 {
+			downloads++
+		}
+	}
+	return downloads
+}
+
+// Nodes of a CDN differ about a validator, and some servers make a new one each time:
+// that alone does not mean that somebody has mended the archive.
+func TestServerWhoseValidatorsChange(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	n := 0
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, ".tgz.sha256") {
+			fmt.Fprintln(w, strings.Repeat("0", 64))
+			return true
+		}
+		if r.Method == http.MethodHead {
+			n++
+			w.Header().Set("Last-Modified", time.Unix(int64(n), 0).UTC().Format(http.TimeFormat))
+			return true
+		}
+		return false
+	})
+	c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+	require.LessOrEqual(t, failing(t, c, src, ErrDigest, func(int) {}), 10)
+}
