@@ -3,6 +3,8 @@ package coordinator
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,4 +52,32 @@ func TestServerWhoseValidatorsChange(t *testing.T) {
 	})
 	c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
 	require.LessOrEqual(t, failing(t, c, src, ErrDigest, func(int) {}), 10)
+}
+
+// Where the server does not tell how large the archive is, what did not fit does.
+func TestArchiveOfUnknownSizeThatDoesNotFit(t *testing.T) {
+	src := newSource(t)
+	src.publish("7.14.3", releaseArchive("7.14.3", 3<<20))
+	src.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, ".tgz") {
+			return false
+		}
+		src.mu.Lock()
+		data := src.files[filepath.Base(r.URL.Path)]
+		src.mu.Unlock()
+		w.Header().Set("ETag", `"one"`)
+		w.WriteHeader(http.StatusOK)
+		if r.Method == http.MethodGet {
+			w.(http.Flusher).Flush()
+			w.Write(data)
+		}
+		return true
+	})
+	root := tmpfs(t, "4m")
+	c := open(t, root, "concourse-ci/0", src.URL)
+	// Others give a little back all the time.
+	others := func(call int) {
+		require.NoError(t, os.WriteFile(filepath.Join(root, workerDir, "log"), make([]byte, max(0, 128-call)<<12), 0o644))
+	}
+	require.Equal(t, 2, failing(t, c, src, ErrNoSpace, others))
 }
