@@ -313,6 +313,23 @@ func TestSleeperLinksNothing(t *testing.T) {
 	}
 }
 
+// A directory comes back where a release's link was, by a unit that knows the first
+// layout only or from a backup, while the one before is still in use.
+func TestDirectoryComesBack(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	link := filepath.Join(root, releasesDir, "7.14.3")
+	for _, dir := range []string{"store/7.14.3.0", "store/7.14.3.2"} {
+		require.NoError(t, os.RemoveAll(link))
+		require.NoError(t, os.MkdirAll(filepath.Join(link, "bin"), 0o755))
+		r, err := c.Ensure(t.Context(), "7.14.3")
+		require.NoError(t, err)
+		require.True(t, r.Downloaded)
+		require.DirExists(t, filepath.Join(root, dir, "bin"), "somebody may run from it")
+	}
+}
+
 // A disk may fail to read what the others are told by: a directory stands for that.
 func TestReleaseThatCannotBeRead(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, r Release){
