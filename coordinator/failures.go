@@ -149,10 +149,14 @@ func (u *unit) mended(ctx context.Context, version string, f failure, waited tim
 		}
 	}
 	now, err := u.c.source.Fingerprint(ctx, version)
-	if was := f.Proof.Source; err != nil || now == was {
+	was := f.Proof.Source
+	switch {
+	case err != nil || now == was:
 		return false
-	} else if now.Size > 0 && was.Size > 0 && now.Size != was.Size {
+	case now.Size > 0 && was.Size > 0 && now.Size != was.Size:
 		return true
+	case was != (fetch.Fingerprint{}) && (now.Validator == "" || was.Validator == "" || now.Validator == was.Validator):
+		return false // one answer tells less than the other
 	}
 	return waited >= recheck<<min(max(f.Times-1, 0), 8)
 }
@@ -169,8 +173,8 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 	if f.Kind == "" {
 		return // to try again costs no download: nothing was fetched, or it is kept
 	}
-	if f.Proof.Source, err = u.c.source.Fingerprint(ctx, s.goal.version); err != nil {
-		f.Proof.Source = fetch.Fingerprint{}
+	if f.Proof.Source == (fetch.Fingerprint{}) { // nothing was downloaded
+		f.Proof.Source, _ = u.c.source.Fingerprint(ctx, s.goal.version)
 	}
 	if free, err := u.room(); f.Needs == 0 && err == nil {
 		f.Needs = free.bytes + uint64(s.total)/2 // it was not enough

@@ -81,3 +81,22 @@ func TestArchiveOfUnknownSizeThatDoesNotFit(t *testing.T) {
 	}
 	require.Equal(t, 2, failing(t, c, src, ErrNoSpace, others))
 }
+
+// Somebody mends the archive while it is still downloaded: the note is about the one
+// that failed.
+func TestArchiveMendedWhileItIsDownloaded(t *testing.T) {
+	src := newSource(t)
+	src.publish("7.14.3", tarball(member{name: "concourse/README", body: "soon"}))
+	c := open(t, t.TempDir(), "concourse-ci/0", src.URL, func(o *Options) { o.AllowUnverified = true })
+	delete(src.files, "concourse-7.14.3-linux-amd64.tgz.sha256")
+	c.memory.at = func(point string, _ int) {
+		if point == "staged" {
+			src.publish("7.14.3", releaseArchive("7.14.3", 1<<10))
+			delete(src.files, "concourse-7.14.3-linux-amd64.tgz.sha256")
+		}
+	}
+	_, err := c.Ensure(t.Context(), "7.14.3")
+	require.ErrorIs(t, err, ErrNotArchive)
+	_, err = c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+}
