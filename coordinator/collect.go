@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -224,7 +225,7 @@ func (u *unit) doomed(version string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range pins {
+		for _, e := range slices.Concat(slices.Collect(maps.Values(pins))...) {
 			pinned[e] = true
 			wanted = wanted || e.version == version
 		}
@@ -245,8 +246,9 @@ func (u *unit) doomed(version string) ([]string, error) {
 	if linked && !wanted {
 		// Installed since the current one was activated: an upgrade to it is
 		// under way, and must not have to download it again.
-		made, ok := u.madeAt(p)
-		wanted = ok && made >= h.current.Generation
+		// One that cannot be read may be.
+		made, err := u.madeAt(p)
+		wanted = err != nil && !absent(err) || err == nil && made >= h.current.Generation
 	}
 	entries, err := u.entries()
 	if err != nil {

@@ -183,10 +183,10 @@ func (u *unit) holder(version string) claim.Holder {
 func (u *unit) wanted(g goal) (Release, error) {
 	r, p, err := u.release(g.version)
 	switch digest := u.c.digest; {
+	case g.replaces != (place{}) && p == g.replaces: // be it that nobody can read it
+		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", path.Join(u.view.dir, p.dir()), ErrCorrupt)
 	case err != nil:
 		return r, err
-	case p == g.replaces:
-		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", r.Dir, ErrCorrupt)
 	case digest.Algorithm == "sha256" && r.Digest != digest.String():
 		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, digest)
 	}

@@ -165,13 +165,14 @@ func (u *unit) callOff(p place) error {
 }
 
 // pins returns the entries by the name of the pin. That is a unit's, or, with
-// more behind a dot, that of a call under way.
-func (v *volume) pins() (map[string]entry, error) {
+// more behind a dot, that of a call under way. A pin has two entries if it says
+// "1.22.1", and both 1.22 and 1.22.1 are versions of the product.
+func (v *volume) pins() (map[string][]entry, error) {
 	found, err := durable.Names(v.root, pinsDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the pins: %w", err)
 	}
-	pins := map[string]entry{}
+	pins := map[string][]entry{}
 	for _, name := range found {
 		if strings.HasPrefix(name, ".") {
 			continue // not named yet
@@ -184,21 +185,29 @@ func (v *volume) pins() (map[string]entry, error) {
 			return nil, fmt.Errorf("cannot read the pins: %w", err)
 		}
 		text := strings.TrimSpace(string(data))
-		e, ok := parseEntry(text)
-		if version, err := v.view.product.ParseVersion(text); err == nil && version == text {
-			e, ok = entry{version, 0}, true // by a unit that knows the first layout only
+		first := v.isVersion(text) // by a unit that knows the first layout only
+		if e, ok := parseEntry(text); ok && (!first || v.isVersion(e.version)) {
+			pins[name] = append(pins[name], e)
 		}
-		if !ok {
+		if first {
+			pins[name] = append(pins[name], entry{text, 0})
+		}
+		if pins[name] == nil {
 			return nil, fmt.Errorf("%w: %s names no release: remove it if that unit is gone, else have it pin anew",
 				ErrDamaged, filepath.Join(v.view.dir, pinsDir, name))
 		}
-		pins[name] = e
 	}
 	return pins, nil
 }
 
+// isVersion tells whether a name is that of a version.
+func (v *volume) isVersion(name string) bool {
+	version, err := v.view.product.ParseVersion(name)
+	return err == nil && version == name
+}
+
 // generation of the activation that was current when an entry was made.
-func (v *volume) madeAt(p place) (int, bool) {
+func (v *volume) madeAt(p place) (int, error) {
 	m, err := publish.Read(v.root, p.dir(), p.version)
-	return m.Generation, err == nil
+	return m.Generation, err
 }

@@ -91,6 +91,9 @@ func (s *stage) link(ctx context.Context, e entry) (r Release, linked bool, err 
 			return r, false, err
 		}
 		old, err := u.place(e.version)
+		if err != nil && !absent(err) {
+			return Release{}, false, err // it may be a sound one
+		}
 		if err := u.root.Symlink(storeLink(e), own); err != nil && !errors.Is(err, fs.ErrExist) {
 			return Release{}, false, fmt.Errorf("cannot link the release: %w", err)
 		}
@@ -103,8 +106,12 @@ func (s *stage) link(ctx context.Context, e entry) (r Release, linked bool, err 
 			}
 		case old.first:
 			// A directory cannot be replaced by a link. It goes where what runs from it
-			// can find it again.
-			if err = durable.Rename(u.root, name, entry{e.version, 0}.dir()); err == nil {
+			// can find it again, or where the pin of that keeps it at least.
+			away := entry{e.version, 0}
+			for u.exists(away.dir()) {
+				away.generation++
+			}
+			if err = durable.Rename(u.root, name, away.dir()); err == nil {
 				continue
 			}
 		default:

@@ -184,8 +184,7 @@ func (v *volume) versions() ([]string, error) {
 		return nil, fmt.Errorf("cannot list the releases: %w", err)
 	}
 	return sorted(found, func(name string) (string, bool) {
-		version, err := v.view.product.ParseVersion(name)
-		return name, err == nil && version == name
+		return name, v.isVersion(name)
 	}), nil
 }
 

@@ -312,3 +312,70 @@ func TestSleeperLinksNothing(t *testing.T) {
 		require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 	}
 }
+
+// A directory comes back where a release's link was, by a unit that knows the first
+// layout only or from a backup, while the one before is still in use.
+func TestDirectoryComesBack(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	link := filepath.Join(root, releasesDir, "7.14.3")
+	for _, dir := range []string{"store/7.14.3.0", "store/7.14.3.2"} {
+		require.NoError(t, os.RemoveAll(link))
+		require.NoError(t, os.MkdirAll(filepath.Join(link, "bin"), 0o755))
+		r, err := c.Ensure(t.Context(), "7.14.3")
+		require.NoError(t, err)
+		require.True(t, r.Downloaded)
+		require.DirExists(t, filepath.Join(root, dir, "bin"), "somebody may run from it")
+	}
+}
+
+// A disk may fail to read what the others are told by: a directory stands for that.
+func TestReleaseThatCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, r Release){
+		"manifest": func(t *testing.T, r Release) {
+			require.NoError(t, os.Remove(filepath.Join(r.Dir, "manifest.json")))
+			require.NoError(t, os.Mkdir(filepath.Join(r.Dir, "manifest.json"), 0o755))
+		},
+		"all of it": func(t *testing.T, r Release) {
+			require.NoError(t, os.RemoveAll(r.Dir))
+			require.NoError(t, os.WriteFile(r.Dir, nil, 0o444))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := newSource(t, "7.14.3", "7.14.4")
+			c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+			r, err := c.Ensure(t.Context(), "7.14.3")
+			require.NoError(t, err)
+			spoil(t, r)
+			i, err := c.Inspect(t.Context())
+			require.NoError(t, err)
+			require.Contains(t, i.Damaged, "7.14.3")
+			_, err = c.Ensure(t.Context(), "7.14.4")
+			require.NoError(t, err)
+			_, err = c.Activate(t.Context(), "7.14.4")
+			require.NoError(t, err)
+			_, err = c.Collect(t.Context())
+			require.NoError(t, err)
+			_, err = os.Lstat(r.Dir)
+			require.NoError(t, err, "nobody knows that it is not needed")
+			r, err = c.Reinstall(t.Context(), "7.14.3")
+			require.NoError(t, err)
+			require.True(t, r.Downloaded)
+			_, err = c.Installed(t.Context(), "7.14.3")
+			require.NoError(t, err)
+		})
+	}
+}
+
+// What cannot be collected is no reason to refuse what fits.
+func TestReleaseThatFitsIsInstalledThoughNothingCanBeCollected(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := tmpfs(t, "3m")
+	c := open(t, root, "concourse-ci/0", src.URL)
+	require.NoError(t, os.WriteFile(filepath.Join(root, pinsDir, "concourse-ci-1"), []byte("x"), 0o644))
+	_, err := c.Ensure(t.Context(), "7.14.2")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+}

@@ -83,12 +83,23 @@ func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
 	if err != nil || free.bytes >= enough {
 		return err
 	}
-	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
+	_, collectErr := s.u.collect(ctx, s)
+	if errors.Is(collectErr, ErrHeld) {
+		collectErr = nil
+	}
+	if free, err = s.u.room(); err != nil {
 		return err
 	}
-	if free, err = s.u.room(); err != nil || free.bytes >= least {
-		return err
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case free.bytes < least && collectErr != nil:
+		return collectErr
+	case free.bytes < least:
+		s.needs = least
+		return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+	case collectErr != nil: // it may fit
+		s.u.c.options.Log.Warn("cannot make room", "error", collectErr)
 	}
-	s.needs = least
-	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+	return nil
 }

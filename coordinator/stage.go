@@ -183,7 +183,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		return 0, err
 	}
 	defer d.Close()
-	s.total = d.Size
+	s.total, s.proof.Source = d.Size, d.Fingerprint()
 	if err := s.makeRoom(ctx, d.Size, d.Reused); err != nil {
 		s.keep = d.Reused > 0
 		return 0, err
@@ -211,6 +211,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		err = context.Cause(ctx)
 	}
 	present, hashed := d.Received()
+	s.total = max(s.total, present) // the server may not have said
 	u.c.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
 	useless := errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive) || errors.Is(err, ErrTooLarge)
 	s.keep = err != nil && d.Resumable() && !useless
