@@ -45,6 +45,9 @@ const marker = ".shared"
 // lease is short, because some tests cannot but wait for it.
 const lease = 2 * time.Second
 
+// chunk is short, so that small archives come in many.
+const chunk = 256 << 10
+
 // patience bounds one call of a unit. Whatever the lie, none may take longer.
 const patience = 20 * time.Second
 
@@ -118,6 +121,7 @@ func obey(c **coordinator.Coordinator, o order) (a answer) {
 			Source:  os.Getenv("FAULTS_SOURCE"),
 			Marker:  marker,
 			Lease:   lease,
+			Chunk:   chunk,
 			Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,6 +24,8 @@ import (
 type source struct {
 	*httptest.Server
 	files map[string][]byte // by the last element of the path
+
+	sent atomic.Int64 // bytes of archives
 
 	mu      sync.Mutex
 	served  int64
@@ -87,6 +90,7 @@ func (s *source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("ETag", `"`+name+`"`)
+	w.Header().Set("Content-Type", "application/octet-stream") // else some bytes are read to find it out
 	body := io.ReadSeeker(bytes.NewReader(data))
 	if strings.HasSuffix(name, ".tgz") && r.Method == http.MethodGet {
 		body = &metered{body, s}
@@ -102,6 +106,7 @@ type metered struct {
 
 func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.ReadSeeker.Read(p[:min(len(p), 16<<10)])
+	m.s.sent.Add(int64(n))
 	m.s.passing(n)
 	return n, err
 }
