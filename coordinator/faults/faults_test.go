@@ -69,7 +69,7 @@ type answer struct {
 // kinds are the errors that tests ask for.
 var kinds = []error{
 	coordinator.ErrNoSpace, coordinator.ErrNotMounted, coordinator.ErrNotInstalled, coordinator.ErrCorrupt,
-	probe.ErrUnfit, probe.ErrReadOnly, probe.ErrNoExec, probe.ErrNoModes, probe.ErrNoLinks, probe.ErrCrossDevice,
+	probe.ErrUnfit, probe.ErrReadOnly, probe.ErrNoExec, probe.ErrNoModes, probe.ErrNoLinks, probe.ErrNoSymlinks, probe.ErrCrossDevice,
 }
 
 // is tells whether the error was of a kind.
@@ -79,7 +79,11 @@ func (a answer) is(kind error) bool { return slices.Contains(a.Kinds, kind.Error
 // observer.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("FAULTS_OBSERVE"); path != "" {
-		observe(path)
+		pause, err := time.ParseDuration(os.Getenv("FAULTS_PAUSE"))
+		if err != nil {
+			panic(err)
+		}
+		observe(path, pause)
 		os.Exit(0)
 	}
 	if os.Getenv("FAULTS_UNIT") == "" {
@@ -87,6 +91,11 @@ func TestMain(m *testing.M) {
 		if testing.Short() {
 			fmt.Println("skipped with -short: takes minutes, and mounts file systems")
 			os.Exit(0)
+		}
+		// What is told to run in parallel waits for leases and late names, and needs no
+		// processor.
+		if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+			parallel.Value.Set("6")
 		}
 		os.Exit(m.Run())
 	}

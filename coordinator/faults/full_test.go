@@ -87,7 +87,7 @@ func newFilling(t *testing.T, noise int, repair bool) *filling {
 		damage(t, f.root)
 		f.entries = names(t, f.root, "store")
 		f.source.sent.Store(0)
-		f.observer = startObserver(t, filepath.Join(f.root, "releases", newer, "bin/concourse"))
+		f.observer = startObserver(t, filepath.Join(f.root, "releases", newer, "bin/concourse"), time.Millisecond)
 	}
 	return f
 }
