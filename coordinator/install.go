@@ -117,7 +117,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 			return Release{}, err
 		}
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, g.version), 0o755); err != nil {
-			return Release{}, err
+			return Release{}, u.explain(ctx, err)
 		}
 		u.at("claim", 0)
 		w := waiting{u: u, goal: g}
@@ -130,7 +130,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 			return w.release, nil
 		}
 		if err != nil {
-			return Release{}, err
+			return Release{}, u.explain(ctx, err)
 		}
 		u.at("claimed", held.Generation())
 		r, err := u.fetch(ctx, g, held)

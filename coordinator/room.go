@@ -51,26 +51,37 @@ const leastFiles = 100
 // taken what it had made for what a dead unit has left.
 const preflights = 10
 
-// preflight refuses a volume that cannot carry a release, before anything is fetched.
-// One that is full gets what no unit needs removed first.
-func (s *stage) preflight(ctx context.Context) error {
-	needs := probe.Needs{Inodes: leastFiles, Execute: len(s.u.view.product.Executables) > 0}
-	try := func() (err error) {
-		for range preflights {
-			if err = probe.Preflight(ctx, s.u.root, needs, stagingDir, storeDir, releasesDir); !errors.Is(err, fs.ErrNotExist) {
-				break
-			}
+// preflight refuses a mount that cannot carry a release.
+func (u *unit) preflight(ctx context.Context) (err error) {
+	needs := probe.Needs{Inodes: leastFiles, Execute: len(u.view.product.Executables) > 0}
+	for range preflights {
+		if err = probe.Preflight(ctx, u.root, needs, stagingDir, storeDir, releasesDir); !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
-		return err
 	}
-	err := try()
+	return err
+}
+
+// explain says of a claim that could not be made what is wrong with the mount, if it
+// is that.
+func (u *unit) explain(ctx context.Context, err error) error {
+	if unfit := u.preflight(ctx); errors.Is(unfit, probe.ErrUnfit) {
+		return unfit
+	}
+	return err
+}
+
+// preflight does that before anything is fetched. A volume that is full gets what no
+// unit needs removed first.
+func (s *stage) preflight(ctx context.Context) error {
+	err := s.u.preflight(ctx)
 	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
 		return err
 	}
 	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
 		return err
 	}
-	return try()
+	return s.u.preflight(ctx)
 }
 
 // makeRoom refuses a download that cannot fit: the archive, of which a part may be

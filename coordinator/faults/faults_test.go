@@ -45,6 +45,9 @@ const marker = ".shared"
 // lease is short, because some tests cannot but wait for it.
 const lease = 2 * time.Second
 
+// chunk is short, so that small archives come in many.
+const chunk = 256 << 10
+
 // patience bounds one call of a unit. Whatever the lie, none may take longer.
 const patience = 20 * time.Second
 
@@ -66,7 +69,7 @@ type answer struct {
 // kinds are the errors that tests ask for.
 var kinds = []error{
 	coordinator.ErrNoSpace, coordinator.ErrNotMounted, coordinator.ErrNotInstalled, coordinator.ErrCorrupt,
-	probe.ErrUnfit, probe.ErrReadOnly, probe.ErrNoExec, probe.ErrNoModes, probe.ErrNoLinks, probe.ErrCrossDevice,
+	probe.ErrUnfit, probe.ErrReadOnly, probe.ErrNoExec, probe.ErrNoModes, probe.ErrNoLinks, probe.ErrNoSymlinks, probe.ErrCrossDevice,
 }
 
 // is tells whether the error was of a kind.
@@ -76,7 +79,11 @@ func (a answer) is(kind error) bool { return slices.Contains(a.Kinds, kind.Error
 // observer.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("FAULTS_OBSERVE"); path != "" {
-		observe(path)
+		pause, err := time.ParseDuration(os.Getenv("FAULTS_PAUSE"))
+		if err != nil {
+			panic(err)
+		}
+		observe(path, pause)
 		os.Exit(0)
 	}
 	if os.Getenv("FAULTS_UNIT") == "" {
@@ -84,6 +91,11 @@ func TestMain(m *testing.M) {
 		if testing.Short() {
 			fmt.Println("skipped with -short: takes minutes, and mounts file systems")
 			os.Exit(0)
+		}
+		// What is told to run in parallel waits for leases and late names, and needs no
+		// processor.
+		if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+			parallel.Value.Set("6")
 		}
 		os.Exit(m.Run())
 	}
@@ -118,6 +130,7 @@ func obey(c **coordinator.Coordinator, o order) (a answer) {
 			Source:  os.Getenv("FAULTS_SOURCE"),
 			Marker:  marker,
 			Lease:   lease,
+			Chunk:   chunk,
 			Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}

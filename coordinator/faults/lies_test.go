@@ -26,7 +26,8 @@ type liar struct {
 	lies      lyingfs.Lies
 	nodeLocal bool // locks exclude nobody on another machine
 	lose      bool // all machines lose their leases when half of the release is on its way
-	corrupt   bool // a damaged release is there already
+	first     bool // a damaged release of the first layout is there already
+	repair    bool // the release is there already, active, and damaged
 	// harmless lies must keep nobody from success. Others may, while they last.
 	harmless bool
 	noSpace  bool // failures must be there, and those of Ensure be ErrNoSpace
@@ -36,14 +37,38 @@ type liar struct {
 // activate one release at once, while their file system lies. It must be
 // published and activated once, and when the lies end everyone must have it.
 func TestLyingFileSystem(t *testing.T) {
+	for _, l := range liars() {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			l.install(t)
+		})
+	}
+}
+
+// TestLyingFileSystemInRepair has them repair a release. Until it is, and after, the
+// path of the damaged one leads to its files.
+func TestLyingFileSystemInRepair(t *testing.T) {
+	for _, l := range liars() {
+		if l.first {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			l.repair = true
+			l.install(t)
+		})
+	}
+}
+
+func liars() []liar {
 	full := func(l lyingfs.Lies) lyingfs.Lies {
 		l.After, l.Until = liesNoise/2, liesNoise*3
 		return l
 	}
-	for _, l := range []liar{
+	return []liar{
 		{name: "truth", harmless: true},
 		{name: "flock is a no-op", lies: lyingfs.Lies{Flock: lyingfs.NoOp}, harmless: true},
-		{name: "flock is a no-op and the release is corrupt", lies: lyingfs.Lies{Flock: lyingfs.NoOp}, harmless: true, corrupt: true},
+		{name: "flock is a no-op and the release is corrupt", lies: lyingfs.Lies{Flock: lyingfs.NoOp}, harmless: true, first: true},
 		{name: "flock is node-local", nodeLocal: true, harmless: true},
 		{name: "flock wants a writable descriptor", lies: lyingfs.Lies{Flock: lyingfs.Writable}, harmless: true},
 		{name: "flock is absent", lies: lyingfs.Lies{Flock: lyingfs.Absent}, harmless: true},
@@ -61,61 +86,60 @@ func TestLyingFileSystem(t *testing.T) {
 		{name: "no space at fsync", lies: full(lyingfs.Lies{Fsync: syscall.ENOSPC}), noSpace: true},
 		{name: "no space at close", lies: full(lyingfs.Lies{Flush: syscall.ENOSPC}), noSpace: true},
 		{name: "all leases are lost in mid-download", lose: true},
-	} {
-		t.Run(l.name, func(t *testing.T) {
-			t.Parallel()
-			src := newSource(t, liesNoise)
-			f := newFleet(t, l, src.URL)
-			reached, resume := src.pause(t, src.size(newer)/2)
-			if l.lose {
-				go func() {
-					<-reached
-					for _, m := range f.machines {
-						m.Lose()
-					}
-					resume()
-				}()
-			} else {
-				resume()
-			}
-			failed := 0
-			activations := map[int]coordinator.Activation{}
-			one := func(a coordinator.Activation) {
-				before, ok := activations[a.Generation]
-				require.True(t, !ok || before == a, "generation %d is both %v and %v", a.Generation, before, a)
-				activations[a.Generation] = a
-			}
-			for _, do := range []string{"ensure", "activate", "ensure", "activate"} {
-				for _, a := range f.each(do) {
-					switch {
-					case do == "activate" && a.is(coordinator.ErrNotInstalled):
-						// Who could not install has nothing to activate.
-					case a.Err != "":
-						failed++
-						t.Log(a.Err)
-						sentence(t, a)
-						require.False(t, l.harmless, a.Err)
-						require.False(t, l.noSpace && do == "ensure" && !a.is(coordinator.ErrNoSpace), "no ErrNoSpace: %s", a.Err)
-					case do == "activate":
-						one(a.Activation)
-					}
-				}
-			}
-			require.True(t, !l.noSpace || failed > 0, "nobody noticed")
+	}
+}
 
-			f.tell(lyingfs.Lies{})
-			by := ""
-			for _, a := range f.retry("ensure") {
-				require.True(t, by == "" || by == a.Release.InstalledBy, "two units see releases of two installers")
-				by = a.Release.InstalledBy
+func (l liar) install(t *testing.T) {
+	src := newSource(t, liesNoise)
+	f := newFleet(t, l, src.URL)
+	reached, resume := src.pause(t, src.size(newer)/2)
+	if l.lose {
+		go func() {
+			<-reached
+			for _, m := range f.machines {
+				m.Lose()
 			}
-			for _, a := range f.each("activate") {
-				require.Empty(t, a.Err)
+			resume()
+		}()
+	} else {
+		resume()
+	}
+	failed := 0
+	activations := map[int]coordinator.Activation{}
+	one := func(a coordinator.Activation) {
+		before, ok := activations[a.Generation]
+		require.True(t, !ok || before == a, "generation %d is both %v and %v", a.Generation, before, a)
+		activations[a.Generation] = a
+	}
+	for _, do := range []string{"ensure", "activate", "ensure", "activate"} {
+		for _, a := range f.each(do) {
+			switch {
+			case do == "activate" && a.is(coordinator.ErrNotInstalled):
+				// Who could not install has nothing to activate.
+			case a.Err != "":
+				failed++
+				t.Log(a.Err)
+				sentence(t, a)
+				require.False(t, l.harmless, a.Err)
+				require.False(t, l.noSpace && do == "ensure" && !a.is(coordinator.ErrNoSpace), "no ErrNoSpace: %s", a.Err)
+			case do == "activate":
 				one(a.Activation)
 			}
-			f.once(t, l)
-		})
+		}
 	}
+	require.True(t, !l.noSpace || failed > 0, "nobody noticed")
+
+	f.tell(lyingfs.Lies{})
+	by := ""
+	for _, a := range f.retry("ensure") {
+		require.True(t, by == "" || by == a.Release.InstalledBy, "two units see releases of two installers")
+		by = a.Release.InstalledBy
+	}
+	for _, a := range f.each("activate") {
+		require.Empty(t, a.Err)
+		one(a.Activation)
+	}
+	f.once(t)
 }
 
 // fleet is some units that share a volume.
@@ -124,6 +148,8 @@ type fleet struct {
 	server   *lyingfs.Server
 	machines []*lyingfs.Machine
 	units    []*unit
+	renamed  int       // times, when the installation began
+	observer *observer // of the release that is there, or nil
 }
 
 // newFleet starts the units, has them open the volume, and begins to lie.
@@ -131,7 +157,7 @@ func newFleet(t *testing.T, l liar, source string) *fleet {
 	const machines, units = 3, 2
 	f := &fleet{backing: t.TempDir()}
 	mark(t, f.backing)
-	if l.corrupt {
+	if l.first {
 		damaged := filepath.Join(f.backing, "releases", newer, "bin", "concourse")
 		require.NoError(t, os.MkdirAll(filepath.Dir(damaged), 0o755))
 		require.NoError(t, os.WriteFile(damaged, []byte("half of it"), 0o555))
@@ -155,6 +181,13 @@ func newFleet(t *testing.T, l liar, source string) *fleet {
 	}
 	// Before the units are stopped, lest a lie holds them up.
 	t.Cleanup(func() { f.tell(lyingfs.Lies{}) })
+	if l.repair {
+		f.units[0].must("ensure", newer)
+		f.units[0].must("activate", newer)
+		damage(t, f.backing)
+		f.renamed = len(f.server.Renames())
+		f.observer = startObserver(t, filepath.Join(f.backing, "releases", newer, "bin/concourse"), time.Millisecond)
+	}
 	if l.harmless {
 		f.tell(l.lies)
 	}
@@ -197,21 +230,25 @@ func (f *fleet) retry(do string) []answer {
 			return answers
 		}
 		if a := answers[failed]; !a.is(coordinator.ErrNoSpace) || time.Since(start) > noticed {
-			f.units[failed].t.Fatal(a.Err)
+			logs := ""
+			for _, u := range f.units {
+				logs += fmt.Sprintf("\n%s:\n%s", u.name, u.log)
+			}
+			f.units[0].t.Fatal(a.Err, logs)
 		}
 	}
 }
 
 // once demands that the release was published and activated once, and that
 // nothing else is left of it.
-func (f *fleet) once(t *testing.T, l liar) {
+func (f *fleet) once(t *testing.T) {
 	t.Helper()
 	require.Equal(t, []string{newer}, names(t, f.backing, "releases"))
 	complete(t, f.backing, newer, liesNoise)
 	active(t, f.backing, newer)
 	require.NoFileExists(t, filepath.Join(f.backing, "activations", "2"), "activated twice")
 	stored := 0
-	for _, r := range f.server.Renames() {
+	for _, r := range f.server.Renames()[f.renamed:] {
 		version, generation, ok := strings.Cut(strings.TrimPrefix(r.To, "store/"), newer+".")
 		if ok && version == "" && generation != "0" {
 			stored++
@@ -223,7 +260,11 @@ func (f *fleet) once(t *testing.T, l liar) {
 	}
 	f.units[0].must("collect", "")
 	require.Empty(t, names(t, f.backing, "staging"))
+	require.Len(t, names(t, f.backing, "store"), 1)
 	require.NoFileExists(t, filepath.Join(f.backing, ".download_in_progress"))
+	if f.observer != nil {
+		t.Logf("opened %d times", f.observer.saw(1).Opens)
+	}
 }
 
 // sentence demands an error that fits a status.

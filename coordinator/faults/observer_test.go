@@ -22,9 +22,9 @@ type observation struct {
 	Failure string // of the first open that failed; there is no further one
 }
 
-// observe opens a path by its name without a pause, and tells what it has seen when
+// observe opens a path by its name again and again, and tells what it has seen when
 // it is asked, on standard input, and has opened it so many times more.
-func observe(path string) {
+func observe(path string, pause time.Duration) {
 	var opens atomic.Int64
 	var failure atomic.Pointer[string]
 	start := time.Now()
@@ -41,6 +41,9 @@ func observe(path string) {
 			}
 			unix.Close(fd)
 			opens.Add(1)
+			if pause > 0 {
+				time.Sleep(pause)
+			}
 		}
 	}()
 	orders, answers := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
@@ -67,12 +70,14 @@ type observer struct {
 	answers *json.Decoder
 }
 
-func startObserver(t *testing.T, path string) *observer {
+// startObserver starts one that makes a pause between opens. Without one it keeps a
+// processor busy.
+func startObserver(t *testing.T, path string, pause time.Duration) *observer {
 	t.Helper()
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), "FAULTS_OBSERVE="+path)
+	cmd.Env = append(os.Environ(), "FAULTS_OBSERVE="+path, "FAULTS_PAUSE="+pause.String())
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -48,7 +48,7 @@ func TestReleaseIsNeverMissing(t *testing.T) {
 			r.healer = start(t, root, "concourse-ci/0", src.URL)
 			r.healer.must("ensure", newer)
 			r.healer.must("activate", newer)
-			r.observer = startObserver(t, filepath.Join(root, "releases", newer, "bin/concourse"))
+			r.observer = startObserver(t, filepath.Join(root, "releases", newer, "bin/concourse"), 0)
 			for n := 1; (c.first == 0 || n <= c.first) && r.killed(func(at step) bool { return at.n == n }); n++ {
 			}
 			for k := 0; r.killed(after(c.publication, k)); k++ {
@@ -172,6 +172,13 @@ func mountImage(kind string) func(t *testing.T) (root, backing string) {
 // mountTruth mounts a file system in user space that tells no lies.
 func mountTruth(t *testing.T) (root, backing string) {
 	root, backing = t.TempDir(), t.TempDir()
+	serve(t, backing, root)
+	return root, backing
+}
+
+// serve mounts a directory in user space.
+func serve(t *testing.T, backing, root string) *lyingfs.Machine {
+	t.Helper()
 	m, err := lyingfs.Serve(backing).Mount(root, false)
 	if err != nil {
 		needs.Lack(t, "fuse", "cannot mount with FUSE here: %v", err)
@@ -181,5 +188,5 @@ func mountTruth(t *testing.T) (root, backing string) {
 			t.Error("cannot unmount:", err)
 		}
 	})
-	return root, backing
+	return m
 }

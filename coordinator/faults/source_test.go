@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,6 +24,9 @@ import (
 type source struct {
 	*httptest.Server
 	files map[string][]byte // by the last element of the path
+
+	asked atomic.Int64 // requests for archives, of any method
+	sent  atomic.Int64 // bytes of archives
 
 	mu      sync.Mutex
 	served  int64
@@ -34,14 +38,19 @@ type source struct {
 func newSource(t *testing.T, size int) *source {
 	s := &source{files: map[string][]byte{}}
 	for _, v := range []string{older, newer} {
-		name := "concourse-" + v + "-linux-amd64.tgz"
-		s.files[name] = archive(v, size)
-		sum := sha256.Sum256(s.files[name])
-		s.files[name+".sha256"] = []byte(hex.EncodeToString(sum[:]) + "  " + name + "\n")
+		s.publish(v, content(v, size))
 	}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
+}
+
+// publish makes a release of files.
+func (s *source) publish(version string, files map[string]string) {
+	name := "concourse-" + version + "-linux-amd64.tgz"
+	s.files[name] = archive(files)
+	sum := sha256.Sum256(s.files[name])
+	s.files[name+".sha256"] = []byte(hex.EncodeToString(sum[:]) + "  " + name + "\n")
 }
 
 func (s *source) size(version string) int64 {
@@ -87,7 +96,11 @@ func (s *source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("ETag", `"`+name+`"`)
+	w.Header().Set("Content-Type", "application/octet-stream") // else some bytes are read to find it out
 	body := io.ReadSeeker(bytes.NewReader(data))
+	if strings.HasSuffix(name, ".tgz") {
+		s.asked.Add(1)
+	}
 	if strings.HasSuffix(name, ".tgz") && r.Method == http.MethodGet {
 		body = &metered{body, s}
 	}
@@ -102,6 +115,7 @@ type metered struct {
 
 func (m *metered) Read(p []byte) (int, error) {
 	n, err := m.ReadSeeker.Read(p[:min(len(p), 16<<10)])
+	m.s.sent.Add(int64(n))
 	m.s.passing(n)
 	return n, err
 }
@@ -118,11 +132,10 @@ func content(version string, noise int) map[string]string {
 	}
 }
 
-func archive(version string, noise int) []byte {
+func archive(files map[string]string) []byte {
 	var buf bytes.Buffer
 	gz := gzip.NewWriter(&buf)
 	tw := tar.NewWriter(gz)
-	files := content(version, noise)
 	names := []string{}
 	for name := range files {
 		names = append(names, name)

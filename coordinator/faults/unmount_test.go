@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -55,20 +56,20 @@ func TestUnmountDuringDownload(t *testing.T) {
 	}
 }
 
-// TestUnmountAtEachStep takes the volume away before each of many steps of an
-// installation and activation.
-//
-// It fails in the steps between a look at the mount and the write behind it:
-// names, though no release, land underneath then. The cure is to do all of one
-// call through a descriptor of the root that was looked at.
+// TestUnmountAtEachStep takes the volume away before each step of an installation and
+// activation, and of a repair.
 func TestUnmountAtEachStep(t *testing.T) {
 	needs.Root(t)
 	const noise = 64 << 10
 	src := newSource(t, noise)
-	run := func(t *testing.T, at int) (steps int) {
+	broken := filepath.Join(t.TempDir(), "broken")
+	run := func(t *testing.T, repair bool, at int) (steps int) {
 		root := t.TempDir()
 		needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
 		mark(t, root)
+		if repair {
+			copyTree(t, broken+"/.", root)
+		}
 		u, s := startStepped(t, root, "concourse-ci/0", src.URL)
 		var err error
 		s.before(at, func() { err = syscall.Unmount(root, syscall.MNT_DETACH) })
@@ -83,10 +84,31 @@ func TestUnmountAtEachStep(t *testing.T) {
 		u.stop()
 		return steps
 	}
-	total := run(t, 0)
-	for _, at := range points(1, total, total) {
-		t.Run(fmt.Sprintf("before step %d of %d", at, total), func(t *testing.T) { run(t, at) })
+	all := func(what string, repair bool) {
+		total := run(t, repair, 0)
+		require.Greater(t, total, 50)
+		for at := 1; at <= total; at++ {
+			t.Run(fmt.Sprintf("%s, before step %d of %d", what, at, total), func(t *testing.T) { run(t, repair, at) })
+		}
 	}
+	all("installation", false)
+
+	root := t.TempDir()
+	needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=64m")
+	mark(t, root)
+	u := start(t, root, "concourse-ci/1", src.URL)
+	u.must("ensure", newer)
+	u.must("activate", newer)
+	damage(t, root)
+	copyTree(t, root, broken)
+	all("repair", true)
+}
+
+// copyTree copies a directory as it is.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	out, err := exec.Command("cp", "-a", from, to).CombinedOutput()
+	require.NoError(t, err, string(out))
 }
 
 // underneath lists everything below dir.
