@@ -59,7 +59,7 @@ func (m *meter) report() {
 		return
 	}
 	tmp := progressFile + "." + m.u.name()
-	if err := m.u.root.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
+	if err := durable.Write(m.u.root, tmp, append(data, '\n')); err != nil {
 		m.u.root.Remove(tmp)
 		return
 	}

@@ -32,6 +32,9 @@ var (
 // ManifestName is the file in the top of a release that describes the rest.
 const ManifestName = "manifest.json"
 
+// maxManifest is more than a release of as many files as can be unpacked has.
+const maxManifest = 256 << 20
+
 // Manifest describes a release. It is written last, so that a tree with one is
 // complete.
 type Manifest struct {
@@ -166,9 +169,12 @@ func open(root *os.Root, dir string) (*os.Root, error) {
 
 func read(release *os.Root, version string) (Manifest, error) {
 	var m Manifest
-	data, err := release.ReadFile(ManifestName)
+	data, err := durable.Read(release, ManifestName, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, corrupt(release, "it has no %s", ManifestName)
+	}
+	if errors.Is(err, durable.ErrUnusable) {
+		return m, corrupt(release, "%v", err)
 	}
 	if err != nil {
 		return m, fmt.Errorf("cannot read the manifest: %w", err)
