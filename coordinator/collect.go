@@ -83,6 +83,22 @@ func parseCollecting(name string) staged {
 	return parseStaged(name)
 }
 
+// probeLimit is longer than any probe takes: what is there for longer was left.
+const probeLimit = 10 * time.Second
+
+// left tells whether a directory of a probe was seen for so long that nobody is at work
+// in it.
+func (m *memory) left(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	first, seen := m.probes[name]
+	if !seen {
+		m.probes[name] = now
+	}
+	return seen && now.Sub(first) >= probeLimit
+}
+
 // removeLitter removes what nobody can claim: what could not be removed before, and
 // what probes have left that hung or were killed.
 func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
@@ -95,7 +111,8 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
 		for _, name := range found {
-			if !strings.HasPrefix(name, probe.Prefix) && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
+			probed := strings.HasPrefix(name, probe.Prefix) && u.c.memory.left(name)
+			if !probed && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
 				continue
 			}
 			name = path.Join(dir, name)

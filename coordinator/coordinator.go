@@ -152,6 +152,7 @@ type memory struct {
 	turns  map[string]*publish.Turns          // by version
 	reused map[string]bool                    // versions whose reuse is in the log
 	seen   map[string]*sighting               // failures noted on the volume, by nonce
+	probes map[string]time.Time               // directories of probes, and when they were first seen
 	now    func() time.Time                   // tests own it
 	at     func(point string, generation int) // tests stop units there
 }
@@ -216,7 +217,7 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		options: o,
 		source:  archives(o),
 		memory: memory{
-			turns: map[string]*publish.Turns{}, reused: map[string]bool{}, seen: map[string]*sighting{},
+			turns: map[string]*publish.Turns{}, probes: map[string]time.Time{}, reused: map[string]bool{}, seen: map[string]*sighting{},
 			now: time.Now, at: func(string, int) {},
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -64,11 +65,21 @@ func TestProbe(t *testing.T) {
 	require.Equal(t, probe.Exclusive, r.Locks, "noted by nobody, known to nobody")
 }
 
-// A collector takes the looks of others at the mount for what the dead have left.
-func TestPreflightBesideACollector(t *testing.T) {
+// What a probe has left goes, but not what one is at work in.
+func TestRemainsOfProbes(t *testing.T) {
 	root := t.TempDir()
 	s := &stage{u: inside(t, open(t, root, "concourse-ci/0", ""))}
-	collector := inside(t, open(t, root, "concourse-ci/1", ""))
+	collector := open(t, root, "concourse-ci/1", "")
+	now := time.Now()
+	collector.memory.now = func() time.Time { return now }
+	collect := func() {
+		_, err := collector.Collect(t.Context())
+		assert.NoError(t, err)
+	}
+	left := []string{".probe-X", "staging/.probe-X", "store/.probe-X", "releases/.probe-X"}
+	for _, name := range left {
+		require.NoError(t, os.Mkdir(filepath.Join(root, name), 0o755))
+	}
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -77,9 +88,8 @@ func TestPreflightBesideACollector(t *testing.T) {
 			case <-done:
 				return
 			default:
+				collect()
 			}
-			_, err := collector.removeLitter(t.Context())
-			assert.NoError(t, err)
 		}
 	})
 	for range 50 {
@@ -87,4 +97,12 @@ func TestPreflightBesideACollector(t *testing.T) {
 	}
 	close(done)
 	all.Wait()
+	for _, name := range left {
+		require.DirExists(t, filepath.Join(root, name))
+	}
+	now = now.Add(probeLimit)
+	collect()
+	for _, name := range left {
+		require.NoDirExists(t, filepath.Join(root, name))
+	}
 }
