@@ -69,6 +69,9 @@ func (c *Coordinator) change(ctx context.Context, choose func(history) (Activati
 			return Activation{}, err
 		}
 		for _, file := range h.damaged {
+			if !u.c.memory.first(file) {
+				continue
+			}
 			u.c.options.Log.Warn("ignored an activation that cannot be read: remove the file", "file", filepath.Join(u.view.dir, file))
 		}
 		next, err := choose(h)

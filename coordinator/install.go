@@ -96,12 +96,13 @@ func (c *Coordinator) install(ctx context.Context, doing, version string, anew b
 	return r, nil
 }
 
-// first tells whether the reuse of a version is not in the log yet.
-func (m *memory) first(version string) bool {
+// first tells whether something is not in the log yet: the reuse of a version, or a file
+// that is passed over.
+func (m *memory) first(what string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	known := m.reused[version]
-	m.reused[version] = true
+	known := m.logged[what]
+	m.logged[what] = true
 	return !known
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
@@ -17,6 +18,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	u := s.u
 	m := publish.Manifest{
 		Version:     s.goal.version,
+		Arch:        runtime.GOARCH,
 		Digest:      s.sum.String(),
 		InstalledBy: u.c.options.Unit,
 		Files:       s.files,
@@ -57,7 +59,9 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	}
 	u.at("fenced", s.held.Generation())
 	e := entry{s.goal.version, s.held.Generation()}
-	if err := publish.Rename(u.root, s.tree(), e.dir()); err != nil {
+	if err := publish.Rename(u.root, s.tree(), e.dir()); errors.Is(err, publish.ErrFragile) {
+		return Release{}, errors.Join(err, u.discard(ctx, e.dir()))
+	} else if err != nil {
 		return Release{}, err
 	}
 	u.at("stored", s.held.Generation())

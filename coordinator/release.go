@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -97,6 +98,10 @@ func (v *volume) release(version string) (Release, place, error) {
 			return Release{}, p, err
 		}
 		m, err := publish.Check(v.root, p.dir(), version)
+		if err == nil && m.Arch != "" && m.Arch != runtime.GOARCH {
+			err = fmt.Errorf("%s: %w: it is for %s, this machine is %s: use a volume of its own", filepath.Join(v.view.dir, p.dir()), ErrArchitecture, m.Arch, runtime.GOARCH)
+			return v.describe(m, p), p, err
+		}
 		if err == nil {
 			return v.describe(m, p), p, nil
 		}

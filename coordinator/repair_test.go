@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -379,4 +380,32 @@ func TestReleaseThatFitsIsInstalledThoughNothingCanBeCollected(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotFound)
 	_, err = c.Ensure(t.Context(), "7.14.3")
 	require.NoError(t, err)
+}
+
+// Machines of two kinds must not share releases: what one has installed the other
+// cannot run, and must not replace.
+func TestReleaseOfAnotherArchitecture(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+	r, err := c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+	name := filepath.Join(r.Dir, "manifest.json")
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"arch":"`+runtime.GOARCH+`"`)
+	data = []byte(strings.Replace(string(data), `"arch":"`+runtime.GOARCH+`"`, `"arch":"other"`, 1))
+	require.NoError(t, os.Remove(name))
+	require.NoError(t, os.WriteFile(name, data, 0o444))
+	for _, call := range []func() error{
+		func() error { _, err := c.Installed(t.Context(), "7.14.3"); return err },
+		func() error { _, err := c.Ensure(t.Context(), "7.14.3"); return err },
+		func() error { return pin(t, c, "7.14.3") },
+		func() error { _, err := c.Activate(t.Context(), "7.14.3"); return err },
+	} {
+		err := call()
+		require.ErrorIs(t, err, ErrArchitecture)
+		require.ErrorContains(t, err, "it is for other, this machine is "+runtime.GOARCH)
+	}
+	requests, _ := src.archives()
+	require.Len(t, requests, 1)
 }

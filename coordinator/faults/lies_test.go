@@ -259,7 +259,7 @@ func (f *fleet) once(t *testing.T) {
 		require.False(t, strings.HasPrefix(name, newer), "%s is still staged", name)
 	}
 	f.units[0].must("collect", "")
-	require.Empty(t, names(t, f.backing, "staging"))
+	require.Empty(t, staged(t, f.backing))
 	require.Len(t, names(t, f.backing, "store"), 1)
 	require.NoFileExists(t, filepath.Join(f.backing, ".download_in_progress"))
 	if f.observer != nil {

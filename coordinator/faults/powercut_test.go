@@ -149,7 +149,7 @@ func TestPowerCut(t *testing.T) {
 				complete(t, v.dir, newer, noise)
 				active(t, v.dir, newer)
 				u.must("collect", "")
-				require.Empty(t, names(t, v.dir, "staging"), "cut before step %d", at)
+				require.Empty(t, staged(t, v.dir), "cut before step %d", at)
 				u.stop()
 				v.unmount()
 				require.NoError(t, os.Remove(after))

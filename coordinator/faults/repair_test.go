@@ -55,7 +55,7 @@ func TestReleaseIsNeverMissing(t *testing.T) {
 			}
 			r.healer.must("collect", "")
 			require.Len(t, names(t, backing, "store"), 1)
-			require.Empty(t, names(t, backing, "staging"))
+			require.Empty(t, staged(t, backing))
 			seen := r.observer.saw(0)
 			t.Logf("killed before %d steps, %d times when the new one was linked; opened %d times, %.0f a second, at least %d times a repair",
 				r.kills, r.linked, seen.Opens, float64(seen.Opens)/seen.Took.Seconds(), c.opens)
@@ -117,7 +117,7 @@ func (r *repair) killed(hits func(step) bool) bool {
 	if !r.slow {
 		r.healer.must("collect", "")
 		require.Len(r.t, names(r.t, r.backing, "store"), 1, when)
-		require.Empty(r.t, names(r.t, r.backing, "staging"), when)
+		require.Empty(r.t, staged(r.t, r.backing), when)
 	}
 	r.observer.saw(r.opens)
 	return struck

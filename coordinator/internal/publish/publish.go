@@ -39,7 +39,8 @@ const maxManifest = 256 << 20
 // complete.
 type Manifest struct {
 	Version     string        `json:"version"`
-	Digest      string        `json:"digest"` // of the archive, "sha256:HEX"
+	Arch        string        `json:"arch,omitempty"` // of its programs, as Go names it
+	Digest      string        `json:"digest"`         // of the archive, "sha256:HEX"
 	InstalledBy string        `json:"installed_by"`
 	Generation  int           `json:"generation"` // of the activation that was current then
 	Bytes       int64         `json:"bytes"`      // sum of the files' sizes
@@ -65,7 +66,7 @@ func Rename(root *os.Root, tree, dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
 	}
-	if err := errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(tree))); err != nil {
+	if err := durable.SyncDir(root, path.Dir(dir)); err != nil {
 		return fmt.Errorf("%s: %w: %w", full(root, dir), ErrFragile, err)
 	}
 	return nil
