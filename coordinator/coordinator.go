@@ -147,11 +147,12 @@ type Coordinator struct {
 
 // memory is what a Coordinator knows from call to call.
 type memory struct {
-	mu     sync.Mutex
-	reused map[string]bool                    // versions whose reuse is in the log
-	seen   map[string]*sighting               // failures noted on the volume, by nonce
-	now    func() time.Time                   // tests own it
-	at     func(point string, generation int) // tests stop units there
+	mu      sync.Mutex
+	reused  map[string]bool                    // versions whose reuse is in the log
+	seen    map[string]*sighting               // failures noted on the volume, by nonce
+	locking chan struct{}                      // see claim.Log.Turn
+	now     func() time.Time                   // tests own it
+	at      func(point string, generation int) // tests stop units there
 }
 
 // A unit's name becomes part of file names.
@@ -215,7 +216,8 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		source:  archives(o),
 		memory: memory{
 			reused: map[string]bool{}, seen: map[string]*sighting{},
-			now: time.Now, at: func(string, int) {},
+			locking: make(chan struct{}, 1),
+			now:     time.Now, at: func(string, int) {},
 		},
 	}
 	if o.Digest != "" {

@@ -51,6 +51,9 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the pins: %w", err)
 	}
+	if err := u.allow(ctx); err != nil {
+		return err
+	}
 	for _, pin := range pins {
 		if owner, _, _ := strings.Cut(pin, "."); owner == name {
 			err = errors.Join(err, u.root.Remove(path.Join(pinsDir, pin)))

@@ -50,7 +50,10 @@ const leastFiles = 100
 // One that is full gets what no unit needs removed first.
 func (s *stage) preflight(ctx context.Context) error {
 	needs := probe.Needs{Inodes: leastFiles, Execute: len(s.u.view.product.Executables) > 0}
-	try := func() error { return probe.Preflight(ctx, s.u.root, needs, stagingDir, storeDir, releasesDir) }
+	// One that hangs is left behind with its call, not by itself.
+	try := func() error {
+		return probe.Preflight(context.WithoutCancel(ctx), s.u.root, needs, stagingDir, storeDir, releasesDir)
+	}
 	err := try()
 	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
 		return err
