@@ -91,7 +91,7 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 		return h.current, u.derive()
 	}
 	// Until it is current, or not, nobody may collect it.
-	held, _, err := u.hold(next.Version)
+	held, _, err := u.hold(ctx, next.Version)
 	if err != nil {
 		return Activation{}, err
 	}
@@ -101,14 +101,10 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 	if err != nil {
 		return Activation{}, err
 	}
-	u.at("activate", next.Generation)
-	if err := u.check(); err != nil {
-		return Activation{}, err
-	}
-	if ctx.Err() != nil { // the look may have hung, and the caller be gone
-		return Activation{}, context.Cause(ctx)
-	}
-	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'))
+	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'), func() error {
+		u.at("activate", next.Generation)
+		return u.allow(ctx)
+	})
 	if errors.Is(err, fs.ErrExist) {
 		winner, err := u.awaited(ctx, next.Generation)
 		if err != nil {

@@ -148,7 +148,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, version), 0o755); err != nil {
 			return nil, err
 		}
-		claims := u.claims(version)
+		claims := u.claims(ctx, version)
 		claims.Logger = nil // nothing is downloaded
 		if held, err = claims.Try(ctx, u.holder(version)); err != nil {
 			return nil, err
@@ -205,10 +205,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 		return nil, err
 	}
 	for _, name := range doomed {
-		if err := ctx.Err(); err != nil {
-			return removed, err
-		}
-		if err := errors.Join(u.check(), held.Check()); err != nil {
+		if err := errors.Join(held.Check(), u.allow(ctx)); err != nil {
 			return removed, err
 		}
 		u.at("collect", generation)

@@ -148,13 +148,14 @@ type Coordinator struct {
 
 // memory is what a Coordinator knows from call to call.
 type memory struct {
-	mu     sync.Mutex
-	turns  map[string]*publish.Turns          // by version
-	logged map[string]bool                    // what is in the log once
-	seen   map[string]*sighting               // failures noted on the volume, by nonce
-	probes map[string]time.Time               // directories of probes, and when they were first seen
-	now    func() time.Time                   // tests own it
-	at     func(point string, generation int) // tests stop units there
+	mu      sync.Mutex
+	turns   map[string]*publish.Turns          // by version
+	logged  map[string]bool                    // what is in the log once
+	seen    map[string]*sighting               // failures noted on the volume, by nonce
+	probes  map[string]time.Time               // directories of probes, and when they were first seen
+	locking chan struct{}                      // see claim.Log.Turn
+	now     func() time.Time                   // tests own it
+	at      func(point string, generation int) // tests stop units there
 }
 
 // A unit's name becomes part of file names.
@@ -226,7 +227,8 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		source:  archives(o),
 		memory: memory{
 			turns: map[string]*publish.Turns{}, probes: map[string]time.Time{}, logged: map[string]bool{}, seen: map[string]*sighting{},
-			now: time.Now, at: func(string, int) {},
+			locking: make(chan struct{}, 1),
+			now:     time.Now, at: func(string, int) {},
 		},
 	}
 	if o.Digest != "" {

@@ -114,7 +114,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 		if err := u.blocked(ctx, g.version); err != nil {
 			return Release{}, err
 		}
-		if err := u.check(); err != nil {
+		if err := u.allow(ctx); err != nil {
 			return Release{}, err
 		}
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, g.version), 0o755); err != nil {
@@ -122,7 +122,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 		}
 		u.at("claim", 0)
 		w := waiting{u: u, goal: g}
-		claims := u.claims(g.version)
+		claims := u.claims(ctx, g.version)
 		changed, enough := u.changes(g.version)
 		claims.Changed = changed
 		held, err := claims.Acquire(ctx, u.holder(g.version), w.look)
@@ -158,7 +158,7 @@ const afterFence = 100 * time.Millisecond
 
 // claims is the log of who may download a version. Each version has its own, so that
 // none has to wait for another one's download.
-func (u *unit) claims(version string) claim.Log {
+func (u *unit) claims(ctx context.Context, version string) claim.Log {
 	known, _ := u.probed()
 	return claim.Log{
 		Root:                u.root,
@@ -166,12 +166,16 @@ func (u *unit) claims(version string) claim.Log {
 		Lock:                path.Join(claimsDir, version, "lock"),
 		Name:                lockFile,
 		Lease:               u.c.options.Lease,
+		Turn:                u.c.memory.locking,
 		Lockless:            known.Locks.Useless(),
 		ReportLockSemantics: u.noteLocks,
 		Logger:              u.c.options.Log,
 		Guard: func(step string) error {
 			u.at("before "+step, 0)
-			return u.check()
+			if step == "done" {
+				return u.check() // whoever gives up says so
+			}
+			return u.allow(ctx)
 		},
 	}
 }

@@ -51,6 +51,9 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the pins: %w", err)
 	}
+	if err := u.allow(ctx); err != nil {
+		return err
+	}
 	remove := func(file string) {
 		if removeErr := u.root.Remove(file); !errors.Is(removeErr, fs.ErrNotExist) {
 			err = errors.Join(err, removeErr)

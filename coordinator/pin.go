@@ -39,11 +39,11 @@ func (c *Coordinator) Pin(ctx context.Context, version string) (Release, error) 
 	if err != nil {
 		return Release{}, failed("pin", c.product.Name, err)
 	}
-	r, err := write(ctx, c, func(_ context.Context, u *unit) (Release, error) { return u.pin(parsed) })
+	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) { return u.pin(ctx, parsed) })
 	return r, failed("pin", c.product.Name+" "+parsed, err)
 }
 
-func (u *unit) pin(version string) (Release, error) {
+func (u *unit) pin(ctx context.Context, version string) (Release, error) {
 	name := path.Join(pinsDir, u.name())
 	r, p, err := u.release(version)
 	if err != nil {
@@ -52,28 +52,25 @@ func (u *unit) pin(version string) (Release, error) {
 	if old, err := durable.ReadFile(u.root, name); err == nil && string(old) == p.String()+"\n" {
 		return r, nil
 	}
-	held, r, err := u.hold(version)
+	held, r, err := u.hold(ctx, version)
 	if err != nil {
 		return Release{}, err
 	}
 	defer held()
-	return r, durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"))
+	return r, durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"), func() error { return u.allow(ctx) })
 }
 
 // hold pins a release for the time of a call, beside what the unit has pinned,
 // and makes sure that it is there.
-func (u *unit) hold(version string) (drop func(), r Release, err error) {
+func (u *unit) hold(ctx context.Context, version string) (drop func(), r Release, err error) {
 	u.dropHolds()
 	for {
 		_, p, err := u.release(version)
 		if err != nil {
 			return nil, Release{}, err
 		}
-		if err := u.check(); err != nil {
-			return nil, Release{}, err
-		}
 		name := path.Join(pinsDir, fmt.Sprintf("%s.%s.%s", u.name(), process(), rand.Text()))
-		if err := durable.Replace(u.root, name, []byte(p.String()+"\n")); err != nil {
+		if err := durable.Replace(u.root, name, []byte(p.String()+"\n"), func() error { return u.allow(ctx) }); err != nil {
 			return nil, Release{}, err
 		}
 		drop = func() { u.root.Remove(name) }

@@ -43,13 +43,13 @@ func TestProbe(t *testing.T) {
 
 	// The result decides what is tried: without a lock none is made.
 	require.NoError(t, v.note(probe.Result{Locks: probe.Hanging}))
-	require.True(t, v.claims("7.14.3").Lockless)
+	require.True(t, v.claims(t.Context(), "7.14.3").Lockless)
 	require.NoError(t, v.note(probe.Result{Locks: probe.Exclusive}))
-	require.False(t, v.claims("7.14.3").Lockless)
+	require.False(t, v.claims(t.Context(), "7.14.3").Lockless)
 
 	// Another kernel has another mount.
 	require.NoError(t, os.WriteFile(filepath.Join(root, probesDir, fileName(c.options.Unit)), []byte(`{"locks":"hanging","boot":"another"}`), 0o644))
-	require.False(t, v.claims("7.14.3").Lockless)
+	require.False(t, v.claims(t.Context(), "7.14.3").Lockless)
 	require.NoError(t, c.Leave(t.Context()))
 	require.NotContains(t, seen(), "concourse-ci-0")
 

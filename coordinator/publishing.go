@@ -51,10 +51,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 			return Release{}, fmt.Errorf("the volume does not keep what is written to it: %w", err)
 		}
 	}
-	if err := u.check(); err != nil {
-		return Release{}, err
-	}
-	if err := s.held.Check(); err != nil {
+	if err := errors.Join(s.held.Check(), u.allow(ctx)); err != nil {
 		return Release{}, err
 	}
 	u.at("fenced", s.held.Generation())
@@ -102,6 +99,9 @@ func (s *stage) link(ctx context.Context, e entry) (r Release, linked bool, err 
 			return Release{}, false, fmt.Errorf("cannot link the release: %w", err)
 		}
 		u.at("link", s.held.Generation())
+		if err := u.allow(ctx); err != nil {
+			return Release{}, false, err
+		}
 		switch {
 		case errors.Is(err, ErrNotInstalled):
 			err = durable.Link(u.root, own, name)

@@ -49,7 +49,8 @@ const leastFiles = 100
 // preflight refuses a mount that cannot carry a release.
 func (u *unit) preflight(ctx context.Context) error {
 	needs := probe.Needs{Inodes: leastFiles, Execute: len(u.view.product.Executables) > 0}
-	return probe.Preflight(ctx, u.root, needs, stagingDir, storeDir, releasesDir)
+	// One that hangs is left behind with its call, not by itself.
+	return probe.Preflight(context.WithoutCancel(ctx), u.root, needs, stagingDir, storeDir, releasesDir)
 }
 
 // explain says of a claim that could not be made what is wrong with the mount, if it

@@ -202,7 +202,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		Progress: Progress{Version: version, State: Downloading, Unit: u.c.options.Unit, Total: d.Size, Started: time.Now().UTC()},
 		u:        u, d: d,
 	}
-	m.start()
+	m.start(ctx)
 	err = s.extract(ctx, d, want)
 	if cause := m.stop(); cause != nil {
 		err = cause

@@ -175,6 +175,18 @@ func (v *volume) check() error {
 	return v.view.verify(v.root)
 }
 
+// allow is check for what must not come late: whoever was told that the call has
+// failed must not find it done when a mount that hung goes on.
+func (v *volume) allow(ctx context.Context) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
 // verify tells whether the root is a shared volume, if it has to be, and the one
 // that this unit knows.
 func (v *View) verify(root *os.Root) error {

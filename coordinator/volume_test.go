@@ -409,9 +409,9 @@ func TestHoldsAreOfOneCall(t *testing.T) {
 	for _, name := range []string{dead, others} {
 		require.NoError(t, v.root.WriteFile(name, []byte("7.14.3.1\n"), 0o644))
 	}
-	first, _, err := v.hold("7.14.3")
+	first, _, err := v.hold(t.Context(), "7.14.3")
 	require.NoError(t, err)
-	second, _, err := v.hold("7.14.3")
+	second, _, err := v.hold(t.Context(), "7.14.3")
 	require.NoError(t, err)
 	require.Len(t, listing(t, filepath.Join(root, pinsDir)), 3, "two holds, and that of a unit of which nobody knows")
 	first()

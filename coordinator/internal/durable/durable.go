@@ -21,9 +21,10 @@ import (
 )
 
 // Replace puts data at name, in place of what is there. Readers see the old
-// content or the new one.
-func Replace(root *os.Root, name string, data []byte) error {
-	tmp, err := private(root, name, data)
+// content or the new one. The guards are asked when all is written but the name, which
+// an error of theirs prevents.
+func Replace(root *os.Root, name string, data []byte, guards ...func() error) error {
+	tmp, err := private(root, name, data, guards)
 	if err != nil {
 		return err
 	}
@@ -31,9 +32,10 @@ func Replace(root *os.Root, name string, data []byte) error {
 }
 
 // Create puts data at name if nothing is there. Of any number of callers on any
-// number of machines one succeeds; the others get fs.ErrExist.
-func Create(root *os.Root, name string, data []byte) error {
-	tmp, err := private(root, name, data)
+// number of machines one succeeds; the others get fs.ErrExist. The guards are those
+// of Replace.
+func Create(root *os.Root, name string, data []byte, guards ...func() error) error {
+	tmp, err := private(root, name, data, guards)
 	if err != nil {
 		return err
 	}
@@ -181,8 +183,8 @@ func Write(root *os.Root, name string, data []byte) error {
 	return cmp.Or(err, f.Close())
 }
 
-// private writes and syncs data under a hidden name beside name.
-func private(root *os.Root, name string, data []byte) (string, error) {
+// private writes and syncs data under a hidden name beside name, and asks the guards.
+func private(root *os.Root, name string, data []byte, guards []func() error) (string, error) {
 	tmp := hidden(name)
 	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -197,6 +199,11 @@ func private(root *os.Root, name string, data []byte) (string, error) {
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
+	}
+	for _, guard := range guards {
+		if err == nil {
+			err = guard()
+		}
 	}
 	if err != nil {
 		root.Remove(tmp)
