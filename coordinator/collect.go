@@ -20,6 +20,8 @@ import (
 // Collect removes what is neither current, nor current before, nor pinned, nor in
 // flight, and returns what it removed, as paths below the root. It leaves a version
 // that another unit downloads, and returns ErrHeld when it is done with the others.
+// While a pin cannot be read, it leaves all releases, and returns ErrDamaged when it is
+// done with the rest.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
 	removed, err := write(ctx, c, func(ctx context.Context, u *unit) ([]string, error) { return u.collect(ctx, nil) })
 	return removed, failed("collect old releases of", c.dir, err)
@@ -32,19 +34,21 @@ func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err e
 	if err != nil {
 		return nil, err
 	}
-	var busy error
+	var busy, damaged error
 	for _, version := range versions {
 		gone, err := u.collectVersion(ctx, version, own)
 		removed = append(removed, gone...)
 		switch {
 		case errors.Is(err, claim.ErrFenced), errors.Is(err, ErrHeld):
 			busy = fmt.Errorf("%w: %s is being installed", ErrHeld, version)
+		case errors.Is(err, ErrDamaged):
+			damaged = err
 		case err != nil:
 			return removed, err
 		}
 	}
 	litter, err := u.removeLitter()
-	return append(removed, litter...), errors.Join(err, busy)
+	return append(removed, litter...), errors.Join(err, busy, damaged)
 }
 
 // collectable lists every version of which there is anything.
@@ -117,7 +121,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 	if err != nil {
 		return nil, err
 	}
-	if doomed, err := u.doomed(version); err != nil || len(left)+len(doomed) == 0 {
+	if doomed, err := u.doomed(version); len(left)+len(doomed) == 0 || err != nil && !errors.Is(err, ErrDamaged) {
 		return nil, err
 	}
 	var held *claim.Claim

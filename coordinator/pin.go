@@ -57,7 +57,10 @@ func (u *unit) pin(version string) (Release, error) {
 		return Release{}, err
 	}
 	defer held()
-	return r, durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"))
+	if err := durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n")); err != nil {
+		return Release{}, u.blockedName(name, err)
+	}
+	return r, nil
 }
 
 // hold pins a release for the time of a call, beside what the unit has pinned,
@@ -152,6 +155,9 @@ func (u *unit) callOff(p place) error {
 		// by now, this changes nothing but what is about to be removed; and if the
 		// collector is done, or fenced off, its directory is gone and must not be
 		// made again.
+		if info, err := u.root.Lstat(path.Join(stagingDir, name)); err != nil || !info.IsDir() {
+			continue // nothing can be moved there
+		}
 		for _, what := range []string{p.version, p.String()} {
 			blocked := path.Join(stagingDir, name, what)
 			for _, dir := range []string{blocked, path.Join(blocked, "pinned")} {
@@ -165,13 +171,14 @@ func (u *unit) callOff(p place) error {
 }
 
 // pins returns the entries by the name of the pin. That is a unit's, or, with
-// more behind a dot, that of a call under way.
-func (v *volume) pins() (map[string]entry, error) {
+// more behind a dot, that of a call under way. With ErrDamaged it returns those that
+// can be read.
+func (v *volume) pins() (pins map[string]entry, damaged error) {
 	found, err := durable.Names(v.root, pinsDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the pins: %w", err)
 	}
-	pins := map[string]entry{}
+	pins = map[string]entry{}
 	for _, name := range found {
 		if strings.HasPrefix(name, ".") {
 			continue // not named yet
@@ -180,7 +187,7 @@ func (v *volume) pins() (map[string]entry, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // dropped just now, by a call or by a unit that has left
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, durable.ErrUnusable) {
 			return nil, fmt.Errorf("cannot read the pins: %w", err)
 		}
 		text := strings.TrimSpace(string(data))
@@ -189,12 +196,13 @@ func (v *volume) pins() (map[string]entry, error) {
 			e, ok = entry{version, 0}, true // by a unit that knows the first layout only
 		}
 		if !ok {
-			return nil, fmt.Errorf("%w: %s names no release: remove it if that unit is gone, else have it pin anew",
+			damaged = fmt.Errorf("%w: %s names no release: have that unit pin anew, or remove it if the unit is gone",
 				ErrDamaged, filepath.Join(v.view.dir, pinsDir, name))
+			continue
 		}
 		pins[name] = e
 	}
-	return pins, nil
+	return pins, damaged
 }
 
 // generation of the activation that was current when an entry was made.

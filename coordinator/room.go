@@ -55,10 +55,11 @@ func (s *stage) preflight(ctx context.Context) error {
 	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
 		return err
 	}
-	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
-		return err
+	_, collectErr := s.u.collect(ctx, s)
+	if err = try(); err != nil {
+		err = errors.Join(err, collectErr)
 	}
-	return try()
+	return err
 }
 
 // makeRoom refuses a download that cannot fit: the archive, of which a part may be
@@ -71,12 +72,10 @@ func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
 	if err != nil || free.bytes >= enough {
 		return err
 	}
-	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
-		return err
-	}
+	_, collectErr := s.u.collect(ctx, s)
 	if free, err = s.u.room(); err != nil || free.bytes >= least {
 		return err
 	}
 	s.needs = least
-	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+	return errors.Join(fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes)), collectErr)
 }
