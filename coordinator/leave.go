@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
@@ -53,14 +52,12 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	}
 	for _, pin := range pins {
 		if owner, _, _ := strings.Cut(pin, "."); owner == name {
-			err = errors.Join(err, u.root.Remove(path.Join(pinsDir, pin)))
+			err = errors.Join(err, tree.Remove(ctx, u.root, path.Join(pinsDir, pin)))
 		}
-	}
-	if probeErr := u.root.Remove(path.Join(probesDir, name)); !errors.Is(probeErr, fs.ErrNotExist) {
-		err = errors.Join(err, probeErr)
 	}
 	return errors.Join(
 		err,
+		tree.Remove(ctx, u.root, path.Join(probesDir, name)),
 		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
 		u.sweep(func(s staged) bool { return s.unit == name }),
 	)
