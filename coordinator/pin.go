@@ -97,15 +97,18 @@ func (u *unit) hold(version string) (drop func(), r Release, err error) {
 	}
 }
 
-// process names this process: a PID alone is soon another's in a container.
+// process names this process by its number in /proc, which may be that of another PID
+// namespace, and by when it was started: a number alone is soon another's in a container.
 func process() string {
-	start, _ := started(os.Getpid())
-	return fmt.Sprintf("%d-%s", os.Getpid(), start)
+	pid, _ := os.Readlink("/proc/self")
+	start, _ := started(pid)
+	return pid + "-" + start
 }
 
-// started returns when a process was started, as the kernel counts time.
-func started(pid int) (string, error) {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+// started returns when a process was started, as the kernel counts time. A process that
+// has died, and that nobody has waited for, is fs.ErrNotExist, too.
+func started(pid string) (string, error) {
+	data, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
 		return "", err
 	}
@@ -113,7 +116,10 @@ func started(pid int) (string, error) {
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 	const starttime = 22 - 3 // of proc(5), behind the first two fields, from 0
 	if len(fields) <= starttime {
-		return "", fmt.Errorf("cannot read when process %d was started", pid)
+		return "", fmt.Errorf("cannot read when process %s was started", pid)
+	}
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return "", fmt.Errorf("process %s has died: %w", pid, fs.ErrNotExist)
 	}
 	return string(fields[starttime]), nil
 }
@@ -129,9 +135,8 @@ func (u *unit) dropHolds() {
 		if len(parts) != 3 || parts[0] != u.name() {
 			continue
 		}
-		text, start, _ := strings.Cut(parts[1], "-")
-		pid, err := strconv.Atoi(text)
-		if err != nil {
+		pid, start, _ := strings.Cut(parts[1], "-")
+		if _, err := strconv.Atoi(pid); err != nil {
 			continue
 		}
 		if alive, err := started(pid); errors.Is(err, fs.ErrNotExist) || err == nil && alive != start {
