@@ -332,12 +332,19 @@ func (u *unit) discard(name string) error {
 		}
 		return err
 	}
+	u.removeTree(away)
+	return nil
+}
+
+// removeTree tells whether all of a tree is gone. What is mounted there is left.
+func (u *unit) removeTree(name string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), discardLimit) // whoever gives up wants it tidy, too
 	defer cancel()
-	if err := tree.Remove(ctx, u.root, away); err != nil {
+	err := tree.Remove(ctx, u.root, name)
+	if err != nil {
 		u.c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
 	}
-	return nil
+	return err == nil
 }
 
 func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

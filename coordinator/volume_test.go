@@ -463,26 +463,6 @@ func TestCollectBesideADownload(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestWorkerDirAndLeave(t *testing.T) {
-	src := newSource(t, "7.14.3")
-	root := t.TempDir()
-	c, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
-	installed(t, c, "7.14.3")
-	for _, u := range []*Coordinator{c, other} {
-		dir, err := u.WorkerDir(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, filepath.Join(root, "worker", fileName(u.options.Unit)), dir)
-		info, err := os.Stat(dir)
-		require.NoError(t, err)
-		require.Equal(t, os.ModeDir|0o711, info.Mode())
-		require.NoError(t, pin(t, u, "7.14.3"))
-	}
-	require.NoError(t, c.Leave(t.Context()))
-	require.NoError(t, c.Leave(t.Context()), "leaving twice")
-	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "worker")))
-	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "pins")))
-}
-
 func TestLogOfReuse(t *testing.T) {
 	src := newSource(t, "7.14.3")
 	root := t.TempDir()
