@@ -274,7 +274,7 @@ func (s *stage) remove() {
 	if err != nil {
 		s.u.c.options.Log.Warn("cannot remove the staging tree", "error", err)
 	}
-	if p, err := s.u.progress(); err == nil && p.Unit == s.u.c.options.Unit {
+	if p, err := s.u.progress(); err == nil && p.Unit == s.u.c.options.Unit && p.Version == s.goal.version {
 		s.u.root.Remove(progressFile)
 	}
 }
