@@ -114,7 +114,7 @@ func (v *volume) explain(err error) error {
 		claims[i] = path.Join(claimsDir, claims[i])
 	}
 	for _, dir := range slices.Concat(directories, []string{probesDir}, claims) {
-		if info, statErr := v.root.Lstat(dir); statErr == nil && !info.IsDir() {
+		if durable.NotDir(v.root, dir) {
 			return noDirectory(v.root, dir, err)
 		}
 	}
@@ -154,7 +154,7 @@ func (c *Coordinator) open() (string, error) {
 	if err := c.mounted(root); err != nil {
 		return "", err
 	}
-	v := identity{ID: c.id}
+	var v identity
 	if c.id == "" {
 		v, err = createVolumeFile(root, c.owner)
 	} else {
