@@ -212,10 +212,8 @@ func (u *used) calls(t *testing.T, c *Coordinator, version string, fail func(str
 		{"Inspect", func() error { _, err := c.Inspect(ctx); return err }},
 		{"Ensure", func() error {
 			r, err := c.Ensure(ctx, version)
-			if err == nil {
-				if err := c.Verify(ctx, version, nil); errors.Is(err, ErrCorrupt) {
-					r, err = c.Reinstall(ctx, version) // as its documentation says
-				}
+			if err == nil && errors.Is(c.Verify(ctx, version, nil), ErrCorrupt) {
+				r, err = c.Reinstall(ctx, version) // as its documentation says
 			}
 			if err == nil {
 				if err := c.Verify(ctx, version, nil); err != nil {

@@ -171,7 +171,7 @@ func (v *volume) inspectDownloads(i *Inspection) error {
 	slices.Sort(versions)
 	for _, version := range versions {
 		log := claim.Log{Root: v.root, Dir: path.Join(claimsDir, version)}
-		if info, err := v.root.Lstat(log.Dir); err != nil || !info.IsDir() {
+		if durable.NotDir(v.root, log.Dir) {
 			continue // a pipe would not open
 		}
 		if holder, err := log.Holder(); err == nil && holder.Unit != "" {

@@ -114,7 +114,7 @@ func (v *volume) explain(err error) error {
 		claims[i] = path.Join(claimsDir, claims[i])
 	}
 	for _, dir := range slices.Concat(directories, []string{probesDir}, claims) {
-		if info, statErr := v.root.Lstat(dir); statErr == nil && !info.IsDir() {
+		if durable.NotDir(v.root, dir) {
 			return noDirectory(v.root, dir, err)
 		}
 	}

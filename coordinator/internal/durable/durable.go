@@ -76,7 +76,7 @@ func swap(root *os.Root, tmp, name string) error {
 func Mkdir(root *os.Root, name string, mode fs.FileMode) error {
 	err := root.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {
-		if info, statErr := root.Lstat(name); statErr == nil && !info.IsDir() {
+		if NotDir(root, name) {
 			return fmt.Errorf("%w: %w", syscall.ENOTDIR, err)
 		}
 		return nil
@@ -91,6 +91,16 @@ func Mkdir(root *os.Root, name string, mode fs.FileMode) error {
 		return err
 	}
 	return SyncDir(root, path.Dir(name))
+}
+
+// NotDir tells whether a name is that of something else than a directory, or a link to
+// one.
+func NotDir(root *os.Root, name string) bool {
+	if info, err := root.Stat(name); err == nil {
+		return !info.IsDir()
+	}
+	_, err := root.Lstat(name)
+	return err == nil
 }
 
 // SyncDir makes the names in a directory survive a power cut.
