@@ -17,6 +17,7 @@ import (
 var everyCall = map[string]func(t *testing.T, c *Coordinator) error{
 	"Check":     func(t *testing.T, c *Coordinator) error { return c.Check(t.Context()) },
 	"Current":   func(t *testing.T, c *Coordinator) error { _, err := c.Current(t.Context()); return err },
+	"Recheck":   func(t *testing.T, c *Coordinator) error { _, err := c.Recheck(t.Context(), "7.14.3"); return err },
 	"Installed": func(t *testing.T, c *Coordinator) error { _, err := c.Installed(t.Context(), "7.14.3"); return err },
 	"Verify":    func(t *testing.T, c *Coordinator) error { return c.Verify(t.Context(), "7.14.3", nil) },
 	"Inspect":   func(t *testing.T, c *Coordinator) error { _, err := c.Inspect(t.Context()); return err },
@@ -127,7 +128,7 @@ func TestOwner(t *testing.T) {
 	root := t.TempDir()
 	c := open(t, root, "concourse-ci/0", "", owned("ours"))
 	open(t, root, "concourse-ci/1", "", owned("ours"))
-	open(t, root, "machine-0", "") // asks for nothing
+	open(t, root, "machine/0", "") // asks for nothing
 	i, err := c.Inspect(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "ours", i.Owner)
@@ -139,7 +140,7 @@ func TestOwner(t *testing.T) {
 
 	// A volume of nobody is anybody's, and stays nobody's.
 	root = t.TempDir()
-	open(t, root, "machine-0", "")
+	open(t, root, "machine/0", "")
 	c = open(t, root, "concourse-ci/0", "", owned("ours"))
 	open(t, root, "concourse-ci/0", "", owned("theirs"))
 	i, err = c.Inspect(t.Context())

@@ -198,7 +198,7 @@ func sound(t *testing.T, root string) {
 	marker, err := os.ReadFile(filepath.Join(root, installedFile))
 	require.NoError(t, err)
 	require.Equal(t, "7.14.3\n", string(marker))
-	require.Equal(t, []string{"1"}, listing(t, filepath.Join(root, activationsDir)))
+	require.Equal(t, []string{"1"}, list(t, filepath.Join(root, activationsDir))) // but for what a dead unit has not named
 	require.Equal(t, []string{"7.14.3"}, list(t, filepath.Join(root, releasesDir)))
 }
 
