@@ -78,6 +78,7 @@ func liars() []liar {
 		{name: "rename fails with EIO after success", lies: lyingfs.Lies{Rename: syscall.EIO}, harmless: true},
 		{name: "rename fails with EEXIST after success", lies: lyingfs.Lies{Rename: syscall.EEXIST}, harmless: true},
 		{name: "rename fails with ENOENT after success", lies: lyingfs.Lies{Rename: syscall.ENOENT}, harmless: true},
+		{name: "what is read is behind what is written", lies: lyingfs.Lies{Behind: true}, harmless: true},
 		{name: "names of others come a second late", lies: lyingfs.Lies{Lag: time.Second}, harmless: true},
 		{name: "late names and no locks", lies: lyingfs.Lies{Lag: time.Second, Flock: lyingfs.NoOp}, harmless: true},
 		{name: "every 7th path is stale", lies: lyingfs.Lies{Stale: 7}},
@@ -92,6 +93,7 @@ func liars() []liar {
 func (l liar) install(t *testing.T) {
 	src := newSource(t, liesNoise)
 	f := newFleet(t, l, src.URL)
+	src.sent.Store(0)
 	reached, resume := src.pause(t, src.size(newer)/2)
 	if l.lose {
 		go func() {
@@ -128,6 +130,9 @@ func (l liar) install(t *testing.T) {
 		}
 	}
 	require.True(t, !l.noSpace || failed > 0, "nobody noticed")
+	if l.harmless {
+		require.Equal(t, src.size(newer), src.sent.Load(), "bytes of the archive")
+	}
 
 	f.tell(lyingfs.Lies{})
 	by := ""
