@@ -83,7 +83,8 @@ func parseCollecting(name string) staged {
 }
 
 // removeLitter removes what nobody can claim: what could not be removed before, and
-// what probes have left that hung or were killed.
+// what probes have left that hung or were killed. One that is at work is left alone: it
+// would take what is missing for what the mount cannot do.
 func (u *unit) removeLitter() (removed []string, err error) {
 	for _, dir := range []string{".", stagingDir, storeDir, releasesDir} {
 		found, err := durable.Names(u.root, dir)
@@ -94,10 +95,14 @@ func (u *unit) removeLitter() (removed []string, err error) {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
 		for _, name := range found {
-			if !strings.HasPrefix(name, probe.Prefix) && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
+			probed := strings.HasPrefix(name, probe.Prefix)
+			if !probed && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
 				continue
 			}
 			name = path.Join(dir, name)
+			if probed && !u.c.memory.forgotten(name) {
+				continue
+			}
 			if err := u.discard(name); err != nil {
 				return removed, fmt.Errorf("cannot remove %s: %w", name, err)
 			}
@@ -105,6 +110,22 @@ func (u *unit) removeLitter() (removed []string, err error) {
 		}
 	}
 	return removed, nil
+}
+
+// probeAge is how long after it was first seen what a probe has made is left alone. A
+// probe takes 2 s at most, unless the mount hangs.
+const probeAge = time.Minute
+
+// forgotten tells whether what a probe has made was seen by this process so long ago
+// that nobody needs it.
+func (m *memory) forgotten(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first, seen := m.probes[name]
+	if !seen {
+		m.probes[name] = m.now()
+	}
+	return seen && m.now().Sub(first) >= probeAge
 }
 
 // collectVersion collects what there is of one version, under its claim.

@@ -150,6 +150,7 @@ type memory struct {
 	mu     sync.Mutex
 	reused map[string]bool                    // versions whose reuse is in the log
 	seen   map[string]*sighting               // failures noted on the volume, by nonce
+	probes map[string]time.Time               // when what they have made was first seen
 	now    func() time.Time                   // tests own it
 	at     func(point string, generation int) // tests stop units there
 }
@@ -214,7 +215,7 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		options: o,
 		source:  archives(o),
 		memory: memory{
-			reused: map[string]bool{}, seen: map[string]*sighting{},
+			reused: map[string]bool{}, seen: map[string]*sighting{}, probes: map[string]time.Time{},
 			now: time.Now, at: func(string, int) {},
 		},
 	}

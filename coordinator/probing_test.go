@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -64,11 +65,13 @@ func TestProbe(t *testing.T) {
 	require.Equal(t, probe.Exclusive, r.Locks, "noted by nobody, known to nobody")
 }
 
-// A collector takes the looks of others at the mount for what the dead have left.
+// A collector leaves alone what other units make to look at the mount, unless it has
+// been there for long.
 func TestPreflightBesideACollector(t *testing.T) {
 	root := t.TempDir()
 	s := &stage{u: inside(t, open(t, root, "concourse-ci/0", ""))}
-	collector := inside(t, open(t, root, "concourse-ci/1", ""))
+	c := open(t, root, "concourse-ci/1", "")
+	collector := inside(t, c)
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -87,4 +90,17 @@ func TestPreflightBesideACollector(t *testing.T) {
 	}
 	close(done)
 	all.Wait()
+
+	now := time.Now()
+	c.memory.now = func() time.Time { return now }
+	left := []string{".probe-1", "staging/.probe-1", "store/.probe-1", "releases/.probe-1"}
+	for _, name := range left {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, name, "x"), 0o755))
+	}
+	for _, want := range [][]string{nil, left} {
+		removed, err := c.Collect(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, removed)
+		now = now.Add(probeAge)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -47,19 +46,10 @@ func (r room) describe(err error) string {
 // release, of which nobody knows how many they are: its directories, claims and notes.
 const leastFiles = 100
 
-// preflights bounds how often a look at the mount is begun anew when a collector has
-// taken what it had made for what a dead unit has left.
-const preflights = 10
-
 // preflight refuses a mount that cannot carry a release.
-func (u *unit) preflight(ctx context.Context) (err error) {
+func (u *unit) preflight(ctx context.Context) error {
 	needs := probe.Needs{Inodes: leastFiles, Execute: len(u.view.product.Executables) > 0}
-	for range preflights {
-		if err = probe.Preflight(ctx, u.root, needs, stagingDir, storeDir, releasesDir); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return err
+	return probe.Preflight(ctx, u.root, needs, stagingDir, storeDir, releasesDir)
 }
 
 // explain says of a claim that could not be made what is wrong with the mount, if it
