@@ -25,9 +25,10 @@ charm: ## pack the charm, without charmcraft
 env: ## bring up LXD and a Juju controller, or reuse what answers (root)
 	$(GO) run ./cmd/ccbench env up
 
-lint: ## gofmt, go vet, staticcheck, go mod tidy
+lint: ## gofmt, go vet for amd64 and arm64, staticcheck, go mod tidy
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./coordinator/... ./charm/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 

@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -78,4 +82,23 @@ func TestHeavyDependenciesHaveOneHome(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTheCoordinatorNamesNoProduct keeps what the library is used for out of it: who
+// uses it says so with a coordinator.Product.
+func TestTheCoordinatorNamesNoProduct(t *testing.T) {
+	named := regexp.MustCompile(`(?i)concourse|juju|\blx[cd]\b`)
+	err := filepath.WalkDir("coordinator", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for n, line := range strings.Split(string(data), "\n") {
+			if named.MatchString(strings.ReplaceAll(line, module, "")) {
+				t.Errorf("%s:%d: %s", path, n+1, line)
+			}
+		}
+		return err
+	})
+	require.NoError(t, err)
 }

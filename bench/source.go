@@ -35,6 +35,7 @@ type hold struct {
 	resumed chan struct{}
 	again   sync.Once
 	drip    <-chan time.Time // lets a little through each time; nil never does
+	dripped int64            // bytes let through so; the source's mu guards it
 }
 
 // A source that trickles sends so much so often: fast enough not to be given up,
@@ -187,7 +188,7 @@ func (s *source) take(ctx context.Context, want int64) (int64, error) {
 		select {
 		case <-h.resumed:
 		default:
-			n = min(n, h.after-s.sent)
+			n = min(n, h.after+h.dripped-s.sent)
 		}
 		if n > 0 {
 			s.sent += n
@@ -201,7 +202,7 @@ func (s *source) take(ctx context.Context, want int64) (int64, error) {
 		case <-h.resumed:
 		case <-drip:
 			s.mu.Lock()
-			h.after += dripBytes
+			h.dripped += dripBytes
 			s.mu.Unlock()
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)

@@ -88,6 +88,7 @@ func TestTrickle(t *testing.T) {
 		_, sent := r.source.counted()
 		require.Equal(t, i*dripBytes, sent)
 		drips <- time.Time{}
+		require.NoError(t, h.wait(t.Context()), "it may be asked for while it trickles")
 		_, err := io.ReadFull(out, make([]byte, dripBytes))
 		require.NoError(t, err)
 	}

@@ -47,7 +47,7 @@ func TestDeviceCounts(t *testing.T) {
 	if why != "" {
 		t.Skip(why)
 	}
-	const size = 8 << 20
+	const size = 4 << 20
 	n, err := d.written(p, func() error {
 		return os.WriteFile(filepath.Join(p.dir, "file"), noiseBytes(1)[:size], 0o644)
 	})

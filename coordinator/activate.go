@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -68,6 +69,9 @@ func (c *Coordinator) change(ctx context.Context, choose func(history) (Activati
 			return Activation{}, err
 		}
 		for _, file := range h.damaged {
+			if !u.c.memory.first(file) {
+				continue
+			}
 			u.c.options.Log.Warn("ignored an activation that cannot be read: remove the file", "file", filepath.Join(u.view.dir, file))
 		}
 		next, err := choose(h)
@@ -87,7 +91,7 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 		return h.current, u.derive()
 	}
 	// Until it is current, or not, nobody may collect it.
-	held, _, err := u.hold(next.Version)
+	held, _, err := u.hold(ctx, next.Version)
 	if err != nil {
 		return Activation{}, err
 	}
@@ -97,11 +101,10 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 	if err != nil {
 		return Activation{}, err
 	}
-	u.at("activate", next.Generation)
-	if err := u.check(); err != nil {
-		return Activation{}, err
-	}
-	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'))
+	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'), func() error {
+		u.at("activate", next.Generation)
+		return u.allow(ctx)
+	})
 	if errors.Is(err, fs.ErrExist) {
 		winner, err := u.awaited(ctx, next.Generation)
 		if err != nil {
@@ -169,8 +172,8 @@ func (u *unit) derive() error {
 	}
 }
 
-// history is what one look at the log of activations finds: entries never change,
-// and those that are there have those before them.
+// history is what one look at the log of activations finds: entries never change, and
+// only damaged ones are removed, by people.
 type history struct {
 	current Activation
 	before  Activation // what Rollback would activate
@@ -190,10 +193,13 @@ func (v *volume) history() (h history, err error) {
 	if err != nil {
 		return h, fmt.Errorf("cannot read the log of activations: %w", err)
 	}
-	for _, name := range found {
-		if n, err := strconv.Atoi(name); err == nil && strconv.Itoa(n) == name && n <= lastGeneration {
-			h.last = max(h.last, n)
-		}
+	numbers := sorted(found, func(name string) (int, bool) {
+		n, err := strconv.Atoi(name)
+		return n, err == nil && strconv.Itoa(n) == name && n > 0 && n <= lastGeneration
+	})
+	slices.Sort(numbers)
+	if len(numbers) > 0 {
+		h.last = numbers[len(numbers)-1]
 	}
 	// A listing may be older than a name.
 	for {
@@ -203,11 +209,15 @@ func (v *volume) history() (h history, err error) {
 			return h, fmt.Errorf("cannot read the log of activations: %w", err)
 		}
 		h.last++
+		numbers = append(numbers, h.last)
 	}
-	for n := h.last; n > 0 && (h.other.Generation == 0 || h.before.Generation == 0); n-- {
+	for _, n := range slices.Backward(numbers) {
+		if h.other.Generation > 0 && h.before.Generation > 0 {
+			break
+		}
 		a, err := v.activation(n)
 		if errors.Is(err, fs.ErrNotExist) {
-			break
+			continue // a damaged one, which somebody has removed
 		}
 		if errors.Is(err, ErrDamaged) {
 			h.damaged = append(h.damaged, activationName(n))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err e
 			return removed, err
 		}
 	}
-	litter, err := u.removeLitter()
+	litter, err := u.removeLitter(ctx)
 	return append(removed, litter...), errors.Join(err, busy)
 }
 
@@ -82,10 +83,25 @@ func parseCollecting(name string) staged {
 	return parseStaged(name)
 }
 
+// probeLimit is longer than any probe takes: what is there for longer was left.
+const probeLimit = 10 * time.Second
+
+// left tells whether a directory of a probe was seen for so long that nobody is at work
+// in it.
+func (m *memory) left(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	first, seen := m.probes[name]
+	if !seen {
+		m.probes[name] = now
+	}
+	return seen && now.Sub(first) >= probeLimit
+}
+
 // removeLitter removes what nobody can claim: what could not be removed before, and
-// what probes have left that hung or were killed. One that is at work is left alone: it
-// would take what is missing for what the mount cannot do.
-func (u *unit) removeLitter() (removed []string, err error) {
+// what probes have left that hung or were killed.
+func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 	for _, dir := range []string{".", stagingDir, storeDir, releasesDir} {
 		found, err := durable.Names(u.root, dir)
 		if dir == storeDir && errors.Is(err, fs.ErrNotExist) {
@@ -95,37 +111,18 @@ func (u *unit) removeLitter() (removed []string, err error) {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
 		for _, name := range found {
-			probed := strings.HasPrefix(name, probe.Prefix)
+			probed := strings.HasPrefix(name, probe.Prefix) && u.c.memory.left(name)
 			if !probed && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
 				continue
 			}
 			name = path.Join(dir, name)
-			if probed && !u.c.memory.forgotten(name) {
-				continue
-			}
-			if err := u.discard(name); err != nil {
+			if err := u.discard(ctx, name); err != nil {
 				return removed, fmt.Errorf("cannot remove %s: %w", name, err)
 			}
 			removed = append(removed, name)
 		}
 	}
 	return removed, nil
-}
-
-// probeAge is how long after it was first seen what a probe has made is left alone. A
-// probe takes 2 s at most, unless the mount hangs.
-const probeAge = time.Minute
-
-// forgotten tells whether what a probe has made was seen by this process so long ago
-// that nobody needs it.
-func (m *memory) forgotten(name string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	first, seen := m.probes[name]
-	if !seen {
-		m.probes[name] = m.now()
-	}
-	return seen && m.now().Sub(first) >= probeAge
 }
 
 // collectVersion collects what there is of one version, under its claim.
@@ -151,7 +148,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, version), 0o755); err != nil {
 			return nil, err
 		}
-		claims := u.claims(version)
+		claims := u.claims(ctx, version)
 		claims.Logger = nil // nothing is downloaded
 		if held, err = claims.Try(ctx, u.holder(version)); err != nil {
 			return nil, err
@@ -172,7 +169,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 	}
 	for _, name := range left {
 		name = path.Join(stagingDir, name)
-		if err := u.discard(name); err != nil {
+		if err := u.discard(ctx, name); err != nil {
 			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
 		}
 		removed = append(removed, name)
@@ -192,7 +189,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if err := durable.Mkdir(u.root, away, 0o755); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, u.discard(away)) }()
+	defer func() { err = errors.Join(err, u.discard(ctx, away)) }()
 	u.at("collecting", generation)
 	if !durable.Local(u.root) {
 		// Until a pin shows whose unit has not seen the directory, and until the
@@ -208,10 +205,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 		return nil, err
 	}
 	for _, name := range doomed {
-		if err := ctx.Err(); err != nil {
-			return removed, err
-		}
-		if err := errors.Join(u.check(), held.Check()); err != nil {
+		if err := errors.Join(held.Check(), u.allow(ctx)); err != nil {
 			return removed, err
 		}
 		u.at("collect", generation)
@@ -245,7 +239,7 @@ func (u *unit) doomed(version string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range pins {
+		for _, e := range slices.Concat(slices.Collect(maps.Values(pins))...) {
 			pinned[e] = true
 			wanted = wanted || e.version == version
 		}
@@ -266,8 +260,9 @@ func (u *unit) doomed(version string) ([]string, error) {
 	if linked && !wanted {
 		// Installed since the current one was activated: an upgrade to it is
 		// under way, and must not have to download it again.
-		made, ok := u.madeAt(p)
-		wanted = ok && made >= h.current.Generation
+		// One that cannot be read may be.
+		made, err := u.madeAt(p)
+		wanted = err != nil && !absent(err) || err == nil && made >= h.current.Generation
 	}
 	entries, err := u.entries()
 	if err != nil {

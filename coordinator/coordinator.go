@@ -25,6 +25,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
 const (
@@ -37,7 +38,7 @@ const (
 // Options says who opens a volume and where releases come from. The zero value
 // of each field but Unit, Product and Source is a sensible default.
 type Options struct {
-	// Unit names this machine to the others, such as "ci/0" or "machine-0".
+	// Unit names this machine to the others, such as "ci/0" or "builder".
 	Unit string
 	// Product is what is installed. All units of a volume have the same one.
 	Product Product
@@ -147,16 +148,26 @@ type Coordinator struct {
 
 // memory is what a Coordinator knows from call to call.
 type memory struct {
-	mu     sync.Mutex
-	reused map[string]bool                    // versions whose reuse is in the log
-	seen   map[string]*sighting               // failures noted on the volume, by nonce
-	probes map[string]time.Time               // when what they have made was first seen
-	now    func() time.Time                   // tests own it
-	at     func(point string, generation int) // tests stop units there
+	mu      sync.Mutex
+	turns   map[string]*publish.Turns          // by version
+	logged  map[string]bool                    // what is in the log once
+	seen    map[string]*sighting               // failures noted on the volume, by nonce
+	probes  map[string]time.Time               // directories of probes, and when they were first seen
+	locking chan struct{}                      // see claim.Log.Turn
+	now     func() time.Time                   // tests own it
+	at      func(point string, generation int) // tests stop units there
 }
 
 // A unit's name becomes part of file names.
-var unitForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}(/[0-9]{1,9})?$`)
+var (
+	unitForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}(/[0-9]{1,9})?$`)
+	reservedUnit = regexp.MustCompile(`-[0-9]{1,9}$`)
+)
+
+// validUnit refuses names that are the same as that of a file: "ci-0" and "ci/0".
+func validUnit(name string) bool {
+	return unitForm.MatchString(name) && !reservedUnit.MatchString(name)
+}
 
 // fileName returns the name of a unit as that of a file: "ci-0" for "ci/0".
 func fileName(unit string) string { return strings.ReplaceAll(unit, "/", "-") }
@@ -187,8 +198,8 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		return nil, err
 	}
 	switch {
-	case !unitForm.MatchString(o.Unit):
-		return nil, fmt.Errorf("%w: %q is no name of a unit, such as ci/0", ErrOptions, o.Unit)
+	case !validUnit(o.Unit):
+		return nil, fmt.Errorf("%w: %q is no name of a unit, such as ci/0 or builder", ErrOptions, o.Unit)
 	case o.Lease < 0 || o.Lease > 0 && o.Lease < minLease || o.Lease > maxLease:
 		return nil, fmt.Errorf("%w: a lease of %s is not between %s and %s", ErrOptions, o.Lease, minLease, maxLease)
 	case o.Marker != "" && o.Marker != filepath.Base(o.Marker):
@@ -215,8 +226,9 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		options: o,
 		source:  archives(o),
 		memory: memory{
-			reused: map[string]bool{}, seen: map[string]*sighting{}, probes: map[string]time.Time{},
-			now: time.Now, at: func(string, int) {},
+			turns: map[string]*publish.Turns{}, probes: map[string]time.Time{}, logged: map[string]bool{}, seen: map[string]*sighting{},
+			locking: make(chan struct{}, 1),
+			now:     time.Now, at: func(string, int) {},
 		},
 	}
 	if o.Digest != "" {

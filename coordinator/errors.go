@@ -51,6 +51,8 @@ var (
 	ErrNotInstalled = publish.ErrNotInstalled
 	// ErrCorrupt: the release on the volume differs from its manifest.
 	ErrCorrupt = publish.ErrCorrupt
+	// ErrArchitecture: the release on the volume is for machines of another kind.
+	ErrArchitecture = errors.New("release of another architecture")
 	// ErrNotActivated: no release was ever activated on the volume, or none before
 	// the current one.
 	ErrNotActivated = errors.New("no release is active")
@@ -70,7 +72,7 @@ var (
 // the Kind.
 type Error struct {
 	Doing string // what was attempted: "install", "activate", ...
-	What  string // on what: "Concourse 7.14.3", or the root of the volume
+	What  string // on what: "Tool 1.2.3", or the root of the volume
 	// Kind is one of the Err... variables; nil if it is none of them, such as an
 	// I/O error or the end of a context.
 	Kind error
@@ -95,7 +97,7 @@ var kinds = []struct {
 	{ErrTooLarge, false}, {ErrUnauthorized, false}, {ErrNoDigest, false},
 	{ErrNotFound, false}, {ErrUnreachable, true},
 	{ErrOvertaken, false}, {ErrNotActivated, false}, {ErrHeld, true},
-	{ErrNotInstalled, false}, {ErrCorrupt, true},
+	{ErrNotInstalled, false}, {ErrCorrupt, true}, {ErrArchitecture, false},
 }
 
 // failed returns err as an *Error, or nil.

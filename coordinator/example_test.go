@@ -35,7 +35,7 @@ func Example() {
 	root, source, done := volume("1.2.3")
 	defer done()
 	ctx := context.Background()
-	for _, machine := range []string{"machine-0", "machine-1"} {
+	for _, machine := range []string{"machine/0", "machine/1"} {
 		c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: machine, Product: tool, Source: source})
 		if err != nil {
 			panic(err)
@@ -48,8 +48,8 @@ func Example() {
 		fmt.Println(machine, "downloaded:", release.Downloaded, "runs from:", dir)
 	}
 	// Output:
-	// machine-0 downloaded: true runs from: store/1.2.3.1
-	// machine-1 downloaded: false runs from: store/1.2.3.1
+	// machine/0 downloaded: true runs from: store/1.2.3.1
+	// machine/1 downloaded: false runs from: store/1.2.3.1
 }
 
 // What went wrong is found out with errors.Is, or from the Kind of an Error; the text
@@ -58,7 +58,7 @@ func ExampleCoordinator_Ensure() {
 	root, source, done := volume("1.2.3")
 	defer done()
 	ctx := context.Background()
-	c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: "machine-0", Product: tool, Source: source})
+	c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: "machine/0", Product: tool, Source: source})
 	if err != nil {
 		panic(err)
 	}
@@ -88,7 +88,7 @@ func ExampleCoordinator_Rollback() {
 	root, source, done := volume("1.2.2", "1.2.3", "1.2.4")
 	defer done()
 	ctx := context.Background()
-	c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: "machine-0", Product: tool, Source: source})
+	c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: "machine/0", Product: tool, Source: source})
 	if err != nil {
 		panic(err)
 	}
@@ -128,7 +128,7 @@ func ExampleView() {
 	_, err := coordinator.Look(ctx, root, tool)
 	fmt.Println("a volume:", !errors.Is(err, coordinator.ErrNoVolume))
 
-	c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: "machine-0", Product: tool, Source: source})
+	c, err := coordinator.Open(ctx, root, coordinator.Options{Unit: "machine/0", Product: tool, Source: source})
 	if err != nil {
 		panic(err)
 	}
@@ -191,15 +191,15 @@ func ExampleCoordinator_Forget() {
 		}
 		return c
 	}
-	if _, err := open("machine-0").Use(ctx, "1.2.3"); err != nil {
+	if _, err := open("machine/0").Use(ctx, "1.2.3"); err != nil {
 		panic(err)
 	}
-	other := open("machine-1")
+	other := open("machine/1")
 	before, err := other.Inspect(ctx)
 	if err != nil {
 		panic(err)
 	}
-	if err := other.Forget(ctx, "machine-0"); err != nil {
+	if err := other.Forget(ctx, "machine/0"); err != nil {
 		panic(err)
 	}
 	after, err := other.Inspect(ctx)

@@ -26,7 +26,7 @@ const (
 	firstPause = 30 * time.Minute
 	lastPause  = time.Hour
 	// recheck is how often a look is taken whether the cause is gone. With callers who
-	// call again every 10 s it is noticed within 30 s.
+	// call again every 10 s it is noticed within 30 s, see mended for what takes longer.
 	recheck = 15 * time.Second
 )
 
@@ -93,7 +93,7 @@ func (u *unit) blocked(ctx context.Context, version string) error {
 		return nil
 	}
 	left, look := u.c.memory.sight(f)
-	if look && u.mended(ctx, version, f) {
+	if look && u.mended(ctx, version, f, f.pause()-left) {
 		u.c.memory.mend(f)
 		left = 0
 	}
@@ -136,8 +136,10 @@ func (m *memory) mend(f failure) {
 	m.seen[f.Nonce].mended = true
 }
 
-// mended looks, in requests of a few hundred bytes, whether the cause is gone.
-func (u *unit) mended(ctx context.Context, version string, f failure) bool {
+// mended looks, in requests of a few hundred bytes, whether the cause is gone. Some
+// servers give one archive many validators: another one is believed the later, the
+// more often the archive has failed.
+func (u *unit) mended(ctx context.Context, version string, f failure, waited time.Duration) bool {
 	if free, err := u.room(); failureKinds[f.Kind] == ErrNoSpace && err == nil && free.bytes >= f.Needs && free.files > 0 {
 		return true
 	}
@@ -147,7 +149,16 @@ func (u *unit) mended(ctx context.Context, version string, f failure) bool {
 		}
 	}
 	now, err := u.c.source.Fingerprint(ctx, version)
-	return err == nil && now != f.Proof.Source
+	was := f.Proof.Source
+	switch {
+	case err != nil || now == was:
+		return false
+	case now.Size > 0 && was.Size > 0 && now.Size != was.Size:
+		return true
+	case was != (fetch.Fingerprint{}) && (now.Validator == "" || was.Validator == "" || now.Validator == was.Validator):
+		return false // one answer tells less than the other
+	}
+	return waited >= recheck<<min(max(f.Times-1, 0), 8)
 }
 
 // block notes an error that this unit has found out by a download, unless to try again
@@ -162,8 +173,8 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 	if f.Kind == "" {
 		return // to try again costs no download: nothing was fetched, or it is kept
 	}
-	if f.Proof.Source, err = u.c.source.Fingerprint(ctx, s.goal.version); err != nil {
-		f.Proof.Source = fetch.Fingerprint{}
+	if f.Proof.Source == (fetch.Fingerprint{}) { // nothing was downloaded
+		f.Proof.Source, _ = u.c.source.Fingerprint(ctx, s.goal.version)
 	}
 	if free, err := u.room(); f.Needs == 0 && err == nil {
 		f.Needs = free.bytes + uint64(s.total)/2 // it was not enough

@@ -118,6 +118,8 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+func (w *countingWriter) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
+
 func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // releaseArchive is a tarball in the genuine layout with an incompressible file

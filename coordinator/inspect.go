@@ -123,10 +123,8 @@ func (v *volume) inspectReleases(ctx context.Context, i *Inspection) error {
 		switch {
 		case err == nil:
 			i.Releases = append(i.Releases, release)
-		case absent(err):
-			i.Damaged[version] = err.Error()
 		default:
-			return err
+			i.Damaged[version] = err.Error()
 		}
 	}
 	entries, err := v.entries()
@@ -158,9 +156,9 @@ func (v *volume) inspectPins(i *Inspection) error {
 		i.Damaged[pinsDir] = err.Error()
 		return nil
 	}
-	for name, e := range pins {
+	for name, entries := range pins {
 		if !strings.Contains(name, ".") {
-			i.Pins[name] = e.String()
+			i.Pins[name] = entries[0].String()
 		}
 	}
 	return err

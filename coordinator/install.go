@@ -96,12 +96,13 @@ func (c *Coordinator) install(ctx context.Context, doing, version string, anew b
 	return r, nil
 }
 
-// first tells whether the reuse of a version is not in the log yet.
-func (m *memory) first(version string) bool {
+// first tells whether something is not in the log yet: the reuse of a version, or a file
+// that is passed over.
+func (m *memory) first(what string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	known := m.reused[version]
-	m.reused[version] = true
+	known := m.logged[what]
+	m.logged[what] = true
 	return !known
 }
 
@@ -113,7 +114,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 		if err := u.blocked(ctx, g.version); err != nil {
 			return Release{}, err
 		}
-		if err := u.check(); err != nil {
+		if err := u.allow(ctx); err != nil {
 			return Release{}, err
 		}
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, g.version), 0o755); err != nil {
@@ -121,7 +122,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 		}
 		u.at("claim", 0)
 		w := waiting{u: u, goal: g}
-		claims := u.claims(g.version)
+		claims := u.claims(ctx, g.version)
 		changed, enough := u.changes(g.version)
 		claims.Changed = changed
 		held, err := claims.Acquire(ctx, u.holder(g.version), w.look)
@@ -157,7 +158,7 @@ const afterFence = 100 * time.Millisecond
 
 // claims is the log of who may download a version. Each version has its own, so that
 // none has to wait for another one's download.
-func (u *unit) claims(version string) claim.Log {
+func (u *unit) claims(ctx context.Context, version string) claim.Log {
 	known, _ := u.probed()
 	return claim.Log{
 		Root:                u.root,
@@ -165,12 +166,16 @@ func (u *unit) claims(version string) claim.Log {
 		Lock:                path.Join(claimsDir, version, "lock"),
 		Name:                lockFile,
 		Lease:               u.c.options.Lease,
+		Turn:                u.c.memory.locking,
 		Lockless:            known.Locks.Useless(),
 		ReportLockSemantics: u.noteLocks,
 		Logger:              u.c.options.Log,
 		Guard: func(step string) error {
 			u.at("before "+step, 0)
-			return u.check()
+			if step == "done" {
+				return u.check() // whoever gives up says so
+			}
+			return u.allow(ctx)
 		},
 	}
 }
@@ -183,10 +188,10 @@ func (u *unit) holder(version string) claim.Holder {
 func (u *unit) wanted(g goal) (Release, error) {
 	r, p, err := u.release(g.version)
 	switch digest := u.c.digest; {
+	case g.replaces != (place{}) && p == g.replaces: // be it that nobody can read it
+		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", path.Join(u.view.dir, p.dir()), ErrCorrupt)
 	case err != nil:
 		return r, err
-	case p == g.replaces:
-		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", r.Dir, ErrCorrupt)
 	case digest.Algorithm == "sha256" && r.Digest != digest.String():
 		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, digest)
 	}
@@ -295,7 +300,7 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 	}()
 	r, err := s.install(ctx, writes)
 	stolen := errors.Is(err, fs.ErrNotExist) && s.stolen()
-	s.remove()
+	s.remove(ctx)
 	if err == nil {
 		u.unblock(g.version)
 		return r, nil

@@ -331,7 +331,7 @@ func TestStolenInstallBeginsAgain(t *testing.T) {
 	c.memory.at = func(point string, _ int) {
 		if point == "staged" && stolen == 0 {
 			stolen++
-			require.NoError(t, inside(t, c).sweep(func(staged) bool { return true }))
+			require.NoError(t, inside(t, c).sweep(t.Context(), func(staged) bool { return true }))
 		}
 	}
 	r, err := c.Ensure(t.Context(), "7.14.3")
@@ -396,7 +396,7 @@ func TestSweptTreeIsPublishedWholeOrNotAtAll(t *testing.T) {
 			require.NoError(t, os.WriteFile(filepath.Join(staging, fmt.Sprint(i)), nil, 0o444))
 		}
 		swept := make(chan error)
-		go func() { swept <- v.sweep(func(staged) bool { return true }) }()
+		go func() { swept <- v.sweep(t.Context(), func(staged) bool { return true }) }()
 		time.Sleep(time.Duration(round) * 50 * time.Microsecond)
 		published := os.Rename(staging, dir)
 		require.NoError(t, <-swept)

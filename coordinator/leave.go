@@ -37,7 +37,7 @@ func (c *Coordinator) Leave(ctx context.Context) error { return c.Forget(ctx, c.
 // this machine has left there are unmounted; anything else is ErrMounted, which names
 // it, and everything but it and what it lies in is removed.
 func (c *Coordinator) Forget(ctx context.Context, unitName string) error {
-	if !unitForm.MatchString(unitName) {
+	if !validUnit(unitName) {
 		return failed("forget", unitName, fmt.Errorf("%w: %q is no name of a unit, such as ci/0", ErrOptions, unitName))
 	}
 	_, err := write(ctx, c, func(ctx context.Context, u *unit) (struct{}, error) {
@@ -51,18 +51,24 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the pins: %w", err)
 	}
-	for _, pin := range pins {
-		if owner, _, _ := strings.Cut(pin, "."); owner == name {
-			err = errors.Join(err, u.root.Remove(path.Join(pinsDir, pin)))
+	if err := u.allow(ctx); err != nil {
+		return err
+	}
+	remove := func(file string) {
+		if removeErr := u.root.Remove(file); !errors.Is(removeErr, fs.ErrNotExist) {
+			err = errors.Join(err, removeErr)
 		}
 	}
-	if probeErr := u.root.Remove(path.Join(probesDir, name)); !errors.Is(probeErr, fs.ErrNotExist) {
-		err = errors.Join(err, probeErr)
+	for _, pin := range pins {
+		if owner, _, _ := strings.Cut(pin, "."); owner == name {
+			remove(path.Join(pinsDir, pin))
+		}
 	}
+	remove(path.Join(probesDir, name))
 	return errors.Join(
 		err,
 		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
-		u.sweep(func(s staged) bool { return s.unit == name }),
+		u.sweep(ctx, func(s staged) bool { return s.unit == name }),
 	)
 }
 

@@ -39,11 +39,11 @@ func (c *Coordinator) Pin(ctx context.Context, version string) (Release, error) 
 	if err != nil {
 		return Release{}, failed("pin", c.product.Name, err)
 	}
-	r, err := write(ctx, c, func(_ context.Context, u *unit) (Release, error) { return u.pin(parsed) })
+	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) { return u.pin(ctx, parsed) })
 	return r, failed("pin", c.product.Name+" "+parsed, err)
 }
 
-func (u *unit) pin(version string) (Release, error) {
+func (u *unit) pin(ctx context.Context, version string) (Release, error) {
 	name := path.Join(pinsDir, u.name())
 	r, p, err := u.release(version)
 	if err != nil {
@@ -52,28 +52,25 @@ func (u *unit) pin(version string) (Release, error) {
 	if old, err := durable.ReadFile(u.root, name); err == nil && string(old) == p.String()+"\n" {
 		return r, nil
 	}
-	held, r, err := u.hold(version)
+	held, r, err := u.hold(ctx, version)
 	if err != nil {
 		return Release{}, err
 	}
 	defer held()
-	return r, durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"))
+	return r, durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"), func() error { return u.allow(ctx) })
 }
 
 // hold pins a release for the time of a call, beside what the unit has pinned,
 // and makes sure that it is there.
-func (u *unit) hold(version string) (drop func(), r Release, err error) {
+func (u *unit) hold(ctx context.Context, version string) (drop func(), r Release, err error) {
 	u.dropHolds()
 	for {
 		_, p, err := u.release(version)
 		if err != nil {
 			return nil, Release{}, err
 		}
-		if err := u.check(); err != nil {
-			return nil, Release{}, err
-		}
 		name := path.Join(pinsDir, fmt.Sprintf("%s.%s.%s", u.name(), process(), rand.Text()))
-		if err := durable.Replace(u.root, name, []byte(p.String()+"\n")); err != nil {
+		if err := durable.Replace(u.root, name, []byte(p.String()+"\n"), func() error { return u.allow(ctx) }); err != nil {
 			return nil, Release{}, err
 		}
 		drop = func() { u.root.Remove(name) }
@@ -165,13 +162,14 @@ func (u *unit) callOff(p place) error {
 }
 
 // pins returns the entries by the name of the pin. That is a unit's, or, with
-// more behind a dot, that of a call under way.
-func (v *volume) pins() (map[string]entry, error) {
+// more behind a dot, that of a call under way. A pin has two entries if it says
+// "1.22.1", and both 1.22 and 1.22.1 are versions of the product.
+func (v *volume) pins() (map[string][]entry, error) {
 	found, err := durable.Names(v.root, pinsDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the pins: %w", err)
 	}
-	pins := map[string]entry{}
+	pins := map[string][]entry{}
 	for _, name := range found {
 		if strings.HasPrefix(name, ".") {
 			continue // not named yet
@@ -184,21 +182,29 @@ func (v *volume) pins() (map[string]entry, error) {
 			return nil, fmt.Errorf("cannot read the pins: %w", err)
 		}
 		text := strings.TrimSpace(string(data))
-		e, ok := parseEntry(text)
-		if version, err := v.view.product.ParseVersion(text); err == nil && version == text {
-			e, ok = entry{version, 0}, true // by a unit that knows the first layout only
+		first := v.isVersion(text) // by a unit that knows the first layout only
+		if e, ok := parseEntry(text); ok && (!first || v.isVersion(e.version)) {
+			pins[name] = append(pins[name], e)
 		}
-		if !ok {
+		if first {
+			pins[name] = append(pins[name], entry{text, 0})
+		}
+		if pins[name] == nil {
 			return nil, fmt.Errorf("%w: %s names no release: remove it if that unit is gone, else have it pin anew",
 				ErrDamaged, filepath.Join(v.view.dir, pinsDir, name))
 		}
-		pins[name] = e
 	}
 	return pins, nil
 }
 
+// isVersion tells whether a name is that of a version.
+func (v *volume) isVersion(name string) bool {
+	version, err := v.view.product.ParseVersion(name)
+	return err == nil && version == name
+}
+
 // generation of the activation that was current when an entry was made.
-func (v *volume) madeAt(p place) (int, bool) {
+func (v *volume) madeAt(p place) (int, error) {
 	m, err := publish.Read(v.root, p.dir(), p.version)
-	return m.Generation, err == nil
+	return m.Generation, err
 }

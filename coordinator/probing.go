@@ -32,14 +32,14 @@ func (c *Coordinator) Probe(ctx context.Context) (probe.Result, error) {
 }
 
 func (u *unit) probe(ctx context.Context) (probe.Result, error) {
-	r, err := probe.Mount(ctx, u.root, u.c.options.Helper...)
+	r, err := probeMount(ctx, u.root, u.view.dir, u.c.options.Helper)
 	if err != nil {
 		return probe.Result{}, err
 	}
 	if old, ok := u.probed(); ok && r.Locks == probe.Exclusive && (old.Locks == probe.Shared || old.Locks == probe.NodeLocal) {
 		r.Locks = old.Locks // more than one unit can see
 	}
-	if err := u.check(); err != nil {
+	if err := u.allow(ctx); err != nil {
 		return probe.Result{}, err
 	}
 	return r, u.note(r)

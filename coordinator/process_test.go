@@ -375,7 +375,7 @@ func TestSleeperPublishesNothingUnderALaterClaim(t *testing.T) {
 	stopped(t, sleeper.Process.Pid)
 
 	c := open(t, root, "concourse-ci/1", src.URL, func(o *Options) { o.Lease = lease })
-	held, err := inside(t, c).claims("7.14.3").Acquire(context.Background(), inside(t, c).holder("7.14.3"), func(claim.Holder) error { return nil })
+	held, err := inside(t, c).claims(t.Context(), "7.14.3").Acquire(context.Background(), inside(t, c).holder("7.14.3"), func(claim.Holder) error { return nil })
 	require.NoError(t, err)
 	require.NoError(t, sleeper.Process.Signal(syscall.SIGCONT))
 	time.Sleep(2 * lease)

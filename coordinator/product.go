@@ -8,7 +8,7 @@ import (
 
 // Product describes what is installed. Name, Archive and Top are required.
 type Product struct {
-	// Name is for people: "Concourse" in "cannot install Concourse 7.14.3".
+	// Name is for people: "Tool" in "cannot install Tool 1.2.3".
 	Name string
 	// Archive returns the path of a release's archive below Options.Source, for an
 	// architecture as Go names it, such as "amd64". Beside it lies a file with its

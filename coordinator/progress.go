@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"encoding/json"
 	"sync"
 	"time"
@@ -19,9 +20,9 @@ type meter struct {
 	lost    error
 }
 
-func (m *meter) start() {
+func (m *meter) start(ctx context.Context) {
 	m.done = make(chan struct{})
-	m.report()
+	m.report(ctx)
 	m.stopped.Go(func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
@@ -30,7 +31,7 @@ func (m *meter) start() {
 			case <-m.done:
 				return
 			case <-tick.C:
-				m.report()
+				m.report(ctx)
 			}
 		}
 	})
@@ -45,8 +46,8 @@ func (m *meter) stop() error {
 
 // report writes down how far the download is, for the others. It stops the
 // download when the volume is no longer there.
-func (m *meter) report() {
-	if m.lost = m.u.check(); m.lost != nil {
+func (m *meter) report(ctx context.Context) {
+	if m.lost = m.u.allow(ctx); m.lost != nil {
 		m.d.Stop(m.lost)
 		return
 	}
@@ -59,7 +60,7 @@ func (m *meter) report() {
 		return
 	}
 	tmp := progressFile + "." + m.u.name()
-	if err := m.u.root.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
+	if err := durable.Write(m.u.root, tmp, append(data, '\n')); err != nil {
 		m.u.root.Remove(tmp)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
@@ -17,6 +18,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	u := s.u
 	m := publish.Manifest{
 		Version:     s.goal.version,
+		Arch:        runtime.GOARCH,
 		Digest:      s.sum.String(),
 		InstalledBy: u.c.options.Unit,
 		Files:       s.files,
@@ -49,21 +51,20 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 			return Release{}, fmt.Errorf("the volume does not keep what is written to it: %w", err)
 		}
 	}
-	if err := u.check(); err != nil {
-		return Release{}, err
-	}
-	if err := s.held.Check(); err != nil {
+	if err := errors.Join(s.held.Check(), u.allow(ctx)); err != nil {
 		return Release{}, err
 	}
 	u.at("fenced", s.held.Generation())
 	e := entry{s.goal.version, s.held.Generation()}
-	if err := publish.Rename(u.root, s.tree(), e.dir()); err != nil {
+	if err := publish.Rename(u.root, s.tree(), e.dir()); errors.Is(err, publish.ErrFragile) {
+		return Release{}, errors.Join(err, u.discard(ctx, e.dir()))
+	} else if err != nil {
 		return Release{}, err
 	}
 	u.at("stored", s.held.Generation())
-	r, linked, err := s.link(e)
+	r, linked, err := s.link(ctx, e)
 	if !linked {
-		err = errors.Join(err, u.discard(e.dir())) // nobody has ever seen it
+		err = errors.Join(err, u.discard(ctx, e.dir())) // nobody has ever seen it
 	} else if err == nil {
 		r = u.describe(m, place{entry: e})
 		r.Downloaded = true
@@ -74,7 +75,7 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	}
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	if err := u.sweep(func(t staged) bool { return t.version == s.goal.version }); err != nil {
+	if err := u.sweep(ctx, func(t staged) bool { return t.version == s.goal.version }); err != nil {
 		u.c.options.Log.Warn("cannot remove what is staged", "error", err)
 	}
 	return r, nil
@@ -84,17 +85,23 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 // release that is as good. Whatever the link is, it is made in what this unit has
 // staged and moved from there: a holder of a later generation, and a collector, take
 // that away before they do anything, so that a unit which has slept links nothing.
-func (s *stage) link(e entry) (r Release, linked bool, err error) {
+func (s *stage) link(ctx context.Context, e entry) (r Release, linked bool, err error) {
 	u, name, own := s.u, releaseLink(e.version), path.Join(s.home(), linkName)
 	for {
 		if r, err := u.wanted(s.goal); !absent(err) {
 			return r, false, err
 		}
 		old, err := u.place(e.version)
+		if err != nil && !absent(err) {
+			return Release{}, false, err // it may be a sound one
+		}
 		if err := u.root.Symlink(storeLink(e), own); err != nil && !errors.Is(err, fs.ErrExist) {
 			return Release{}, false, fmt.Errorf("cannot link the release: %w", err)
 		}
 		u.at("link", s.held.Generation())
+		if err := u.allow(ctx); err != nil {
+			return Release{}, false, err
+		}
 		switch {
 		case errors.Is(err, ErrNotInstalled):
 			err = durable.Link(u.root, own, name)
@@ -103,8 +110,12 @@ func (s *stage) link(e entry) (r Release, linked bool, err error) {
 			}
 		case old.first:
 			// A directory cannot be replaced by a link. It goes where what runs from it
-			// can find it again.
-			if err = durable.Rename(u.root, name, entry{e.version, 0}.dir()); err == nil {
+			// can find it again, or where the pin of that keeps it at least.
+			away := entry{e.version, 0}
+			for u.exists(away.dir()) {
+				away.generation++
+			}
+			if err = durable.Rename(u.root, name, away.dir()); err == nil {
 				continue
 			}
 		default:

@@ -1,11 +1,13 @@
 package coordinator
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -96,6 +98,10 @@ func (v *volume) release(version string) (Release, place, error) {
 			return Release{}, p, err
 		}
 		m, err := publish.Check(v.root, p.dir(), version)
+		if err == nil && m.Arch != "" && m.Arch != runtime.GOARCH {
+			err = fmt.Errorf("%s: %w: it is for %s, this machine is %s: use a volume of its own", filepath.Join(v.view.dir, p.dir()), ErrArchitecture, m.Arch, runtime.GOARCH)
+			return v.describe(m, p), p, err
+		}
 		if err == nil {
 			return v.describe(m, p), p, nil
 		}
@@ -107,6 +113,44 @@ func (v *volume) release(version string) (Release, place, error) {
 			return Release{}, p, err
 		}
 	}
+}
+
+// Recheck is Installed for who asks every few seconds, one call at a time: it looks at
+// all directories each time and at the files in turns, so that a change of any is found
+// within six calls, and takes a sixth of the time. Errors are those of Installed.
+func (c *Coordinator) Recheck(ctx context.Context, version string) (Release, error) {
+	r, err := withVersion(ctx, &c.View, version, func(_ context.Context, in volume, version string) (Release, error) {
+		p, err := in.place(version)
+		if err != nil {
+			return Release{}, err
+		}
+		turns := c.memory.takeTurns(version)
+		m, err := turns.Check(in.root, p.dir(), version)
+		c.memory.returnTurns(version, turns)
+		return in.describe(m, p), err
+	})
+	if err != nil {
+		return Release{}, failed("use", c.product.Name+" "+version, err)
+	}
+	return r, nil
+}
+
+// takeTurns is for one call: another one, while this hangs, begins with nothing.
+func (m *memory) takeTurns(version string) *publish.Turns {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.turns[version]
+	delete(m.turns, version)
+	if t == nil {
+		t = &publish.Turns{}
+	}
+	return t
+}
+
+func (m *memory) returnTurns(version string, t *publish.Turns) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.turns[version] = t
 }
 
 // late waits a moment, and tells whether something that another machine has made may
@@ -145,8 +189,7 @@ func (v *volume) versions() ([]string, error) {
 		return nil, fmt.Errorf("cannot list the releases: %w", err)
 	}
 	return sorted(found, func(name string) (string, bool) {
-		version, err := v.view.product.ParseVersion(name)
-		return name, err == nil && version == name
+		return name, v.isVersion(name)
 	}), nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -289,8 +290,8 @@ func TestSleeperLinksNothing(t *testing.T) {
 			u := inside(t, other)
 			next := filepath.Join(root, claimsDir, "7.14.3")
 			require.NoError(t, os.WriteFile(filepath.Join(next, string(rune('1'+generation))), []byte(`{"unit":"concourse-ci/1"}`), 0o644))
-			require.NoError(t, u.sweep(func(staged) bool { return true }))
-			require.NoError(t, u.discard(entry{"7.14.3", generation}.dir()))
+			require.NoError(t, u.sweep(t.Context(), func(staged) bool { return true }))
+			require.NoError(t, u.discard(t.Context(), entry{"7.14.3", generation}.dir()))
 			e := entry{"7.14.3", generation + 1}
 			made, err := open(t, t.TempDir(), "concourse-ci/2", src.URL).Ensure(t.Context(), "7.14.3")
 			require.NoError(t, err)
@@ -311,4 +312,100 @@ func TestSleeperLinksNothing(t *testing.T) {
 		require.Regexp(t, `^\.\./store/7\.14\.3\.[23]$`, text)
 		require.Empty(t, listing(t, filepath.Join(root, stagingDir)))
 	}
+}
+
+// A directory comes back where a release's link was, by a unit that knows the first
+// layout only or from a backup, while the one before is still in use.
+func TestDirectoryComesBack(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := t.TempDir()
+	c := open(t, root, "concourse-ci/0", src.URL)
+	link := filepath.Join(root, releasesDir, "7.14.3")
+	for _, dir := range []string{"store/7.14.3.0", "store/7.14.3.2"} {
+		require.NoError(t, os.RemoveAll(link))
+		require.NoError(t, os.MkdirAll(filepath.Join(link, "bin"), 0o755))
+		r, err := c.Ensure(t.Context(), "7.14.3")
+		require.NoError(t, err)
+		require.True(t, r.Downloaded)
+		require.DirExists(t, filepath.Join(root, dir, "bin"), "somebody may run from it")
+	}
+}
+
+// A disk may fail to read what the others are told by: a directory stands for that.
+func TestReleaseThatCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, r Release){
+		"manifest": func(t *testing.T, r Release) {
+			require.NoError(t, os.Remove(filepath.Join(r.Dir, "manifest.json")))
+			require.NoError(t, os.Mkdir(filepath.Join(r.Dir, "manifest.json"), 0o755))
+		},
+		"all of it": func(t *testing.T, r Release) {
+			require.NoError(t, os.RemoveAll(r.Dir))
+			require.NoError(t, os.WriteFile(r.Dir, nil, 0o444))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := newSource(t, "7.14.3", "7.14.4")
+			c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+			r, err := c.Ensure(t.Context(), "7.14.3")
+			require.NoError(t, err)
+			spoil(t, r)
+			i, err := c.Inspect(t.Context())
+			require.NoError(t, err)
+			require.Contains(t, i.Damaged, "7.14.3")
+			_, err = c.Ensure(t.Context(), "7.14.4")
+			require.NoError(t, err)
+			_, err = c.Activate(t.Context(), "7.14.4")
+			require.NoError(t, err)
+			_, err = c.Collect(t.Context())
+			require.NoError(t, err)
+			if name == "all of it" {
+				require.FileExists(t, r.Dir, "nobody knows that it is not needed")
+			}
+			r, err = c.Reinstall(t.Context(), "7.14.3")
+			require.NoError(t, err)
+			require.True(t, r.Downloaded)
+			_, err = c.Installed(t.Context(), "7.14.3")
+			require.NoError(t, err)
+		})
+	}
+}
+
+// What cannot be collected is no reason to refuse what fits.
+func TestReleaseThatFitsIsInstalledThoughNothingCanBeCollected(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	root := tmpfs(t, "3m")
+	c := open(t, root, "concourse-ci/0", src.URL)
+	require.NoError(t, os.WriteFile(filepath.Join(root, pinsDir, "concourse-ci-1"), []byte("x"), 0o644))
+	_, err := c.Ensure(t.Context(), "7.14.2")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+}
+
+// Machines of two kinds must not share releases: what one has installed the other
+// cannot run, and must not replace.
+func TestReleaseOfAnotherArchitecture(t *testing.T) {
+	src := newSource(t, "7.14.3")
+	c := open(t, t.TempDir(), "concourse-ci/0", src.URL)
+	r, err := c.Ensure(t.Context(), "7.14.3")
+	require.NoError(t, err)
+	name := filepath.Join(r.Dir, "manifest.json")
+	data, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"arch":"`+runtime.GOARCH+`"`)
+	data = []byte(strings.Replace(string(data), `"arch":"`+runtime.GOARCH+`"`, `"arch":"other"`, 1))
+	require.NoError(t, os.Remove(name))
+	require.NoError(t, os.WriteFile(name, data, 0o444))
+	for _, call := range []func() error{
+		func() error { _, err := c.Installed(t.Context(), "7.14.3"); return err },
+		func() error { _, err := c.Ensure(t.Context(), "7.14.3"); return err },
+		func() error { return pin(t, c, "7.14.3") },
+		func() error { _, err := c.Activate(t.Context(), "7.14.3"); return err },
+	} {
+		err := call()
+		require.ErrorIs(t, err, ErrArchitecture)
+		require.ErrorContains(t, err, "it is for other, this machine is "+runtime.GOARCH)
+	}
+	requests, _ := src.archives()
+	require.Len(t, requests, 1)
 }

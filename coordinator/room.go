@@ -49,7 +49,8 @@ const leastFiles = 100
 // preflight refuses a mount that cannot carry a release.
 func (u *unit) preflight(ctx context.Context) error {
 	needs := probe.Needs{Inodes: leastFiles, Execute: len(u.view.product.Executables) > 0}
-	return probe.Preflight(ctx, u.root, needs, stagingDir, storeDir, releasesDir)
+	// One that hangs is left behind with its call, not by itself.
+	return probe.Preflight(context.WithoutCancel(ctx), u.root, needs, stagingDir, storeDir, releasesDir)
 }
 
 // explain says of a claim that could not be made what is wrong with the mount, if it
@@ -84,12 +85,23 @@ func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
 	if err != nil || free.bytes >= enough {
 		return err
 	}
-	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
+	_, collectErr := s.u.collect(ctx, s)
+	if errors.Is(collectErr, ErrHeld) {
+		collectErr = nil
+	}
+	if free, err = s.u.room(); err != nil {
 		return err
 	}
-	if free, err = s.u.room(); err != nil || free.bytes >= least {
-		return err
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case free.bytes < least && collectErr != nil:
+		return collectErr
+	case free.bytes < least:
+		s.needs = least
+		return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+	case collectErr != nil: // it may fit
+		s.u.c.options.Log.Warn("cannot make room", "error", collectErr)
 	}
-	s.needs = least
-	return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+	return nil
 }

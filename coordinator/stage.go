@@ -14,6 +14,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
@@ -74,7 +75,7 @@ func (s *stage) install(ctx context.Context, writes *durable.Writes) (Release, e
 }
 
 func (s *stage) run(ctx context.Context) error {
-	if err := s.adopt(); err != nil {
+	if err := s.adopt(ctx); err != nil {
 		return err
 	}
 	want, err := s.digest(ctx)
@@ -87,7 +88,7 @@ func (s *stage) run(ctx context.Context) error {
 	if reused > 0 && spoiled(err) {
 		// It may be the fault of the disk that the first part came to.
 		s.u.c.options.Log.Warn("what an earlier attempt left is not as the server sent it, starting again", "error", err)
-		if err := s.clear(); err != nil {
+		if err := s.clear(ctx); err != nil {
 			return err
 		}
 		_, err = s.attempt(ctx, want)
@@ -95,7 +96,7 @@ func (s *stage) run(ctx context.Context) error {
 	if spoiled(err) && !durable.Local(s.u.root) {
 		// A client of a file server may show for a moment what was there before it was
 		// written. Who opens the file anew sees what is there.
-		if err := s.discardTree(); err != nil {
+		if err := s.discardTree(ctx); err != nil {
 			return err
 		}
 		kept, distrustErr := fetch.Distrust(s.u.root, s.home())
@@ -132,7 +133,7 @@ func (s *stage) digest(ctx context.Context) (fetch.Digest, error) {
 // version, or an earlier life of this unit, and removes all the rest of that. The
 // new name is a fence: should such a holder still live, it finds none of its paths
 // again, publishes nothing, and links nothing.
-func (s *stage) adopt() error {
+func (s *stage) adopt(ctx context.Context) error {
 	found, err := durable.Names(s.u.root, stagingDir)
 	if err != nil {
 		return fmt.Errorf("cannot list what is staged: %w", err)
@@ -156,25 +157,25 @@ func (s *stage) adopt() error {
 			return fmt.Errorf("cannot take over what is staged: %w", err)
 		}
 	}
-	if err := s.u.sweep(func(t staged) bool { return old(t) && t.name != s.name() }); err != nil {
+	if err := s.u.sweep(ctx, func(t staged) bool { return old(t) && t.name != s.name() }); err != nil {
 		return err
 	}
 	if best == "" {
-		return s.clear()
+		return s.clear(ctx)
 	}
-	return s.discardTree()
+	return s.discardTree(ctx)
 }
 
 // clear removes all that is staged under this stage's name.
-func (s *stage) clear() error {
-	if err := s.u.discard(s.home()); err != nil {
+func (s *stage) clear(ctx context.Context) error {
+	if err := s.u.discard(ctx, s.home()); err != nil {
 		return fmt.Errorf("cannot remove what is staged: %w", err)
 	}
 	return nil
 }
 
-func (s *stage) discardTree() error {
-	err := s.u.discard(s.tree())
+func (s *stage) discardTree(ctx context.Context) error {
+	err := s.u.discard(ctx, s.tree())
 	if linkErr := s.u.root.Remove(path.Join(s.home(), linkName)); linkErr != nil && !errors.Is(linkErr, fs.ErrNotExist) {
 		err = errors.Join(err, linkErr)
 	}
@@ -197,7 +198,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		return 0, err
 	}
 	defer d.Close()
-	s.total = d.Size
+	s.total, s.proof.Source = d.Size, d.Fingerprint()
 	if err := s.makeRoom(ctx, d.Size, d.Reused); err != nil {
 		s.keep = d.Reused > 0
 		return 0, err
@@ -216,7 +217,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		Progress: Progress{Version: version, State: Downloading, Unit: u.c.options.Unit, Total: d.Size, Started: time.Now().UTC()},
 		u:        u, d: d,
 	}
-	m.start()
+	m.start(ctx)
 	err = s.extract(ctx, d, want)
 	if cause := m.stop(); cause != nil {
 		err = cause
@@ -225,6 +226,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		err = context.Cause(ctx)
 	}
 	present, hashed := d.Received()
+	s.total = max(s.total, present) // the server may not have said
 	u.c.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
 	useless := errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive) || errors.Is(err, ErrTooLarge)
 	s.keep = err != nil && d.Resumable() && !useless
@@ -281,10 +283,10 @@ func (p Product) complete(files []unpack.File) error {
 }
 
 // remove takes away what is staged, but for what another attempt can use.
-func (s *stage) remove() {
-	err := s.discardTree()
+func (s *stage) remove(ctx context.Context) {
+	err := s.discardTree(ctx)
 	if !s.keep {
-		err = s.clear()
+		err = s.clear(ctx)
 	}
 	if err != nil {
 		s.u.c.options.Log.Warn("cannot remove the staging tree", "error", err)
@@ -314,7 +316,7 @@ func parseStaged(name string) staged {
 }
 
 // sweep removes staging trees. Who removes those of other units holds the claim.
-func (u *unit) sweep(stale func(staged) bool) error {
+func (u *unit) sweep(ctx context.Context, stale func(staged) bool) error {
 	found, err := durable.Names(u.root, stagingDir)
 	if err != nil {
 		return fmt.Errorf("cannot list what is staged: %w", err)
@@ -323,7 +325,7 @@ func (u *unit) sweep(stale func(staged) bool) error {
 		if !stale(parseStaged(name)) {
 			continue
 		}
-		if err := u.discard(path.Join(stagingDir, name)); err != nil {
+		if err := u.discard(ctx, path.Join(stagingDir, name)); err != nil {
 			return fmt.Errorf("cannot remove what is staged: %w", err)
 		}
 	}
@@ -339,7 +341,7 @@ const gone = ".gone-"
 // discard removes a tree of the volume. It takes it out of the way first, in one
 // step: where locks are worth nothing its unit may be publishing it, and the
 // release would lose its files while they are removed here.
-func (u *unit) discard(name string) error {
+func (u *unit) discard(ctx context.Context, name string) error {
 	away := path.Join(stagingDir, gone+rand.Text())
 	if err := durable.Rename(u.root, name, away); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -347,7 +349,7 @@ func (u *unit) discard(name string) error {
 		}
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), discardLimit) // whoever gives up wants it tidy, too
+	ctx, cancel := mount.Tidying(ctx, discardLimit) // whoever gives up wants it tidy, too
 	defer cancel()
 	if err := tree.Remove(ctx, u.root, away); err != nil {
 		u.c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)

@@ -235,11 +235,11 @@ func TestOnlyRemainsOfTheDeadAreTakenOver(t *testing.T) {
 	require.NoError(t, v.root.Mkdir(claimsDir+"/7.14.3", 0o755))
 	require.NoError(t, v.root.WriteFile(claimsDir+"/7.14.3/6", []byte("{}"), 0o644))
 	require.NoError(t, v.root.WriteFile(claimsDir+"/7.14.3/6.beat", []byte("done"), 0o644))
-	held, err := v.claims("7.14.3").Try(t.Context(), v.holder("7.14.3"))
+	held, err := v.claims(t.Context(), "7.14.3").Try(t.Context(), v.holder("7.14.3"))
 	require.NoError(t, err)
 	defer held.Release()
 	s := &stage{u: v, goal: goal{version: "7.14.3"}, held: held}
-	require.NoError(t, s.adopt())
+	require.NoError(t, s.adopt(t.Context()))
 	require.EqualValues(t, len(archive), fetch.Kept(v.root, s.home()))
 	require.Equal(t, []string{
 		"7.14.2.3.concourse-ci-2",

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
@@ -89,9 +91,24 @@ func Probe(ctx context.Context, root string, helper ...string) (probe.Result, er
 			return probe.Result{}, err
 		}
 		defer opened.Close()
-		return probe.Mount(ctx, opened, helper...)
+		return probeMount(ctx, opened, dir, helper)
 	})
 	return r, failed("probe", dir, err)
+}
+
+// probers has one for each mount and helper, so that a mount that hangs holds what one
+// probe has started. It has to be one for the process, as in package mount.
+var probers sync.Map
+
+// probeMount is probe.Prober.Mount, which is back before the mount has answered. A
+// mount that works answers in milliseconds.
+func probeMount(ctx context.Context, root *os.Root, dir string, helper []string) (probe.Result, error) {
+	prober, _ := probers.LoadOrStore(dir+"\x00"+strings.Join(helper, "\x00"), probe.NewProber(helper...))
+	r, err := prober.(*probe.Prober).Mount(ctx, root)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %s: %w", ErrHung, dir, err)
+	}
+	return r, err
 }
 
 // Current returns the release that the units of this volume should run. The

@@ -133,7 +133,7 @@ func (c *Coordinator) open() (string, error) {
 	if err := c.mounted(root); err != nil {
 		return "", err
 	}
-	v := identity{ID: c.id}
+	var v identity
 	if c.id == "" {
 		v, err = createVolumeFile(root, c.owner)
 	} else {
@@ -173,6 +173,18 @@ func (v *volume) check() error {
 		}
 	}
 	return v.view.verify(v.root)
+}
+
+// allow is check for what must not come late: whoever was told that the call has
+// failed must not find it done when a mount that hung goes on.
+func (v *volume) allow(ctx context.Context) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // verify tells whether the root is a shared volume, if it has to be, and the one

@@ -129,7 +129,7 @@ func TestOneIDForAll(t *testing.T) {
 }
 
 func TestUnitNames(t *testing.T) {
-	for _, bad := range []string{"", "../x", "a/b/c", "a.b/0", "A/0", "/0"} {
+	for _, bad := range []string{"", "a-0", "../x", "a/b/c", "a.b/0", "A/0", "/0"} {
 		_, err := Open(t.Context(), t.TempDir(), Options{Product: concourse, Unit: bad})
 		require.Error(t, err, bad)
 	}
@@ -409,9 +409,9 @@ func TestHoldsAreOfOneCall(t *testing.T) {
 	for _, name := range []string{dead, others} {
 		require.NoError(t, v.root.WriteFile(name, []byte("7.14.3.1\n"), 0o644))
 	}
-	first, _, err := v.hold("7.14.3")
+	first, _, err := v.hold(t.Context(), "7.14.3")
 	require.NoError(t, err)
-	second, _, err := v.hold("7.14.3")
+	second, _, err := v.hold(t.Context(), "7.14.3")
 	require.NoError(t, err)
 	require.Len(t, listing(t, filepath.Join(root, pinsDir)), 3, "two holds, and that of a unit of which nobody knows")
 	first()
@@ -435,7 +435,7 @@ func TestSleepingCollectorIsFenced(t *testing.T) {
 			return
 		}
 		// What the next holder does.
-		require.NoError(t, inside(t, other).sweep(func(staged) bool { return true }))
+		require.NoError(t, inside(t, other).sweep(t.Context(), func(staged) bool { return true }))
 		require.NoError(t, pin(t, other, "7.14.0"))
 	}
 	removed, err := sleeper.Collect(ctx)

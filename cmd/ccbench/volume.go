@@ -159,7 +159,7 @@ when what is needed is missing.`,
 				err = printProbe(cmd.OutOrStdout(), r)
 			}
 			if err == nil && !r.Sound() {
-				err = errors.New("nothing can be installed here: link and rename must work")
+				err = errors.New("nothing can be installed here: it must be writable, and link, rename, modes, execute and symlink must work")
 			}
 			if err != nil {
 				return &failure{err}
@@ -173,8 +173,8 @@ when what is needed is missing.`,
 
 func printProbe(out io.Writer, r probe.Result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "locks\t%s\nlink\t%s\nrename\t%s\nsync of directories\t%s\nO_TMPFILE\t%s\nreflink\t%s\n",
-		r.Locks, r.Link, r.Rename, r.SyncDir, r.TmpFile, r.Reflink)
+	fmt.Fprintf(w, "volume\t%s\nlocks\t%s\nlink\t%s\nrename\t%s\nmodes\t%s\nexecute\t%s\nsymlink\t%s\nsync of directories\t%s\nO_TMPFILE\t%s\nreflink\t%s\n",
+		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir, r.TmpFile, r.Reflink)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", note)
 	}

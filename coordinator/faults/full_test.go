@@ -133,7 +133,7 @@ func (f *filling) enlarge(u *unit) {
 	complete(t, f.root, newer, f.noise)
 	active(t, f.root, newer)
 	u.must("collect", "")
-	require.Empty(t, names(t, f.root, "staging"))
+	require.Empty(t, unprobed(t, f.root, "staging"))
 	require.Len(t, names(t, f.root, "store"), 1)
 	if f.observer != nil {
 		f.observer.saw(1)

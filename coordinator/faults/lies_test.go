@@ -248,7 +248,7 @@ func (f *fleet) retry(do string) []answer {
 // nothing else is left of it.
 func (f *fleet) once(t *testing.T) {
 	t.Helper()
-	require.Equal(t, []string{newer}, names(t, f.backing, "releases"))
+	require.Equal(t, []string{newer}, unprobed(t, f.backing, "releases"))
 	complete(t, f.backing, newer, liesNoise)
 	active(t, f.backing, newer)
 	require.NoFileExists(t, filepath.Join(f.backing, "activations", "2"), "activated twice")
@@ -260,12 +260,12 @@ func (f *fleet) once(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, stored, "entries of the store in %v", f.server.Renames())
-	for _, name := range names(t, f.backing, "staging") {
+	for _, name := range unprobed(t, f.backing, "staging") {
 		require.False(t, strings.HasPrefix(name, newer), "%s is still staged", name)
 	}
 	f.units[0].must("collect", "")
-	require.Empty(t, names(t, f.backing, "staging"))
-	require.Len(t, names(t, f.backing, "store"), 1)
+	require.Empty(t, unprobed(t, f.backing, "staging"))
+	require.Len(t, unprobed(t, f.backing, "store"), 1)
 	require.NoFileExists(t, filepath.Join(f.backing, ".download_in_progress"))
 	if f.observer != nil {
 		t.Logf("opened %d times", f.observer.saw(1).Opens)

@@ -62,7 +62,9 @@ func names(t *testing.T, elem ...string) []string {
 	}
 	found := []string{}
 	for _, e := range entries {
-		found = append(found, e.Name())
+		if !strings.HasPrefix(e.Name(), probe.Prefix) { // a collector waits until nobody can be at work in it
+			found = append(found, e.Name())
+		}
 	}
 	return found
 }

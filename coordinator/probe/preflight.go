@@ -69,14 +69,12 @@ func preflight(callers *os.Root, needs Needs, dir string, others []string) (err 
 		return failed("opening it", err, ErrNoPermission)
 	}
 	defer staging.Close()
-	v, noExec, err := volumeOf(staging)
+	v, _, err := volumeOf(staging)
 	switch {
 	case err != nil:
 		return failed("looking at it", err, nil)
 	case v.ReadOnly:
 		return refusal(ErrReadOnly, "it is mounted so")
-	case needs.Execute && noExec:
-		return refusal(ErrNoExec, "it is mounted with noexec")
 	case v.Inodes.short(needs.Inodes):
 		return refusal(ErrNoInodes, "%d of %d are free, %d are needed", v.Inodes.Free, v.Inodes.Total, needs.Inodes)
 	}

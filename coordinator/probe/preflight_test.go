@@ -45,12 +45,12 @@ func TestPreflight(t *testing.T) {
 			spoil: func(t *testing.T, dir string) {
 				require.NoError(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 			},
-			is: []string{"ErrReadOnly"}, says: "mount it read-write",
+			is: []string{"ErrReadOnly"}, says: "it is mounted so; mount it read-write",
 		},
 		"noexec": {
 			trial: trial{Needs: Needs{Execute: true}},
 			mount: tmpfs(syscall.MS_NOEXEC, ""),
-			is:    []string{"ErrNoExec"}, says: "mount it without noexec",
+			is:    []string{"ErrNoExec"}, says: "it is mounted with noexec; mount it without noexec",
 		},
 		"noexec where nothing is executed": {mount: tmpfs(syscall.MS_NOEXEC, "")},
 		"few inodes": {
@@ -140,6 +140,7 @@ func TestPreflightOfLiars(t *testing.T) {
 		"truth":                          {},
 		"modes are not kept":             {lies: lyingfs.Lies{Modeless: true}, is: []string{"ErrNoModes"}, says: "-rwxrwxrwx after chmod to -r--r--r--"},
 		"chmod is not permitted":         {lies: refuse(lyingfs.Setattr, syscall.EPERM), is: []string{"ErrNoModes"}, says: "file system that keeps modes"},
+		"files cannot be executed":       {lies: refuse(lyingfs.Access, syscall.EACCES), is: []string{"ErrNoExec"}, says: "executing a file failed: permission denied"},
 		"links are not permitted":        {lies: refuse(lyingfs.Link, syscall.EPERM), is: []string{"ErrNoLinks"}, says: "file system that has hard links"},
 		"links are not supported":        {lies: refuse(lyingfs.Link, syscall.EOPNOTSUPP), is: []string{"ErrNoLinks"}, says: "operation not supported"},
 		"links cross devices":            {lies: refuse(lyingfs.Link, syscall.EXDEV), is: []string{"ErrNoLinks"}, says: "invalid cross-device link"},

@@ -267,8 +267,14 @@ func modes(dir *os.Root) error {
 	return nil
 }
 
-// execute asks what the kernel would ask before it executes a file.
+// execute asks what the kernel would ask before it executes a file. Of noexec a
+// kernel before 5.8 tells by statfs only.
 func execute(dir *os.Root) error {
+	if _, noExec, err := volumeOf(dir); err != nil {
+		return unprepared(err)
+	} else if noExec {
+		return errors.New("it is mounted with noexec")
+	}
 	f, err := dir.OpenFile("program", os.O_CREATE|os.O_WRONLY, 0o555)
 	if err != nil {
 		return unprepared(err)

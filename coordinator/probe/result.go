@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -39,6 +40,9 @@ const (
 	Hangs   Answer = "hangs"
 	Unknown Answer = "unknown" // it needed something that failed
 )
+
+// String tells of what was never asked that it is unknown.
+func (a Answer) String() string { return cmp.Or(string(a), string(Unknown)) }
 
 // Result is what a mount can do. Of one that an older version has written down,
 // an answer to what was not asked then is empty.

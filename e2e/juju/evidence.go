@@ -21,7 +21,7 @@ var unitEvidence = map[string]string{
 	"services.txt":  "systemctl --no-pager --full status concourse-server.service concourse-worker.service concourse-ci-watcher.service",
 	"juju.log":      "tail -n 3000 /var/log/juju/unit-*.log",
 	"volume.txt":    "findmnt --target /var/lib/concourse; df -h /var/lib/concourse; find /var/lib/concourse -maxdepth 4 -not -path '/var/lib/concourse/worker/*/*' -ls",
-	"markers.txt":   "cd /var/lib/concourse && tail -n +1 .installed_version .install.lock .download_in_progress volume.json claims/* activations/*",
+	"markers.txt":   "cd /var/lib/concourse && tail -n +1 .installed_version .install.lock .download_in_progress volume.json claims/*/* activations/* failures/*",
 	"private.txt":   "find /var/lib/concourse-ci-machine -ls",
 	"processes.txt": "ps -ef",
 }

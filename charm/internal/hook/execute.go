@@ -69,6 +69,8 @@ func (c Charm) execute(ctx context.Context, volume Volume, plan reconcile.Plan, 
 func (c Charm) take(ctx context.Context, volume Volume, plan reconcile.Plan, step reconcile.Step, n *notes) error {
 	switch step.Verb {
 	case reconcile.Activate:
+		ctx, cancel := context.WithTimeout(ctx, volumeLimit)
+		defer cancel()
 		_, err := volume.Activate(ctx, step.Version)
 		if errors.Is(err, coordinator.ErrOvertaken) {
 			// By the leader of another application. The watcher has seen it, too, and
@@ -78,6 +80,8 @@ func (c Charm) take(ctx context.Context, volume Volume, plan reconcile.Plan, ste
 		}
 		return err
 	case reconcile.Pin:
+		ctx, cancel := context.WithTimeout(ctx, volumeLimit)
+		defer cancel()
 		if _, err := volume.Pin(ctx, step.Version); err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func (v *slowVolume) Ensure(ctx context.Context, version string) (coordinator.Re
 	return coordinator.Release{Version: version}, v.call(ctx, install)
 }
 
-func (v *slowVolume) Installed(_ context.Context, version string) (coordinator.Release, error) {
+func (v *slowVolume) Recheck(_ context.Context, version string) (coordinator.Release, error) {
 	return coordinator.Release{Version: version}, nil
 }
 

@@ -84,7 +84,7 @@ type Found struct {
 type Volume interface {
 	Check(ctx context.Context) error
 	Ensure(ctx context.Context, version string) (coordinator.Release, error)
-	Installed(ctx context.Context, version string) (coordinator.Release, error)
+	Recheck(ctx context.Context, version string) (coordinator.Release, error)
 	Current(ctx context.Context) (coordinator.Activation, error)
 	Collect(ctx context.Context) ([]string, error)
 	Probe(ctx context.Context) (probe.Result, error)
@@ -127,7 +127,7 @@ type Watcher struct {
 
 // Defaults fills in the intervals of production.
 func (w *Watcher) Defaults() {
-	w.Interval, w.Progress, w.Backoff, w.Deadline = time.Second, 5*time.Second, 30*time.Second, 3*time.Minute
+	w.Interval, w.Progress, w.Backoff, w.Deadline = time.Second, 5*time.Second, 10*time.Second, 3*time.Minute
 }
 
 // Run watches until ctx ends. It returns when all that it began has ended: who
@@ -287,7 +287,7 @@ func (w *Watcher) lookAtRelease(ctx context.Context) {
 		}
 		w.checked = time.Now()
 		limited, cancel := context.WithTimeout(ctx, volumeLimit)
-		_, err := w.volume.Installed(limited, w.want.Version)
+		_, err := w.volume.Recheck(limited, w.want.Version)
 		cancel()
 		if !errors.Is(err, coordinator.ErrNotInstalled) && !errors.Is(err, coordinator.ErrCorrupt) {
 			return // sound, or not to be seen at present

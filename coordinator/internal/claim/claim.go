@@ -66,6 +66,9 @@ type Log struct {
 	// recorded in the claim, and contenders keep to that. Less than 50 ms stands
 	// for DefaultLease, more than 10 minutes for 10 minutes.
 	Lease time.Duration
+	// Turn has room for one value, and is that of all logs of the volume: while one
+	// attempt to lock hangs, there is no other, and all do without. Nil is one of its own.
+	Turn chan struct{}
 	// Lockless leaves out the flock, where it is known to be of no use.
 	Lockless bool
 	// Changed, unless nil, gets a value when something may have changed in Dir or

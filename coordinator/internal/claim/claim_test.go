@@ -44,7 +44,7 @@ func doNotCare(Holder) error { return nil }
 
 // locked locks the file of the log, as a contender or holder in another process.
 func locked(t testing.TB, l Log) *lock {
-	held, err := tryLock(t.Context(), l.Root, l.Lock, nil)
+	held, err := tryLock(nil, l.Root, l.Lock, nil)
 	require.NoError(t, err)
 	return held
 }
@@ -299,12 +299,12 @@ func TestFreeLockIsLeftAlone(t *testing.T) {
 func TestLockFileIsRemoved(t *testing.T) {
 	l := newLog(t)
 	held := locked(t, l)
-	waiting, err := tryLock(t.Context(), l.Root, l.Lock, nil)
+	waiting, err := tryLock(nil, l.Root, l.Lock, nil)
 	require.ErrorIs(t, err, ErrHeld)
 	require.NoError(t, l.Root.Remove(l.Lock))
 	write(t, l, "lock", "")
 	held.close()
-	waiting, err = tryLock(t.Context(), l.Root, l.Lock, waiting)
+	waiting, err = tryLock(nil, l.Root, l.Lock, waiting)
 	require.NoError(t, err)
 	defer waiting.close()
 	named, err := l.Root.Stat(l.Lock)

@@ -166,16 +166,17 @@ func (s *contender) tryLock(ctx context.Context) (*lock, lockOutcome, error) {
 			return nil, untried, err
 		}
 	}
-	l, err := tryLock(ctx, s.log.Root, s.log.Lock, s.lock)
+	l, err := tryLock(s.log.Turn, s.log.Root, s.log.Lock, s.lock)
 	s.lock = nil
 	switch {
+	case ctx.Err() != nil:
+		l.close()
+		return nil, untried, ctx.Err()
 	case err == nil:
 		return l, obtained, nil
 	case errors.Is(err, ErrHeld):
 		s.lock = l
 		return nil, refused, nil
-	case ctx.Err() != nil:
-		return nil, untried, ctx.Err()
 	}
 	s.lockless = true
 	return nil, untried, nil

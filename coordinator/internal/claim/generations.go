@@ -1,16 +1,18 @@
 package claim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
@@ -139,7 +141,7 @@ func (g generations) beat(n int) (string, error) {
 // its place is taken by something that is no file.
 func (g generations) content(name string) ([]byte, error) {
 	data, err := again(func() ([]byte, error) {
-		f, err := g.dir.Open(name)
+		f, err := g.dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -147,11 +149,8 @@ func (g generations) content(name string) ([]byte, error) {
 		// One read: it is enough for what holders write, and another one would only
 		// cost a request to see the end.
 		data := make([]byte, maxContent)
-		n, err := f.Read(data)
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return data[:n], err
+		n, err := readNow(f, data)
+		return data[:max(n, 0)], err
 	})
 	if err == nil {
 		return data, nil
@@ -163,6 +162,22 @@ func (g generations) content(name string) ([]byte, error) {
 		return nil, nil
 	}
 	return nil, err
+}
+
+// readNow is read(2) that does not wait if the file is a pipe. To ask whether it is one
+// would cost a request.
+func readNow(f *os.File, data []byte) (n int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	rawErr := raw.Read(func(fd uintptr) bool {
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+			n, err = unix.Read(int(fd), data)
+		}
+		return true
+	})
+	return n, cmp.Or(err, rawErr)
 }
 
 // create makes a claim, or returns ErrHeld if somebody else has.
@@ -194,7 +209,7 @@ func (g generations) setBeat(n int, sign string) error {
 	beat := beatName(n)
 	tmp := "." + beat
 	write := func() error {
-		err := g.dir.WriteFile(tmp, []byte(sign), 0o644)
+		err := durable.Write(g.dir, tmp, []byte(sign))
 		if err == nil && sign == released {
 			// A full volume may lose it and say nothing.
 			if there, readErr := g.content(tmp); readErr == nil && string(there) != sign {
@@ -220,9 +235,9 @@ func (g generations) setBeat(n int, sign string) error {
 	if there, readErr := g.beat(n); readErr == nil && there == sign {
 		return nil
 	}
-	// A directory in its place would silence a holder that lives.
+	// Something else in its place would silence a holder that lives.
 	for _, name := range []string{tmp, beat} {
-		if info, statErr := g.dir.Lstat(name); statErr == nil && info.IsDir() && g.dir.RemoveAll(name) == nil {
+		if info, statErr := g.dir.Lstat(name); statErr == nil && !info.Mode().IsRegular() && g.dir.RemoveAll(name) == nil {
 			err = write()
 		}
 	}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,12 +61,12 @@ func TestLastGeneration(t *testing.T) {
 func damage(t *testing.T, l Log, r *rand.Rand) string {
 	name := []string{"1", "1.beat", ".1.beat", "lock", "2.beat", "3", "../.install.lock"}[r.IntN(7)]
 	target := path.Join("claims", name)
-	old, err := l.Root.ReadFile(target)
+	old, err := durable.ReadFile(l.Root, target)
 	noise := make([]byte, r.IntN(2*maxContent))
 	for i := range noise {
 		noise[i] = byte(r.Uint32())
 	}
-	switch kind := r.IntN(4); {
+	switch kind := r.IntN(5); {
 	case kind == 0 && err == nil && len(old) > 0:
 		cut := r.IntN(len(old))
 		require.NoError(t, l.Root.WriteFile(target, old[:cut], 0o644))
@@ -78,6 +80,10 @@ func damage(t *testing.T, l Log, r *rand.Rand) string {
 		require.NoError(t, l.Root.RemoveAll(target))
 		require.NoError(t, l.Root.MkdirAll(path.Join(target, "x"), 0o755))
 		return name + " is a directory"
+	case kind == 3:
+		require.NoError(t, l.Root.RemoveAll(target))
+		require.NoError(t, syscall.Mkfifo(filepath.Join(l.Root.Name(), target), 0o644))
+		return name + " is a pipe"
 	}
 	require.NoError(t, l.Root.RemoveAll(target))
 	require.NoError(t, l.Root.WriteFile(target, noise, 0o644))
@@ -102,7 +108,9 @@ func TestDamagedLog(t *testing.T) {
 				first.die()
 			}
 			start := time.Now()
+			ended := make(chan struct{})
 			time.AfterFunc(l.Lease, func() {
+				defer close(ended)
 				if !gone {
 					require.NoError(t, first.Release(), "seed %d: %v", seed, did)
 				}
@@ -121,6 +129,7 @@ func TestDamagedLog(t *testing.T) {
 			}
 			_, _ = Read(l.Root, l.Name)
 			require.NoError(t, second.Release(), "seed %d: %v", seed, did)
+			<-ended
 		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path"
 	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
 
 // Claim is held until Release, or until the process dies or falls silent.
@@ -114,7 +116,7 @@ func (c *Claim) removeName() {
 // Read returns whom the file Log.Name names: the holder, or who held the claim
 // when it died. A file that is missing or half written is an error.
 func Read(root *os.Root, name string) (Holder, error) {
-	f, err := root.Open(name)
+	f, err := durable.Open(root, name)
 	if err != nil {
 		return Holder{}, fmt.Errorf("cannot read the holder: %w", err)
 	}

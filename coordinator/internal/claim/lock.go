@@ -1,7 +1,6 @@
 package claim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -43,15 +42,27 @@ func (l *lock) close() {
 // returned, or nil. Any other error means that flock is of no use here.
 //
 // A call that hangs cannot be interrupted. It is left alone in its goroutine, and
-// what it gets in the end is given back.
-func tryLock(ctx context.Context, root *os.Root, name string, open *lock) (*lock, error) {
+// what it gets in the end is given back. Until then it keeps the turn, so that no
+// other attempt hangs, too.
+func tryLock(turn chan struct{}, root *os.Root, name string, open *lock) (*lock, error) {
 	type result struct {
 		lock *lock
 		err  error
 	}
+	hangs := time.NewTimer(lockTimeout)
+	defer hangs.Stop()
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+	}
+	select {
+	case turn <- struct{}{}:
+	case <-hangs.C:
+		return nil, errors.New("an earlier flock hangs")
+	}
 	done := make(chan result)
 	abandoned := make(chan struct{})
 	go func() {
+		defer func() { <-turn }()
 		l, err := lockNow(root, name, open)
 		select {
 		case done <- result{l, err}:
@@ -59,14 +70,12 @@ func tryLock(ctx context.Context, root *os.Root, name string, open *lock) (*lock
 			l.close()
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, fmt.Errorf("flock of %s hangs", name))
-	defer cancel()
 	select {
 	case r := <-done:
 		return r.lock, r.err
-	case <-ctx.Done():
+	case <-hangs.C:
 		close(abandoned)
-		return nil, context.Cause(ctx)
+		return nil, fmt.Errorf("flock of %s hangs", name)
 	}
 }
 

@@ -7,19 +7,24 @@
 package durable
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"syscall"
 )
 
 // Replace puts data at name, in place of what is there. Readers see the old
-// content or the new one.
-func Replace(root *os.Root, name string, data []byte) error {
-	tmp, err := private(root, name, data)
+// content or the new one. The guards are asked when all is written but the name, which
+// an error of theirs prevents.
+func Replace(root *os.Root, name string, data []byte, guards ...func() error) error {
+	tmp, err := private(root, name, data, guards)
 	if err != nil {
 		return err
 	}
@@ -27,9 +32,10 @@ func Replace(root *os.Root, name string, data []byte) error {
 }
 
 // Create puts data at name if nothing is there. Of any number of callers on any
-// number of machines one succeeds; the others get fs.ErrExist.
-func Create(root *os.Root, name string, data []byte) error {
-	tmp, err := private(root, name, data)
+// number of machines one succeeds; the others get fs.ErrExist. The guards are those
+// of Replace.
+func Create(root *os.Root, name string, data []byte, guards ...func() error) error {
+	tmp, err := private(root, name, data, guards)
 	if err != nil {
 		return err
 	}
@@ -86,7 +92,7 @@ func Mkdir(root *os.Root, name string, mode fs.FileMode) error {
 
 // SyncDir makes the names in a directory survive a power cut.
 func SyncDir(root *os.Root, dir string) error {
-	d, err := root.Open(dir)
+	d, err := root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return fmt.Errorf("cannot sync directory: %w", err)
 	}
@@ -101,7 +107,7 @@ func SyncDir(root *os.Root, dir string) error {
 // Names lists a directory, in no order. It looks at no file, which ReadDir does
 // below a Root.
 func Names(root *os.Root, dir string) ([]string, error) {
-	d, err := root.Open(dir)
+	d, err := root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -109,18 +115,76 @@ func Names(root *os.Root, dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
+// ErrUnusable: what has the name of a file is no regular file, or is larger than such a
+// file ever is.
+var ErrUnusable = errors.New("not a regular file, or too large")
+
+// Open opens a file for reading. Where there is something else, such as a pipe, which
+// would not be open before somebody writes to it, or a link that leads nowhere or out
+// of the root, the error is ErrUnusable.
+func Open(root *os.Root, name string) (*os.File, error) {
+	f, _, err := openSized(root, name, math.MaxInt64)
+	return f, err
+}
+
+// openSized is Open for a file of limit bytes at most, whose size it returns.
+func openSized(root *os.Root, name string, limit int64) (f *os.File, size int64, err error) {
+	f, err = root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		if info, statErr := root.Lstat(name); statErr == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s: %w: %v", name, ErrUnusable, err)
+		}
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > limit) {
+		err = fmt.Errorf("%s: %w: it has %d bytes and mode %v", name, ErrUnusable, info.Size(), info.Mode())
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// maxSmall is far more than anything that ReadFile is for.
+const maxSmall = 64 << 10
+
 // ReadFile reads a small file. One that another machine has just replaced may be
 // stale: it is looked up once more then, by its name.
 func ReadFile(root *os.Root, name string) ([]byte, error) {
-	data, err := root.ReadFile(name)
+	data, err := Read(root, name, maxSmall)
 	if errors.Is(err, syscall.ESTALE) {
-		data, err = root.ReadFile(name)
+		data, err = Read(root, name, maxSmall)
 	}
 	return data, err
 }
 
-// private writes and syncs data under a hidden name beside name.
-func private(root *os.Root, name string, data []byte) (string, error) {
+// Read reads a file that has limit bytes at most.
+func Read(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, size, err := openSized(root, name, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var data bytes.Buffer
+	data.Grow(int(size) + bytes.MinRead)
+	_, err = data.ReadFrom(io.LimitReader(f, limit))
+	return data.Bytes(), err
+}
+
+// Write writes a file in place, and syncs nothing. A pipe is an error at once.
+func Write(root *os.Root, name string, data []byte) error {
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return cmp.Or(err, f.Close())
+}
+
+// private writes and syncs data under a hidden name beside name, and asks the guards.
+func private(root *os.Root, name string, data []byte, guards []func() error) (string, error) {
 	tmp := hidden(name)
 	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -135,6 +199,11 @@ func private(root *os.Root, name string, data []byte) (string, error) {
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
+	}
+	for _, guard := range guards {
+		if err == nil {
+			err = guard()
+		}
 	}
 	if err != nil {
 		root.Remove(tmp)

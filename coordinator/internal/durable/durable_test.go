@@ -178,3 +178,32 @@ func TestFileSystemIsRecognized(t *testing.T) {
 	a := elsewhere(t, dir, "local")
 	require.Equal(t, "false", a.Data)
 }
+
+// What is no small file is not waited for, and not read into memory.
+func TestOnlySmallFilesAreRead(t *testing.T) {
+	root := newRoot(t)
+	in := func(name string) string { return root.Name() + "/" + name }
+	require.NoError(t, root.WriteFile("small", make([]byte, maxSmall), 0o644))
+	data, err := ReadFile(root, "small")
+	require.NoError(t, err)
+	require.Len(t, data, maxSmall)
+	require.NoError(t, root.WriteFile("large", make([]byte, maxSmall+1), 0o644))
+	require.NoError(t, root.WriteFile("sparse", nil, 0o644))
+	require.NoError(t, os.Truncate(in("sparse"), 1<<40))
+	require.NoError(t, root.Mkdir("dir", 0o755))
+	require.NoError(t, syscall.Mkfifo(in("pipe"), 0o644))
+	require.NoError(t, root.Symlink("nothing", "dangling"))
+	require.NoError(t, root.Symlink("/etc/passwd", "out"))
+	require.NoError(t, root.Symlink("loop", "loop"))
+	require.NoError(t, root.Symlink("pipe", "to a pipe"))
+	for _, name := range []string{"large", "sparse", "dir", "pipe", "dangling", "out", "loop", "to a pipe"} {
+		_, err := ReadFile(root, name)
+		require.ErrorIs(t, err, ErrUnusable, name)
+		require.NotErrorIs(t, err, fs.ErrNotExist, name)
+	}
+	_, err = Names(root, "pipe")
+	require.ErrorIs(t, err, syscall.ENOTDIR)
+	require.ErrorIs(t, SyncDir(root, "pipe"), syscall.ENOTDIR)
+	_, err = ReadFile(root, "none")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}

@@ -13,8 +13,8 @@ import (
 // Fingerprint tells one archive of a version from another one, as far as a server
 // does without sending it.
 type Fingerprint struct {
-	Size      int64  `json:"size"`
-	Validator string `json:"validator,omitempty"` // the ETag, else the time of the last change
+	Size      int64  `json:"size"`                // 0 if the server does not tell
+	Validator string `json:"validator,omitempty"` // a strong ETag, else the time of the last change
 }
 
 // Fingerprint asks for the size and the validator of an archive, in one request of a
@@ -25,12 +25,12 @@ func (s Source) Fingerprint(ctx context.Context, version string) (Fingerprint, e
 		return Fingerprint{}, err
 	}
 	r.Body.Close()
-	f := Fingerprint{Size: r.ContentLength, Validator: r.Header.Get("ETag")}
-	if f.Validator == "" {
-		f.Validator = r.Header.Get("Last-Modified")
-	}
-	return f, nil
+	_, _, whole, err := extent(r)
+	return Fingerprint{whole.size, whole.validator}, err
 }
+
+// Fingerprint is that of the archive that is downloaded.
+func (d *Download) Fingerprint() Fingerprint { return Fingerprint{d.kept.Size, d.kept.Validator} }
 
 // Discard removes what a download has left in dir, below root.
 func Discard(root *os.Root, dir string) error {

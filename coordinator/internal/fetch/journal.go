@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 )
@@ -74,11 +75,11 @@ func bootID() string {
 // readKept reads the journal in dir. It is false if there is none, or none that
 // the partial file could belong to.
 func readKept(root *os.Root, dir, boot string) (kept, bool) {
-	partial, err := root.Stat(path.Join(dir, partialName))
-	if err != nil {
+	partial, err := root.Lstat(path.Join(dir, partialName))
+	if err != nil || !partial.Mode().IsRegular() {
 		return kept{}, false
 	}
-	f, err := root.Open(path.Join(dir, journalName))
+	f, err := durable.Open(root, path.Join(dir, journalName))
 	if err != nil {
 		return kept{}, false
 	}
@@ -212,7 +213,7 @@ func newJournal(root *os.Root, dir string, k kept) (*journal, error) {
 		return nil, fmt.Errorf("cannot begin the journal: %w", err)
 	}
 	tmp := name + ".new"
-	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := root.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot begin the journal: %w", err)
 	}

@@ -56,9 +56,11 @@ type Lies struct {
 	// opened, whether it is there or not.
 	Broken string
 	// Refused requests fail with the error, and nothing is done. Hung ones do not
-	// return before the lie ends, not even when interrupted.
+	// return before the lie ends, not even when interrupted; the first Spared of them
+	// do.
 	Refused map[Request]syscall.Errno
 	Hung    []Request
+	Spared  int
 	// Modeless files all have mode 0777, and chmod succeeds and changes nothing:
 	// vfat, or SMB without extensions for Unix.
 	Modeless bool
@@ -71,6 +73,7 @@ const (
 	Lookup   Request = "lookup"
 	Getattr  Request = "getattr"
 	Setattr  Request = "setattr" // chmod and its like
+	Access   Request = "access"
 	Statfs   Request = "statfs"
 	Opendir  Request = "opendir"
 	Fsyncdir Request = "fsyncdir"
@@ -123,6 +126,7 @@ type Machine struct {
 	mu      sync.Mutex
 	lies    Lies
 	lifted  chan struct{} // closed when the lies change
+	spared  int
 	written int64
 	lookups int
 	burst   map[string]int  // path -> further ESTALEs
@@ -160,7 +164,7 @@ func (m *Machine) Tell(lies Lies) {
 	defer m.mu.Unlock()
 	close(m.lifted)
 	m.lies, m.lifted = lies, make(chan struct{})
-	m.written, m.burst = 0, map[string]int{}
+	m.written, m.spared, m.burst = 0, 0, map[string]int{}
 }
 
 // Lose ends this machine's lease: its locks are free for others at once, and
@@ -210,8 +214,13 @@ func (m *Machine) told() Lies {
 func (m *Machine) refuses(r Request) syscall.Errno {
 	m.mu.Lock()
 	lies, lifted := m.lies, m.lifted
+	hangs := slices.Contains(lies.Hung, r)
+	if hangs && m.spared < lies.Spared {
+		m.spared++
+		hangs = false
+	}
 	m.mu.Unlock()
-	if slices.Contains(lies.Hung, r) {
+	if hangs {
 		<-lifted
 	}
 	return lies.Refused[r]

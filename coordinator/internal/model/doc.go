@@ -4,13 +4,12 @@
 //
 // # What the units do
 //
-// Install: a unit claims a generation with link(2), takes over what a holder before
-// it has staged of that version, removes all else that was staged of it, or makes a
-// staging tree of its own, downloads, looks whether it still holds the newest
-// generation (the fence), moves a corrupt release into its own staging directory and
-// from there to quarantine, and publishes by rename. A unit that is short of room
-// takes away what others have staged, and moves a corrupt release before the
-// download; it looks at the fence before that, too.
+// Install: a unit claims a generation with link(2), in the log of the version; takes over
+// what a holder before it has staged, and removes all else that was staged of it, or
+// makes a staging directory of its own; downloads; looks whether it still holds the newest
+// generation (the fence); renames the staged tree to an entry of the store; and links the
+// release to it, with a link that it has made in its staging directory: by link(2) if there
+// is none, and, where a corrupt release is to be replaced, by rename.
 //
 // Activate: a unit reads the log, holds the release, and puts the next entry if
 // nobody has. If somebody has, and another version is current by then, it does
@@ -18,16 +17,18 @@
 // line with the log, which is read again after bin is written.
 //
 // Pin: a unit holds the release, writes its pin, and drops the hold. Activate and Pin
-// hold a release as follows: they write a pin for the time of the call, block the
-// place of the version in the directory of each collector that they find, and look
-// whether the release is there.
+// hold a release as follows: they follow its link, write a pin of the entry for the time of
+// the call, block the places of the link and of the entry in the directory of each
+// collector of the version that they find, and look whether both are there, and the link
+// still leads to the entry. If it leads to another one they begin anew.
 //
-// Collect: a unit claims, takes away what others have staged, what is in quarantine,
-// and the directories of earlier collectors; makes a directory for what it will
-// remove; reads the pins, twice; reads current and previous in one look; and renames
-// each other release into the directory. A rename to a place that is blocked fails,
-// and so does one into a directory that was taken away. So one of the two wins,
-// however long the other was paused.
+// Collect: a unit claims a version; takes away all that others have staged of it, and the
+// directories of earlier collectors; makes a directory for what it will remove; reads the
+// pins, twice; reads current and previous in one look; follows the link of the version and
+// lists the store; and moves the link, if nobody needs the version, and then the entries
+// that nobody needs. It looks at the fence before each move. A move to a place that is
+// blocked fails, and so does one into a directory that was taken away. So one of the two
+// wins, however long the other was paused.
 //
 // # What is left out, and why that is sound
 //
@@ -62,25 +63,25 @@
 //
 // # What is found
 //
-// TestProtocol, with any number of deaths; all tests together take 14 s of processor
-// time and 320 MB:
+// TestProtocol, with any number of deaths; all tests together take about a minute of
+// processor time and 600 MB:
 //
 //	                                        states
-//	one version, nobody collects             1,838
-//	two versions, nobody collects           47,873
-//	one version, which may become corrupt    8,440
-//	one version, and collecting             77,851
-//	the same, and it may become corrupt    933,861
-//	two versions, and collecting         2,102,892
+//	one version, nobody collects             2,916
+//	two versions, nobody collects           86,978
+//	one version, which may become corrupt    2,743
+//	one version, and collecting it         234,520
+//	the same, and it may become corrupt  1,500,318
+//	two versions, and collecting the one
+//	that was current before              3,977,493
 //
-// Too many for every day, but visited once: three versions, and collecting, 46,654,608
-// states; and with four units one version 8,510, two 394,668, one and collecting
-// 3,369,596.
+// Visited once besides: one version, collecting it and the two others, 9,292,483 states.
 //
-// In all of them no generation has two holders, what is published is complete,
-// current, previous, pinned and held releases are there, no activation replaces one
-// that it was decided without, and any unit gets its version to run with all others
-// paused or dead. TestBroken drops one rule at a time and prints the shortest way to
+// In all of them no generation has two holders; what is published is complete; a
+// release's path, once there, never goes missing unless it is collected, and never leads to
+// nothing; current, previous, pinned and held releases are there; so are entries that were
+// replaced while a unit has them pinned or holds them; no activation replaces one that it
+// was decided without; and any unit gets its version to run with all others paused or dead. TestBroken drops one rule at a time and prints the shortest way to
 // the violation. These results are worth knowing:
 //
 //   - The fence at publish protects no release, as the rename does: with or
@@ -104,11 +105,16 @@
 //     has pinned it, to put it back, is wrong: the release is missing meanwhile,
 //     and for good if the collector dies. So it has to announce, look, and
 //     rename to where it can be called off.
-//   - A corrupt release must not be moved straight to quarantine. A holder finds it
-//     corrupt, and is paused; a later one moves it away and publishes a sound one,
-//     which becomes current; the first wakes and moves the sound one away. To move
-//     it back is too late: it is missing meanwhile, and for good if the unit dies, or
-//     another one empties the quarantine. Moved by way of its own staging directory,
-//     which a later holder removes or takes over before it publishes, nothing sound
-//     is ever moved.
+//   - A corrupt release must not be removed before another is linked in its place: its
+//     path is missing meanwhile, and for good if the unit dies. So its link is replaced.
+//   - The link has to be moved from the holder's own staging directory. A holder which
+//     slept, and whose entry was collected, would make the release lead to nothing;
+//     later holders and collectors take the directory away before they do anything.
+//   - For the same reason a collector has to take away what is staged before it lists the
+//     store, and has to look at the fence after that: what a later holder has stored, and
+//     not yet linked, looks like what nobody needs.
+//   - A collector moves the link before the entry. Who pins blocks the places of both.
+//   - Pins must name entries: with a pin of the version alone the tree that a unit runs
+//     from would be collected after a repair.
+
 package model

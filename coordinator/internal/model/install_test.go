@@ -33,42 +33,19 @@ func (m *move) ensure() {
 		m.to(lookAtFence, "makes a staging tree for %d", v)
 	case lookAtFence:
 		m.lookAtFence()
-	case lookIfCorrupt:
-		if m.s.releases[v] == torn {
-			m.to(quarantine, "finds %d corrupt", v)
-		} else {
-			m.quarantined("finds no corrupt %d", v)
+	case storeEntry:
+		m.my.staged, m.my.stored = emptied, true
+		if m.me.staged == torn {
+			m.n.broken = errTorn
 		}
-	case quarantine:
-		if !m.but.sharedQuarantine && m.me.staged == absent {
-			m.to(idle, "finds its directory gone")
-			return
-		}
+		m.to(lookAtRelease, "puts its tree of %d into the store", v)
+	case lookAtRelease:
+		m.lookAtRelease()
+	case unlink:
 		m.n.releases[v] = absent
-		switch m.s.releases[v] {
-		case absent:
-			m.quarantined("finds %d gone", v)
-		case whole:
-			m.to(putBack, "moves a sound %d to quarantine", v)
-		case torn:
-			m.quarantined("moves the corrupt %d to quarantine", v)
-		}
-	case putBack:
-		switch {
-		case m.but.noPutBack:
-			m.n.orphan = m.s.releases[v] == absent
-			m.quarantined("takes what it has moved for the corrupt one")
-		case m.s.releases[v] == absent:
-			m.n.releases[v] = whole
-			m.quarantined("puts %d back", v)
-		default:
-			m.to(idle, "finds another %d in the place", v)
-		}
-	case replace:
-		m.n.releases[v] = absent
-		m.to(rename, "removes %d to make place", v)
-	case rename:
-		m.publish()
+		m.to(linkIfAbsent, "removes %d to make place", v)
+	case linkIfAbsent, swap:
+		m.link()
 	case finishCopy:
 		m.n.releases[v] = whole
 		m.to(idle, "publishes the rest of %d", v)
@@ -82,7 +59,7 @@ func (m *move) claim() {
 	}
 	for i := range m.n.units {
 		o := &m.n.units[i]
-		if i != m.u && (o.at == linkClaim || o.holdsClaim() && m.me.fresh) {
+		if i != m.u && o.want == m.me.want && (o.at == linkClaim || o.holdsClaim() && m.me.fresh) {
 			o.fresh = false
 		}
 	}
@@ -93,12 +70,11 @@ func (m *move) claim() {
 		m.to(idle, "claims the next generation, and is told that it failed")
 		m.n = claimed
 	}
-	if m.me.want == 0 {
-		m.my.fresh = false // nothing that a collector does depends on its generation
-		m.to(announce, "claims the next generation")
+	m.my.fresh = true
+	if m.me.collector {
+		m.to(listStaged, "claims the next generation")
 		return
 	}
-	m.my.fresh = true
 	m.to(lookAgain, "claims the next generation")
 }
 
@@ -118,27 +94,11 @@ func (m *move) listStaging() {
 			parts |= one(i)
 		}
 	}
-	if !m.but.sharedQuarantine && parts|trees != 0 {
+	if parts|trees != 0 {
 		m.my.todo = parts | trees
 		m.seal()
 		m.to(takeOver, "finds what others have staged of %d", v)
 		return
-	}
-	for i := range m.s.units {
-		if trees.has(i) {
-			m.my.todo = one(i)
-			m.to(takeOver, "finds that unit %d has staged all of %d", uint8(i), v)
-		}
-	}
-	if trees != 0 && m.me.fresh {
-		return
-	}
-	for i := range m.s.units {
-		if parts.has(i) {
-			m.my.todo = one(i)
-			m.seal()
-			m.to(takeOver, "finds that unit %d has staged a part of %d", uint8(i), v)
-		}
 	}
 	m.seal()
 	m.to(makeStaging, "finds nothing staged of %d", v)
@@ -146,6 +106,9 @@ func (m *move) listStaging() {
 
 // seal notes that the holder of the newest generation goes on to download.
 func (m *move) seal() {
+	if m.collect {
+		return // it is found out where nobody collects
+	}
 	for i := range m.n.units {
 		o := &m.n.units[i]
 		if m.me.fresh && i != m.u && o.want == m.me.want && !m.my.todo.has(i) && (o.ready() || o.holdsClaim() && m.but.noFenceAtPublish) {
@@ -156,61 +119,84 @@ func (m *move) seal() {
 
 func (m *move) lookAtFence() {
 	v := m.me.want
-	switch {
-	case !m.me.fresh && !m.but.noFenceAtPublish:
+	if m.but.unlinkEarly && m.s.releases[v] == torn && m.me.staged != absent {
+		m.n.releases[v] = absent
+		m.to(lookAtFence, "is short of room, and removes the corrupt %d", v)
+	}
+	if !m.me.fresh && !m.but.noFenceAtPublish {
 		m.to(idle, "has downloaded %d and finds that it lost its generation", v)
-	case m.corrupt:
-		m.my.fresh = false
-		m.to(lookIfCorrupt, "has downloaded %d and takes itself to be the holder", v)
-	case m.but.publishReplaces:
-		m.to(replace, "has downloaded %d and takes itself to be the holder", v)
-	default:
-		m.my.fresh = false
-		m.to(rename, "has downloaded %d and takes itself to be the holder", v)
-	}
-	if m.corrupt && (m.me.fresh || m.but.sharedQuarantine) {
-		m.my.early = true
-		m.to(lookIfCorrupt, "is short of room")
-	}
-	m.takeAway()
-}
-
-// quarantined goes on when the place is free, as far as the unit can tell.
-func (m *move) quarantined(what string, about ...uint8) {
-	if m.me.early {
-		m.my.early = false
-		m.to(lookAtFence, what, about...)
 		return
 	}
-	m.to(rename, what, about...)
+	m.my.fresh = false
+	m.to(storeEntry, "has downloaded %d and takes itself to be the holder", v)
 }
 
-func (m *move) publish() {
-	v := m.me.want
-	switch {
-	case m.me.staged == absent:
-		m.to(idle, "finds its staging tree gone")
-		return
-	case m.s.releases[v] != absent:
+// lookAtRelease decides how the release is linked to the entry, if at all.
+func (m *move) lookAtRelease() {
+	switch v := m.me.want; {
+	case m.s.releases[v] == whole:
 		m.to(idle, "finds %d published", v)
+	case m.s.releases[v] == absent:
+		m.to(linkIfAbsent, "finds %d missing", v)
+	case m.but.unlinkFirst:
+		m.to(unlink, "finds %d corrupt", v)
+	default:
+		m.to(swap, "finds %d corrupt", v)
+	}
+}
+
+// link moves the link, which lies in the staging directory, to its place.
+func (m *move) link() {
+	v := m.me.want
+	if m.me.staged == absent && !m.but.linkUnfenced {
+		m.to(idle, "finds its link gone")
 		return
-	case m.me.staged == torn:
-		m.n.broken = errTorn
-	case m.me.late && !m.allow.late:
+	}
+	if m.me.at == linkIfAbsent && m.s.releases[v] != absent && !m.but.swapBlindly {
+		m.to(lookAtRelease, "finds that %d is there by now", v)
+		return
+	}
+	if m.me.late && !m.allow.late {
 		m.n.broken = errLate
 	}
-	m.my.staged = absent
+	m.replaced(v)
+	m.my.staged, m.my.stored = absent, false
 	m.n.releases[v] = whole
-	if v == 1 {
-		m.n.orphan = false
-		if m.s.damage == damaged {
-			m.n.damage = repaired
-		}
+	if !m.me.stored {
+		m.n.releases[v] = dangling
+	}
+	if v == 1 && m.s.damage == damaged {
+		m.n.damage = repaired
 	}
 	if m.but.publishCopies {
 		m.n.releases[v] = torn
 		m.to(finishCopy, "publishes half of %d", v)
 		return
 	}
-	m.to(idle, "publishes %d", v)
+	m.to(idle, "links %d", v)
+}
+
+// replaced notes who still has the entry that a release was linked to before, be its
+// link replaced or moved away by a collector.
+func (m *move) replaced(v uint8) {
+	var having set
+	for i := range m.n.units {
+		o := &m.n.units[i]
+		if o.pin == v && !o.old {
+			o.old = true
+			having |= one(i)
+		}
+		about := o.at == hold || o.at == listCollectors || o.at == callOff || o.at == lookHeld || o.at == putEntry || o.at == writePin || o.at == dropHold
+		if about && o.want == v && !o.heldOld {
+			o.heldOld = true
+			having |= one(i)
+		}
+	}
+	for i := range m.n.units {
+		o := &m.n.units[i]
+		if o.want == v && o.doomLinked {
+			o.doomLinked = false
+			o.doomedOld |= having
+		}
+	}
 }

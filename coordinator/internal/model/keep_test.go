@@ -1,7 +1,5 @@
 package model_test
 
-import "math/bits"
-
 // activate is the first step of Activate.
 func (m *move) activate() {
 	v := m.my.want
@@ -44,7 +42,7 @@ func (m *move) activateOrPin() {
 		m.hold()
 	case listCollectors:
 		for i := range m.s.units {
-			if o := &m.s.units[i]; i != m.u && m.announced(o) && o.doomed.has(int(v)) && !m.but.noCallOff {
+			if o := &m.s.units[i]; i != m.u && m.announced(o) && o.want == v && !m.but.noCallOff {
 				m.my.todo |= one(i)
 			}
 		}
@@ -61,7 +59,7 @@ func (m *move) activateOrPin() {
 			if !m.me.todo.has(i) {
 				continue
 			}
-			m.n.units[i].doomed &^= one(v)
+			m.block(i)
 			if m.my.todo &^= one(i); m.my.todo != 0 {
 				m.to(callOff, "blocks the place of %d in the directory of unit %d", v, uint8(i))
 			} else {
@@ -71,7 +69,10 @@ func (m *move) activateOrPin() {
 	case lookHeld:
 		switch {
 		case m.s.releases[v] != whole:
-			m.to(idle, "finds that %d is gone", v)
+			m.to(idle, "finds that %d is gone, or corrupt", v)
+		case m.me.heldOld:
+			m.my.heldOld = false
+			m.to(hold, "finds that %d was installed anew", v)
 		case m.but.lookFirst:
 			m.to(listCollectors, "finds %d there", v)
 		default:
@@ -93,7 +94,7 @@ func (m *move) activateOrPin() {
 		m.n.bin = m.me.saw
 		m.to(readAgain, "links bin to %d", m.me.saw)
 	case writePin:
-		m.my.pin = v
+		m.my.pin, m.my.old = v, m.me.heldOld
 		m.to(dropHold, "pins %d", v)
 	case dropHold:
 		m.to(idle, "has pinned %d", v)
@@ -169,15 +170,42 @@ func (m *move) putEntry() {
 	m.activated("activates %d", v)
 }
 
-// collectReleases is the rest of a call of Collect, which has the claim.
-//
-// doomed begins as all versions. A pin that is read, an entry of the log, and a
-// place that somebody blocks all mean the same for the collector: that version
-// stays. So one set is enough.
-func (m *move) collectReleases() {
+// block keeps a collector from moving the link of the unit's version, and the entry
+// that the unit holds.
+func (m *move) block(collector int) {
+	o := &m.n.units[collector]
+	o.doomedOld &^= one(m.u)
+	if m.me.heldOld {
+		return
+	}
+	o.doomLinked = false
+	if !m.but.linkNotBlocked {
+		o.doomLink = false
+	}
+}
+
+// collectVersion is the rest of a call of Collect, which has the claim. What may be
+// moved begins as everything. A pin that is read, an entry of the log, and a place that
+// somebody blocks all mean the same for the collector: that stays.
+func (m *move) collectVersion() {
+	v := m.me.want
 	switch m.me.at {
+	case listStaged:
+		if !m.but.noTakeAway {
+			for i := range m.s.units {
+				if o := &m.s.units[i]; i != m.u && o.want == v && (o.staged != absent || m.announced(o)) {
+					m.my.todo |= one(i)
+				}
+			}
+		}
+		m.to(takeStaged, "lists what is staged of %d", v)
+	case takeStaged:
+		m.takeStaged()
 	case announce:
-		m.my.doomed = one(1) | one(2) | one(3)
+		m.my.doomLink, m.my.doomLinked, m.my.doomedOld = true, true, 1<<units-1
+		if m.but.storeFirst {
+			m.listStore()
+		}
 		switch {
 		case m.but.pinsLast:
 			m.to(readKept, "makes a directory for what it will remove")
@@ -186,7 +214,6 @@ func (m *move) collectReleases() {
 		default:
 			m.to(readPins, "makes a directory for what it will remove, and begins to read the pins")
 		}
-		m.takeAway()
 	case readPins:
 		m.spare()
 		if m.but.pinsOnce {
@@ -198,22 +225,37 @@ func (m *move) collectReleases() {
 		m.spare()
 		m.pinsRead("has read the pins again")
 	case readKept:
-		if !m.but.ignorePrevious {
-			m.my.doomed &^= one(m.s.previous)
+		if m.s.previous == v && !m.but.ignorePrevious {
+			m.keep()
 		}
 		if m.but.logTwice {
 			m.to(keepCurrent, "finds %d previous", m.s.previous)
 			return
 		}
-		m.my.doomed &^= one(m.s.current)
+		if m.s.current == v {
+			m.keep()
+		}
 		if m.but.pinsLast {
 			m.to(readPins, "finds %d current and %d previous, and begins to read the pins", m.s.current, m.s.previous)
 		} else {
-			m.to(remove, "finds %d current and %d previous", m.s.current, m.s.previous)
+			m.to(readLink, "finds %d current and %d previous", m.s.current, m.s.previous)
 		}
 	case keepCurrent:
-		m.my.doomed &^= one(m.s.current)
-		m.to(remove, "finds %d current", m.s.current)
+		if m.s.current == v {
+			m.keep()
+		}
+		m.to(readLink, "finds %d current", m.s.current)
+	case readLink:
+		if !m.but.storeFirst {
+			m.listStore()
+		}
+		m.to(lookAtClaim, "follows the link of %d, and lists the store", v)
+	case lookAtClaim:
+		if !m.me.fresh && !m.but.noFenceAtCollect {
+			m.to(idle, "finds that it lost its generation")
+			return
+		}
+		m.to(remove, "takes itself to be the holder")
 	case remove:
 		m.remove()
 	case lookTwice:
@@ -221,17 +263,63 @@ func (m *move) collectReleases() {
 	}
 }
 
+// takeStaged takes away what others have staged. That it does so in one step is no loss:
+// who finds its directory gone a little later could as well have been slower.
+func (m *move) takeStaged() {
+	for i := range m.s.units {
+		if !m.me.todo.has(i) {
+			continue
+		}
+		victim := &m.n.units[i]
+		switch {
+		case m.announced(&m.s.units[i]):
+			m.rest(i) // all that it does from now on fails
+		case m.but.takeAwayInPlace && victim.staged == whole:
+			victim.staged = torn
+		default:
+			victim.staged = absent
+		}
+	}
+	m.my.todo = 0
+	m.to(announce, "takes away what was staged of %d", m.me.want)
+}
+
+// keep is what the collector does about a version that somebody needs.
+func (m *move) keep() { m.my.doomLink, m.my.doomLinked = false, false }
+
+// listStore finds the entries that no release is linked to.
+func (m *move) listStore() {
+	v := m.me.want
+	m.my.doomedUnlinked = 0
+	for i := range m.s.units {
+		o := &m.s.units[i]
+		if o.want == v && o.stored {
+			m.my.doomedUnlinked |= one(i)
+		}
+		// Only what is in the store by now, and not linked, was found.
+		if !(o.pin == v && o.old) && !(o.heldOld && o.want == v) {
+			m.my.doomedOld &^= one(i)
+		}
+	}
+	if m.s.releases[v] == absent {
+		m.my.doomLink, m.my.doomLinked = false, false
+	}
+}
+
 // spare keeps what is pinned, as far as it was the whole time while the pins were
 // listed and read. What came or went may be missed: the listing, and the files, are
 // not read at one moment, nor in any order.
 func (m *move) spare() {
+	v := m.me.want
 	for i := range m.s.units {
 		o := &m.s.units[i]
-		if !m.me.todo.has(i) {
-			m.my.doomed &^= one(o.pin)
+		seen := !m.me.todo.has(i) && o.pin == v || !m.me.moved.has(i) && m.holds(o) && o.want == v
+		if !seen {
+			continue
 		}
-		if !m.me.moved.has(i) && m.holds(o) {
-			m.my.doomed &^= one(o.want)
+		m.keep()
+		if !m.but.pinVersions {
+			m.my.doomedOld &^= one(i)
 		}
 	}
 	m.my.todo, m.my.moved = 0, 0
@@ -239,39 +327,70 @@ func (m *move) spare() {
 
 func (m *move) pinsRead(what string) {
 	if m.but.pinsLast {
-		m.to(remove, what)
+		m.to(readLink, what)
 	} else {
 		m.to(readKept, what)
 	}
 }
 
-// remove moves the first doomed release, or leaves it, for a reason that is not
-// modelled.
+// remove moves the next doomed thing, or leaves it, for a reason that is not modelled.
+// A link that is left keeps what it leads to.
 func (m *move) remove() {
-	if m.me.doomed == 0 {
+	v := m.me.want
+	switch {
+	case m.me.doomedUnlinked != 0:
+		for i := range m.s.units {
+			if m.me.doomedUnlinked.has(i) {
+				m.my.doomedUnlinked &^= one(i)
+				m.n.units[i].stored = false
+				m.to(lookAtClaim, "removes the entry of unit %d", uint8(i))
+				return
+			}
+		}
+	case m.me.doomedOld != 0:
+		for i := range m.s.units {
+			if !m.me.doomedOld.has(i) {
+				continue
+			}
+			m.my.doomedOld &^= one(i)
+			o := &m.s.units[i]
+			relies := o.at == putEntry || o.at == writePin || o.at == dropHold
+			if o.pin == v && o.old {
+				m.n.broken = errUnpinned
+			} else if o.want == v && o.heldOld && m.holds(o) && relies {
+				m.n.broken = errUnheld
+			}
+			m.to(lookAtClaim, "removes the entry that unit %d has", uint8(i))
+			return
+		}
+	case m.me.doomLink && !m.but.entryFirst:
+		if m.s.releases[v] != absent {
+			m.my.doomLink, m.collected = false, true
+			m.n.releases[v] = absent
+			if m.but.removeInPlace {
+				m.n.releases[v] = torn
+			}
+			if m.but.lookTwice {
+				m.to(lookTwice, "renames %d away", v)
+			} else {
+				m.to(lookAtClaim, "moves the link of %d", v)
+			}
+		}
+		m.keep()
+		m.to(lookAtClaim, "leaves %d", v)
+	case m.me.doomLinked:
+		if m.s.releases[v] != absent {
+			m.n.releases[v] = dangling
+		}
+		m.my.doomLinked = false
+		m.to(lookAtClaim, "moves the entry of %d", v)
+	default:
 		m.to(idle, "has removed what nobody needs")
-		return
 	}
-	v := m.me.first()
-	if m.s.releases[v] != absent {
-		m.n.releases[v] = absent
-		if m.but.removeInPlace {
-			m.n.releases[v] = torn
-		}
-		if m.but.lookTwice {
-			m.to(lookTwice, "renames %d away", v)
-		} else {
-			m.my.doomed &^= one(v)
-			m.to(remove, "renames %d away", v)
-		}
-	}
-	m.my.doomed &^= one(v)
-	m.to(remove, "leaves %d", v)
 }
 
 func (m *move) lookTwice() {
-	v := m.me.first()
-	m.my.doomed &^= one(v)
+	v := m.me.want
 	wanted := v == m.s.current || v == m.s.previous
 	for i := range m.s.units {
 		o := &m.s.units[i]
@@ -279,11 +398,9 @@ func (m *move) lookTwice() {
 	}
 	if wanted && m.s.releases[v] == absent {
 		m.n.releases[v] = whole
-		m.to(remove, "finds %d wanted, and puts it back", v)
+		m.my.doomLinked = false
+		m.to(lookAtClaim, "finds %d wanted, and puts it back", v)
 		return
 	}
-	m.to(remove, "removes %d", v)
+	m.to(lookAtClaim, "removes %d", v)
 }
-
-// first is the version that a collector comes to next.
-func (u *unit) first() uint8 { return uint8(bits.TrailingZeros8(uint8(u.doomed))) }

@@ -61,7 +61,7 @@ func (p protocol) alone(t *testing.T, known map[packed]bool, s state, u int) {
 // what they have staged, pinned and held, and the collections they have announced.
 // The unit comes first.
 func (p protocol) seenBy(s *state, u int) {
-	s.unaware, s.excused, s.orphan, s.damage = false, false, false, none
+	s.unaware, s.excused, s.damage = false, false, none
 	for i := range s.units {
 		if i == u {
 			continue
@@ -70,22 +70,27 @@ func (p protocol) seenBy(s *state, u int) {
 		seen := unit{pin: o.pin}
 		switch {
 		case o.staged != absent && o.ready():
-			seen.at, seen.want, seen.staged = rename, o.want, o.staged
+			seen.at, seen.want, seen.staged = storeEntry, o.want, o.staged
 		case o.staged != absent:
 			seen.at, seen.want, seen.staged, seen.fresh = lookAtFence, o.want, o.staged, o.fresh
 		case p.holds(o):
 			seen.at, seen.want = lookHeld, o.want
 		case p.announced(o):
-			seen.at, seen.doomed = remove, o.doomed
+			seen.at, seen.want, seen.doomLink, seen.doomLinked, seen.doomedOld = remove, o.want, o.doomLink, o.doomLinked, o.doomedOld
 		}
 		*o = seen
 	}
 	s.units[0], s.units[u] = s.units[u], s.units[0]
 	// What it remembers of them goes with them.
 	my := &s.units[0]
-	for _, others := range []*set{&my.todo, &my.moved} {
-		if others.has(0) {
-			*others = *others&^one(0) | one(u)
+	for _, others := range []*set{&my.todo, &my.moved, &my.doomedOld, &my.doomedUnlinked} {
+		mine, zeroth := others.has(u), others.has(0)
+		*others &^= one(0) | one(u)
+		if mine {
+			*others |= one(0)
+		}
+		if zeroth {
+			*others |= one(u)
 		}
 	}
 }
@@ -97,9 +102,9 @@ func TestProtocol(t *testing.T) {
 		"one version":                {wants: []uint8{1}},
 		"two versions":               {wants: []uint8{1, 2}},
 		"corruption":                 {wants: []uint8{1}, corrupt: true, start: installed()},
-		"collecting":                 {wants: []uint8{1}, collect: true, start: used()},
-		"collecting, two versions":   {wants: []uint8{1, 3}, collect: true, start: used()},
-		"collecting, and corruption": {wants: []uint8{1}, collect: true, corrupt: true, start: used()},
+		"collecting":                 {wants: []uint8{1}, collect: true, collects: []uint8{1}, start: used()},
+		"collecting what was before": {wants: []uint8{1, 2}, collect: true, collects: []uint8{2}, start: used()},
+		"collecting, and corruption": {wants: []uint8{1}, collect: true, collects: []uint8{1}, corrupt: true, start: used()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,15 +130,16 @@ func TestBroken(t *testing.T) {
 	install := protocol{wants: []uint8{1}}
 	change := protocol{wants: []uint8{1, 2}}
 	corrupt := protocol{wants: []uint8{1}, corrupt: true, start: installed()}
-	missed := corrupt // what a unit moves by mistake it moves back
-	missed.allow = costs{window: true}
-	collect := protocol{wants: []uint8{1}, collect: true, start: used()}
-	both := collect
-	both.wants = []uint8{1, 3}
+	collect := protocol{wants: []uint8{1}, collect: true, collects: []uint8{1}, start: used()}
+	repair := collect
+	repair.corrupt = true
+	before := collect // what was current before
+	before.wants, before.collects = []uint8{1, 2}, []uint8{2}
 	const (
 		late      = "a holder published after a newer one had begun to download"
 		torn      = "a published release is incomplete"
 		overtaken = "an activation replaces one that it was decided without"
+		missing   = "a release's path is missing, and nobody has collected it"
 		unpinned  = "a pinned release is gone"
 		unheld    = "a release is gone that a call holds"
 		unkept    = "the current or the previous release is gone"
@@ -147,12 +153,16 @@ func TestBroken(t *testing.T) {
 		"claims are replaced":              {install, rules{claimOverwrites: true}, "two units hold one generation"},
 		"no fence at publish":              {install, rules{noFenceAtPublish: true}, late},
 		"nobody takes over what is staged": {install, rules{noTakeOver: true}, late},
-		"staging trees removed in place":   {install, rules{takeAwayInPlace: true}, torn},
+		"staging trees removed in place":   {repair, rules{takeAwayInPlace: true}, torn},
 		"release copied to its place":      {install, rules{publishCopies: true}, torn},
-		"release replaced":                 {install, rules{publishReplaces: true}, unkept},
-		"corrupt release moved straight":   {corrupt, rules{sharedQuarantine: true}, "it was taken for the corrupt one"},
-		"the same, and moved back":         {missed, rules{sharedQuarantine: true}, "nobody will put it back"},
-		"the same, and not moved back":     {missed, rules{sharedQuarantine: true, noPutBack: true}, "nobody will put it back"},
+		"corrupt release removed first":    {corrupt, rules{unlinkFirst: true}, missing},
+		"the same, for want of room":       {corrupt, rules{unlinkEarly: true}, missing},
+		"link is not fenced":               {collect, rules{linkUnfenced: true}, missing},
+		"what is staged is not taken away": {collect, rules{noTakeAway: true}, missing},
+		"collector is not fenced":          {collect, rules{noFenceAtCollect: true}, missing},
+		"pins name versions":               {repair, rules{pinVersions: true}, "an entry is gone that a call holds"},
+		"entry moved before its link":      {collect, rules{entryFirst: true}, missing},
+		"place of the link is not blocked": {collect, rules{linkNotBlocked: true}, unheld},
 
 		"log read again when overtaken":    {change, rules{logReadAgain: true}, overtaken},
 		"log entries are replaced":         {change, rules{logOverwrites: true}, overtaken},
@@ -166,9 +176,9 @@ func TestBroken(t *testing.T) {
 
 		"collector ignores pins":            {collect, rules{ignorePins: true}, unheld},
 		"collector reads pins once":         {collect, rules{pinsOnce: true}, unpinned},
-		"collector reads pins after log":    {both, rules{pinsLast: true}, unkept},
-		"collector ignores previous":        {collect, rules{ignorePrevious: true}, unkept},
-		"previous read, then current":       {both, rules{logTwice: true}, unkept},
+		"collector reads pins after log":    {before, rules{pinsLast: true}, unkept},
+		"collector ignores previous":        {before, rules{ignorePrevious: true}, unkept},
+		"previous read, then current":       {before, rules{logTwice: true}, unkept},
 		"collector announces last":          {collect, rules{announceLast: true}, unheld},
 		"removed first, put back if wanted": {collect, rules{noCallOff: true, lookTwice: true}, unheld},
 		"release removed in place":          {collect, rules{removeInPlace: true}, torn},
@@ -190,7 +200,7 @@ func TestSpare(t *testing.T) {
 	for name, p := range map[string]protocol{
 		"no fence at publish":     {but: rules{noFenceAtPublish: true, noTakeOver: true}, allow: costs{late: true}},
 		"no stat after link":      {but: rules{noStat: true}, allow: costs{unaware: true}},
-		"log read after the hold": {but: rules{holdFirst: true}, collect: true, start: used()},
+		"log read after the hold": {but: rules{holdFirst: true}, collect: true, collects: []uint8{1}, start: used()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

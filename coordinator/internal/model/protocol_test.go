@@ -24,10 +24,10 @@ const (
 	takeOver      // the best of that
 	makeStaging   // or a tree of its own
 	lookAtFence   // after the download: is my generation the newest
-	lookIfCorrupt // is what is in the place of the release
-	quarantine    // what is there by now
-	putBack       // because it was another one
-	rename        // the staged tree to its place
+	storeEntry    // by renaming the staged tree
+	lookAtRelease // is there one, and is it sound
+	linkIfAbsent  // by a link made in the staging directory
+	swap          // the link, by renaming one made there
 
 	// Activate and Pin. The first step of Activate, from idle, reads the log.
 	hold           // the release, for the time of the call
@@ -40,28 +40,34 @@ const (
 	writePin
 	dropHold
 
-	// Collect.
-	announce // where releases will be moved to, and begin to read the pins
+	// Collect, of one version.
+	listStaged // what others have staged of it
+	takeStaged // away, all of it
+	announce   // where things will be moved to, and begin to read the pins
 	readPins
 	readPinsAgain
-	readKept // current and previous
-	remove   // what is neither
+	readKept    // current and previous
+	readLink    // where it leads, and what else is in the store
+	lookAtClaim // is it still the newest
+	remove      // the link, then what nobody needs
 
 	// Places of variants.
-	replace // what was published before
+	unlink // a corrupt release, before another is linked
 	finishCopy
 	readLog     // after hold
 	keepCurrent // read apart from previous
 	lookTwice   // whether what was removed is wanted
 )
 
-// A tree is a release or what is staged for one.
+// A tree is what a release's link leads to, or what is staged for one.
 type tree uint8
 
 const (
-	absent tree = iota
+	absent tree = iota // also no link
 	whole
-	torn // some files are missing
+	torn               // some files are missing
+	emptied            // staged only: the tree is in the store, the directory is still there
+	dangling = emptied // a link only: it leads to nothing
 )
 
 // set holds units or versions, by number.
@@ -78,15 +84,24 @@ type unit struct {
 	// is its generation, in Activate the entry of the log.
 	fresh  bool
 	staged tree
-	// todo are units whose staging tree to take over, or whose collection to call off.
-	// For a collector that reads the pins they are units whose pin has changed since
-	// it began, and moved are those whose hold has.
+	// collector: the call is Collect, not Ensure.
+	collector bool
+	stored    bool // its entry is in the store, and no release is linked to it yet
+	// todo are units whose staging tree to take over or away, or whose collection to
+	// call off. For a collector that reads the pins they are units whose pin has changed
+	// since it began, and moved are those whose hold has.
 	todo, moved set
-	doomed      set // versions that a collector may still move
 	pin         uint8
+	old         bool  // the pinned entry is one that was replaced
+	heldOld     bool  // the same of the hold, or of what is about to be held
 	saw         uint8 // current, when bin is to be brought in line
 	activates   bool  // the hold is one of Activate, not of Pin
-	early       bool  // quarantine is for want of room, before the fence
+
+	// What a collector may still move: the link, the entry that it led to, entries that
+	// were replaced but units have pinned or hold, and entries of units that have not
+	// linked them yet. The rest of the store is of no interest to anybody.
+	doomLink, doomLinked      bool
+	doomedOld, doomedUnlinked set
 
 	// What only checks and variants look at.
 	aware bool // nothing was activated since the call began
@@ -106,7 +121,6 @@ type state struct {
 	unaware bool   // the newest generation is of a unit that lives and does not know
 	excused bool   // a unit died while it brought bin in line
 	damage  damage // of release 1
-	orphan  bool   // it was moved away while it was sound, for good
 	broken  uint8  // index into deeds
 }
 
@@ -124,33 +138,39 @@ var deeds = []string{
 	errLate:      "a holder published after a newer one had begun to download",
 	errOvertaken: "an activation replaces one that it was decided without",
 	errTorn:      "a published release is incomplete",
+	errMissing:   "a release's path is missing, and nobody has collected it",
+	errUnpinned:  "a pinned entry is gone",
+	errUnheld:    "an entry is gone that a call holds",
 }
 
 const (
 	errLate = iota + 1
 	errOvertaken
 	errTorn
+	errMissing
+	errUnpinned
+	errUnheld
 )
 
 // rules that are different in a variant. All but the last make it worse.
 type rules struct {
 	noStat, claimOverwrites                             bool
 	noFenceAtPublish, noTakeOver, takeAwayInPlace       bool
-	publishReplaces, publishCopies, noPutBack           bool
+	publishCopies, unlinkFirst, unlinkEarly             bool
+	linkUnfenced, swapBlindly                           bool
 	logReadAgain, logOverwrites, binOnce                bool
 	noHold, noCallOff, callOffFirst, lookFirst, oneHold bool
 	ignorePins, ignorePrevious, pinsOnce                bool
 	announceLast, pinsLast, logTwice                    bool
-	lookTwice, removeInPlace                            bool
-	// sharedQuarantine moves a corrupt release straight there, not by way of the own
-	// staging directory. So nobody removes all directories of older holders.
-	sharedQuarantine bool
+	lookTwice, removeInPlace, entryFirst                bool
+	pinVersions, linkNotBlocked, storeFirst             bool
+	noTakeAway, noFenceAtCollect                        bool
 
 	holdFirst bool // and the log read after it
 }
 
 // costs are violations that are accepted.
-type costs struct{ late, unaware, window, orphan bool }
+type costs struct{ late, unaware bool }
 
 // protocol is one experiment.
 type protocol struct {
@@ -159,12 +179,13 @@ type protocol struct {
 	// collect has units pin and collect as well. Without it nothing depends on pins
 	// and holds, and there are none; with it nobody derives bin, on which nothing
 	// depends.
-	collect bool
-	corrupt bool // release 1 may become corrupt
-	calm    bool // nobody dies
-	named   bool // tell units apart, for readable traces
-	but     rules
-	allow   costs
+	collect  bool
+	collects []uint8 // versions that units collect
+	corrupt  bool    // release 1 may become corrupt
+	calm     bool    // nobody dies
+	named    bool    // tell units apart, for readable traces
+	but      rules
+	allow    costs
 }
 
 // step names what a unit does, and the versions or units that it is about.
@@ -199,10 +220,11 @@ func (p protocol) next(k packed, yield func(step, packed)) {
 // move is a step of one unit in the making.
 type move struct {
 	protocol
-	s, n   state // before and after
-	u      int
-	me, my *unit // the unit in s, and in n
-	yield  func(step, *state)
+	s, n      state // before and after
+	u         int
+	me, my    *unit // the unit in s, and in n
+	collected bool  // the step is that of a collector which moves a release's link
+	yield     func(step, *state)
 }
 
 // by yields all that a unit can do. The first is the one without bad luck.
@@ -212,12 +234,12 @@ func (m *move) by(u int) {
 	switch at := m.me.at; {
 	case at == idle:
 		m.begin()
-	case at <= rename || at == replace || at == finishCopy:
+	case at <= swap || at == unlink || at == finishCopy:
 		m.ensure()
 	case at <= dropHold || at == readLog:
 		m.activateOrPin()
 	default:
-		m.collectReleases()
+		m.collectVersion()
 	}
 }
 
@@ -227,6 +249,15 @@ func (m *move) to(at place, what string, about ...uint8) {
 	if at == idle {
 		m.rest(m.u)
 	}
+	for v, was := range m.s.releases {
+		if was != absent && m.n.releases[v] == absent && !m.collected {
+			m.n.broken = errMissing
+		}
+		if m.n.releases[v] == dangling && was != dangling {
+			m.n.broken = errMissing
+		}
+	}
+	m.collected = false
 	m.drop()
 	m.settle()
 	name := step{unit: m.u, what: what}
@@ -236,13 +267,13 @@ func (m *move) to(at place, what string, about ...uint8) {
 }
 
 // rest ends a call; the pin stays.
-func (m *move) rest(u int) { m.n.units[u] = unit{pin: m.n.units[u].pin} }
+func (m *move) rest(u int) {
+	m.n.units[u] = unit{pin: m.n.units[u].pin, old: m.n.units[u].old}
+}
 
 // end ends a call at any point.
 func (m *move) end(u int) {
 	switch was := m.n.units[u]; was.at {
-	case putBack:
-		m.n.orphan = m.n.orphan || m.n.releases[was.want] == absent
 	case readAgain, writeBin:
 		m.n.excused = true
 	}
@@ -260,9 +291,13 @@ func (m *move) drop() {
 		case linkClaim:
 			over = !u.fresh && !m.but.claimOverwrites
 		case lookAtFence:
-			over = u.staged == absent && (!m.corrupt || !m.but.sharedQuarantine)
-		case rename:
 			over = u.staged == absent
+		case storeEntry:
+			over = u.staged == absent
+		case linkIfAbsent, swap:
+			over = u.staged == absent && !m.but.linkUnfenced
+		case lookAtClaim:
+			over = !u.fresh && !m.but.noFenceAtCollect
 		case hold, listCollectors, callOff, lookHeld, putEntry:
 			over = u.activates && !u.fresh && m.collect && !m.but.holdFirst
 		}
@@ -282,8 +317,16 @@ func (m *move) settle() {
 		}
 		gone := was.staged != absent && is.staged == absent || m.announced(was) && !m.announced(is)
 		held, holds := m.holds(was), m.holds(is)
+		linked := was.stored && !is.stored // or the call has ended, and its entry is garbage
+		let := (was.old || was.heldOld) && !is.old && !is.heldOld
 		for j := range m.n.units {
 			o := &m.n.units[j]
+			if linked {
+				o.doomedUnlinked &^= one(i)
+			}
+			if let {
+				o.doomedOld &^= one(i)
+			}
 			switch {
 			case o.at == readPins || o.at == readPinsAgain:
 				if was.pin != is.pin {
@@ -319,42 +362,22 @@ func (m *move) begin() {
 			m.hold()
 		}
 	}
-	if m.collect {
-		m.my.fresh = true
-		m.to(linkClaim, "wants to collect, and reads the newest generation")
-	}
-}
-
-// takeAway is what a collector does with all that is staged and in quarantine, and
-// a unit that is short of room: one name at a time, in any order, or not at all.
-func (m *move) takeAway() {
-	for i := range m.s.units {
-		o, victim := &m.s.units[i], &m.n.units[i]
-		switch {
-		case i == m.u:
-		case o.at == putBack:
-			m.end(i)
-			m.to(m.me.at, "removes the release that unit %d has moved to quarantine", uint8(i))
-		case m.announced(o):
-			m.rest(i) // all that it does from now on fails
-			m.to(m.me.at, "removes the directory of unit %d", uint8(i))
-		case o.staged == whole && m.but.takeAwayInPlace:
-			victim.staged = torn
-			m.to(m.me.at, "begins to remove what unit %d has staged", uint8(i))
-		case o.staged == whole:
-			victim.staged = absent
-			m.to(m.me.at, "takes away what unit %d has staged", uint8(i))
+	for _, v := range m.collects {
+		if m.s.releases[v] == absent {
+			continue // or there is only garbage
 		}
+		m.my.want, m.my.fresh, m.my.collector = v, true, true
+		m.to(linkClaim, "wants to collect %d, and reads the newest generation", v)
 	}
 }
 
 // holdsClaim tells whether the unit takes itself for the holder, and will look.
-func (u *unit) holdsClaim() bool { return u.at >= lookAgain && u.at <= lookAtFence || u.early }
+func (u *unit) holdsClaim() bool {
+	return u.at >= lookAgain && u.at <= lookAtFence || u.at >= listStaged && u.at <= remove || u.at == keepCurrent || u.at == lookTwice
+}
 
 // ready tells whether the unit has downloaded, and has looked at the fence.
-func (u *unit) ready() bool {
-	return (u.at >= lookIfCorrupt && u.at <= rename || u.at == replace) && !u.early
-}
+func (u *unit) ready() bool { return u.at >= storeEntry && u.at <= swap || u.at == unlink }
 
 // holds tells whether the unit's version is pinned for the time of the call.
 func (p protocol) holds(u *unit) bool {
@@ -368,9 +391,9 @@ func (p protocol) holds(u *unit) bool {
 // announced tells whether a collector's directory is there.
 func (p protocol) announced(u *unit) bool {
 	switch u.at {
-	case readPins, readPinsAgain, readKept, keepCurrent:
+	case readPins, readPinsAgain, readKept, keepCurrent, readLink:
 		return !p.but.announceLast
-	case remove, lookTwice:
+	case lookAtClaim, remove, lookTwice:
 		return true
 	}
 	return false

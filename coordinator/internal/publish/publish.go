@@ -32,11 +32,15 @@ var (
 // ManifestName is the file in the top of a release that describes the rest.
 const ManifestName = "manifest.json"
 
+// maxManifest is more than a release of as many files as can be unpacked has.
+const maxManifest = 256 << 20
+
 // Manifest describes a release. It is written last, so that a tree with one is
 // complete.
 type Manifest struct {
 	Version     string        `json:"version"`
-	Digest      string        `json:"digest"` // of the archive, "sha256:HEX"
+	Arch        string        `json:"arch,omitempty"` // of its programs, as Go names it
+	Digest      string        `json:"digest"`         // of the archive, "sha256:HEX"
 	InstalledBy string        `json:"installed_by"`
 	Generation  int           `json:"generation"` // of the activation that was current then
 	Bytes       int64         `json:"bytes"`      // sum of the files' sizes
@@ -62,7 +66,7 @@ func Rename(root *os.Root, tree, dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
 	}
-	if err := errors.Join(durable.SyncDir(root, path.Dir(dir)), durable.SyncDir(root, path.Dir(tree))); err != nil {
+	if err := durable.SyncDir(root, path.Dir(dir)); err != nil {
 		return fmt.Errorf("%s: %w: %w", full(root, dir), ErrFragile, err)
 	}
 	return nil
@@ -166,9 +170,12 @@ func open(root *os.Root, dir string) (*os.Root, error) {
 
 func read(release *os.Root, version string) (Manifest, error) {
 	var m Manifest
-	data, err := release.ReadFile(ManifestName)
+	data, err := durable.Read(release, ManifestName, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, corrupt(release, "it has no %s", ManifestName)
+	}
+	if errors.Is(err, durable.ErrUnusable) {
+		return m, corrupt(release, "%v", err)
 	}
 	if err != nil {
 		return m, fmt.Errorf("cannot read the manifest: %w", err)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
 )
 
@@ -147,7 +148,7 @@ type reader struct {
 }
 
 func (r reader) sum(release *os.Root, name string) (sum unpack.Sum, err error) {
-	f, err := release.Open(name)
+	f, err := durable.Open(release, name)
 	if err != nil {
 		return sum, err
 	}
