@@ -156,20 +156,28 @@ func (u *unit) derive() error {
 		a := h.current
 		if link := u.view.product.Link; link != "" {
 			if err := durable.Symlink(u.root, path.Join(releaseLink(a.Version), link), link); err != nil {
-				return err
+				return u.blockedName(link, err)
 			}
 		}
 		u.at("linked", a.Generation)
 		line := a.Version + "\n"
 		if old, err := durable.ReadFile(u.root, installedFile); err != nil || string(old) != line {
 			if err := durable.Replace(u.root, installedFile, []byte(line)); err != nil {
-				return err
+				return u.blockedName(installedFile, err)
 			}
 		}
 		if again, err := u.history(); err != nil || again.current == a {
 			return err
 		}
 	}
+}
+
+// blockedName explains why a name could not be replaced.
+func (v *volume) blockedName(name string, err error) error {
+	if info, statErr := v.root.Lstat(name); statErr == nil && info.IsDir() {
+		return fmt.Errorf("%w: %s is a directory: remove it: %w", ErrDamaged, filepath.Join(v.view.dir, name), err)
+	}
+	return err
 }
 
 // history is what one look at the log of activations finds: entries never change, and
@@ -186,8 +194,9 @@ type history struct {
 const lastGeneration = 1 << 30
 
 // history returns ErrNotActivated while the log is empty. An entry that cannot be
-// read is passed over: an entry is complete before it has its name, so that it was
-// damaged later, and the units must go on.
+// read is passed over, and so is one that somebody has removed because of that: an
+// entry is complete before it has its name, so that it was damaged later, and the units
+// must go on.
 func (v *volume) history() (h history, err error) {
 	found, err := durable.Names(v.root, activationsDir)
 	if err != nil {
@@ -251,11 +260,13 @@ func (v *volume) history() (h history, err error) {
 func (v *volume) activation(generation int) (Activation, error) {
 	name := activationName(generation)
 	data, err := durable.ReadFile(v.root, name)
-	if err != nil {
+	if err != nil && !errors.Is(err, durable.ErrUnusable) {
 		return Activation{}, fmt.Errorf("cannot read the log of activations: %w", err)
 	}
 	var a Activation
-	err = json.Unmarshal(data, &a)
+	if err == nil {
+		err = json.Unmarshal(data, &a)
+	}
 	if err == nil && (a.Generation != generation || a.Restores < 0 || a.Restores >= generation) {
 		err = errors.New("its numbers make no sense")
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ import (
 // Collect removes what is neither current, nor current before, nor pinned, nor in
 // flight, and returns what it removed, as paths below the root. It leaves a version
 // that another unit downloads, and returns ErrHeld when it is done with the others.
+// While a pin cannot be read, it leaves all releases, and returns ErrDamaged when it is
+// done with the rest; so it does with ErrMounted for a release that is a mount.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
 	removed, err := write(ctx, c, func(ctx context.Context, u *unit) ([]string, error) { return u.collect(ctx, nil) })
 	return removed, failed("collect old releases of", c.dir, err)
@@ -33,19 +36,21 @@ func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err e
 	if err != nil {
 		return nil, err
 	}
-	var busy error
+	var busy, left error
 	for _, version := range versions {
 		gone, err := u.collectVersion(ctx, version, own)
 		removed = append(removed, gone...)
 		switch {
 		case errors.Is(err, claim.ErrFenced), errors.Is(err, ErrHeld):
 			busy = fmt.Errorf("%w: %s is being installed", ErrHeld, version)
+		case errors.Is(err, ErrDamaged), errors.Is(err, ErrMounted):
+			left = err
 		case err != nil:
 			return removed, err
 		}
 	}
 	litter, err := u.removeLitter(ctx)
-	return append(removed, litter...), errors.Join(err, busy)
+	return append(removed, litter...), errors.Join(err, busy, left)
 }
 
 // collectable lists every version of which there is anything.
@@ -111,15 +116,20 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
 		for _, name := range found {
-			probed := strings.HasPrefix(name, probe.Prefix) && u.c.memory.left(name)
-			if !probed && (dir != stagingDir || !strings.HasPrefix(name, gone)) {
+			full := path.Join(dir, name)
+			switch {
+			case dir == stagingDir && strings.HasPrefix(name, gone):
+				if !u.removeTree(ctx, full) {
+					continue
+				}
+			case strings.HasPrefix(name, probe.Prefix) && u.c.memory.left(name):
+				if err := u.discard(ctx, full); err != nil {
+					return removed, fmt.Errorf("cannot remove %s: %w", full, err)
+				}
+			default:
 				continue
 			}
-			name = path.Join(dir, name)
-			if err := u.discard(ctx, name); err != nil {
-				return removed, fmt.Errorf("cannot remove %s: %w", name, err)
-			}
-			removed = append(removed, name)
+			removed = append(removed, full)
 		}
 	}
 	return removed, nil
@@ -138,7 +148,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 	if err != nil {
 		return nil, err
 	}
-	if doomed, err := u.doomed(version); err != nil || len(left)+len(doomed) == 0 {
+	if doomed, err := u.doomed(version); len(left)+len(doomed) == 0 || err != nil && !errors.Is(err, ErrDamaged) {
 		return nil, err
 	}
 	var held *claim.Claim
@@ -204,6 +214,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if err != nil {
 		return nil, err
 	}
+	var mounted error
 	for _, name := range doomed {
 		if err := errors.Join(held.Check(), u.allow(ctx)); err != nil {
 			return removed, err
@@ -217,12 +228,16 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 			}
 			continue // called off, or somebody else collects in this one's place
 		}
+		if errors.Is(err, unix.EBUSY) {
+			mounted = fmt.Errorf("%w: unmount %s: %w", ErrMounted, filepath.Join(u.view.dir, name), err)
+			continue
+		}
 		if err != nil {
 			return removed, err
 		}
 		removed = append(removed, name)
 	}
-	return removed, nil
+	return removed, mounted
 }
 
 // doomed lists what nobody needs of a version, the link before what it leads to: who

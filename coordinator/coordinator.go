@@ -38,7 +38,10 @@ const (
 // Options says who opens a volume and where releases come from. The zero value
 // of each field but Unit, Product and Source is a sensible default.
 type Options struct {
-	// Unit names this machine to the others, such as "ci/0" or "builder".
+	// Unit names this machine to the others, such as "ci/0" or "builder". Processes
+	// that use one name at the same time must see each other in /proc: one takes what
+	// another holds for that of a dead process otherwise. Two containers, or a machine
+	// and a container on it, have two names.
 	Unit string
 	// Product is what is installed. All units of a volume have the same one.
 	Product Product

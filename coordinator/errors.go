@@ -3,7 +3,9 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -81,7 +83,10 @@ type Error struct {
 	Err   error // why
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("cannot %s %s: %v", e.Doing, e.What, e.Err) }
+func (e *Error) Error() string {
+	text := fmt.Sprintf("cannot %s %s: %v", e.Doing, e.What, e.Err)
+	return strings.Join(strings.FieldsFunc(text, unicode.IsControl), "; ") // of several errors, or with what a file has in it
+}
 
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -153,8 +153,7 @@ func (v *volume) inspectLog(i *Inspection) error {
 func (v *volume) inspectPins(i *Inspection) error {
 	pins, err := v.pins()
 	if errors.Is(err, ErrDamaged) {
-		i.Damaged[pinsDir] = err.Error()
-		return nil
+		i.Damaged[pinsDir], err = err.Error(), nil
 	}
 	for name, entries := range pins {
 		if !strings.Contains(name, ".") {
@@ -172,17 +171,20 @@ func (v *volume) inspectDownloads(i *Inspection) error {
 	slices.Sort(versions)
 	for _, version := range versions {
 		log := claim.Log{Root: v.root, Dir: path.Join(claimsDir, version)}
+		if info, err := v.root.Lstat(log.Dir); err != nil || !info.IsDir() {
+			continue // a pipe would not open
+		}
 		if holder, err := log.Holder(); err == nil && holder.Unit != "" {
 			i.Claims = append(i.Claims, holder)
 		}
 	}
-	if p, err := v.progress(); err == nil && slices.ContainsFunc(i.Claims, func(h claim.Holder) bool { return h.Unit == p.Unit }) {
+	if p, err := v.progress(); err == nil && slices.ContainsFunc(i.Claims, func(h claim.Holder) bool { return h.Unit == p.Unit && h.Version == p.Version }) {
 		i.Progress = &p
 	}
 	notes, err := durable.Names(v.root, failuresDir)
 	for _, name := range notes {
 		if f, ok := v.failure(path.Join(failuresDir, name)); ok {
-			i.Failures[name[:strings.LastIndexByte(name, '.')]] = f.Message
+			i.Failures[strings.TrimSuffix(name, path.Ext(name))] = f.Message
 		}
 	}
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
@@ -54,19 +53,14 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	if err := u.allow(ctx); err != nil {
 		return err
 	}
-	remove := func(file string) {
-		if removeErr := u.root.Remove(file); !errors.Is(removeErr, fs.ErrNotExist) {
-			err = errors.Join(err, removeErr)
-		}
-	}
 	for _, pin := range pins {
 		if owner, _, _ := strings.Cut(pin, "."); owner == name {
-			remove(path.Join(pinsDir, pin))
+			err = errors.Join(err, tree.Remove(ctx, u.root, path.Join(pinsDir, pin)))
 		}
 	}
-	remove(path.Join(probesDir, name))
 	return errors.Join(
 		err,
+		tree.Remove(ctx, u.root, path.Join(probesDir, name)),
 		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
 		u.sweep(ctx, func(s staged) bool { return s.unit == name }),
 	)

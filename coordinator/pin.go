@@ -57,7 +57,11 @@ func (u *unit) pin(ctx context.Context, version string) (Release, error) {
 		return Release{}, err
 	}
 	defer held()
-	return r, durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"), func() error { return u.allow(ctx) })
+	err = durable.Replace(u.root, name, []byte(filepath.Base(r.Dir)+"\n"), func() error { return u.allow(ctx) })
+	if err != nil {
+		return Release{}, u.blockedName(name, err)
+	}
+	return r, nil
 }
 
 // hold pins a release for the time of a call, beside what the unit has pinned,
@@ -91,15 +95,18 @@ func (u *unit) hold(ctx context.Context, version string) (drop func(), r Release
 	}
 }
 
-// process names this process: a PID alone is soon another's in a container.
+// process names this process by its number in /proc, which may be that of another PID
+// namespace, and by when it was started: a number alone is soon another's in a container.
 func process() string {
-	start, _ := started(os.Getpid())
-	return fmt.Sprintf("%d-%s", os.Getpid(), start)
+	pid, _ := os.Readlink("/proc/self")
+	start, _ := started(pid)
+	return pid + "-" + start
 }
 
-// started returns when a process was started, as the kernel counts time.
-func started(pid int) (string, error) {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+// started returns when a process was started, as the kernel counts time. A process that
+// has died, and that nobody has waited for, is fs.ErrNotExist, too.
+func started(pid string) (string, error) {
+	data, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +114,10 @@ func started(pid int) (string, error) {
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 	const starttime = 22 - 3 // of proc(5), behind the first two fields, from 0
 	if len(fields) <= starttime {
-		return "", fmt.Errorf("cannot read when process %d was started", pid)
+		return "", fmt.Errorf("cannot read when process %s was started", pid)
+	}
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return "", fmt.Errorf("process %s has died: %w", pid, fs.ErrNotExist)
 	}
 	return string(fields[starttime]), nil
 }
@@ -123,9 +133,8 @@ func (u *unit) dropHolds() {
 		if len(parts) != 3 || parts[0] != u.name() {
 			continue
 		}
-		text, start, _ := strings.Cut(parts[1], "-")
-		pid, err := strconv.Atoi(text)
-		if err != nil {
+		pid, start, _ := strings.Cut(parts[1], "-")
+		if _, err := strconv.Atoi(pid); err != nil {
 			continue
 		}
 		if alive, err := started(pid); errors.Is(err, fs.ErrNotExist) || err == nil && alive != start {
@@ -149,6 +158,9 @@ func (u *unit) callOff(p place) error {
 		// by now, this changes nothing but what is about to be removed; and if the
 		// collector is done, or fenced off, its directory is gone and must not be
 		// made again.
+		if info, err := u.root.Lstat(path.Join(stagingDir, name)); err != nil || !info.IsDir() {
+			continue // nothing can be moved there
+		}
 		for _, what := range []string{p.version, p.String()} {
 			blocked := path.Join(stagingDir, name, what)
 			for _, dir := range []string{blocked, path.Join(blocked, "pinned")} {
@@ -163,13 +175,14 @@ func (u *unit) callOff(p place) error {
 
 // pins returns the entries by the name of the pin. That is a unit's, or, with
 // more behind a dot, that of a call under way. A pin has two entries if it says
-// "1.22.1", and both 1.22 and 1.22.1 are versions of the product.
-func (v *volume) pins() (map[string][]entry, error) {
+// "1.22.1", and both 1.22 and 1.22.1 are versions of the product. With ErrDamaged it
+// returns those that can be read.
+func (v *volume) pins() (pins map[string][]entry, damaged error) {
 	found, err := durable.Names(v.root, pinsDir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the pins: %w", err)
 	}
-	pins := map[string][]entry{}
+	pins = map[string][]entry{}
 	for _, name := range found {
 		if strings.HasPrefix(name, ".") {
 			continue // not named yet
@@ -178,7 +191,7 @@ func (v *volume) pins() (map[string][]entry, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // dropped just now, by a call or by a unit that has left
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, durable.ErrUnusable) {
 			return nil, fmt.Errorf("cannot read the pins: %w", err)
 		}
 		text := strings.TrimSpace(string(data))
@@ -190,11 +203,12 @@ func (v *volume) pins() (map[string][]entry, error) {
 			pins[name] = append(pins[name], entry{text, 0})
 		}
 		if pins[name] == nil {
-			return nil, fmt.Errorf("%w: %s names no release: remove it if that unit is gone, else have it pin anew",
+			damaged = fmt.Errorf("%w: %s names no release: have that unit pin anew, or remove it if the unit is gone",
 				ErrDamaged, filepath.Join(v.view.dir, pinsDir, name))
+			continue
 		}
 	}
-	return pins, nil
+	return pins, damaged
 }
 
 // isVersion tells whether a name is that of a version.

@@ -83,7 +83,7 @@ func (v *volume) place(version string) (place, error) {
 	}
 	e, ok := parseEntry(path.Base(text))
 	if !ok || e.version != version || text != storeLink(e) {
-		return place{}, fmt.Errorf("%s: %w: it leads to %q", filepath.Join(v.view.dir, name), ErrCorrupt, text)
+		return place{}, fmt.Errorf("%s: %w: it leads to %.100q", filepath.Join(v.view.dir, name), ErrCorrupt, text)
 	}
 	return place{entry: e}, nil
 }

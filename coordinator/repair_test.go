@@ -121,40 +121,6 @@ func TestStrangeLinks(t *testing.T) {
 	}
 }
 
-// A volume of the first layout, in which a release is a directory, is used as it is,
-// and repaired.
-func TestFirstLayout(t *testing.T) {
-	src := newSource(t, "7.14.3", "7.14.4")
-	root := t.TempDir()
-	c := open(t, root, "concourse-ci/0", src.URL)
-	r, err := c.Ensure(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	link := filepath.Join(root, releasesDir, "7.14.3")
-	require.NoError(t, os.Remove(link))
-	require.NoError(t, os.Rename(r.Dir, link))
-	require.NoError(t, os.Remove(filepath.Join(root, storeDir)))
-	id := `{"id":"` + c.VolumeID() + `","layout":1}`
-	require.NoError(t, os.WriteFile(filepath.Join(root, volumeFile), []byte(id), 0o644))
-
-	c = open(t, root, "concourse-ci/1", src.URL)
-	r, err = c.Use(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	require.False(t, r.Downloaded)
-	require.Equal(t, link, r.Dir)
-	_, err = c.Activate(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	require.NoError(t, os.Remove(filepath.Join(link, "bin/runc")))
-	_, err = c.Ensure(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	_, err = c.Collect(t.Context())
-	require.NoError(t, err)
-	require.FileExists(t, filepath.Join(root, storeDir, "7.14.3.0/bin/concourse"), "this unit has it pinned")
-	require.NoError(t, pin(t, c, "7.14.3"))
-	removed, err := c.Collect(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []string{"store/7.14.3.0"}, removed)
-}
-
 // Units run from what is damaged; most of it may be as good as ever. Whatever goes
 // wrong with the new one, it stays.
 func TestCorruptReleaseStaysUntilThereIsANewOne(t *testing.T) {

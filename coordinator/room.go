@@ -69,10 +69,11 @@ func (s *stage) preflight(ctx context.Context) error {
 	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
 		return err
 	}
-	if _, err := s.u.collect(ctx, s); err != nil && !errors.Is(err, ErrHeld) {
-		return err
+	_, collectErr := s.u.collect(ctx, s)
+	if err = s.u.preflight(ctx); err != nil {
+		err = errors.Join(err, collectErr)
 	}
-	return s.u.preflight(ctx)
+	return err
 }
 
 // makeRoom refuses a download that cannot fit: the archive, of which a part may be
@@ -95,11 +96,9 @@ func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case free.bytes < least && collectErr != nil:
-		return collectErr
 	case free.bytes < least:
 		s.needs = least
-		return fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes))
+		return errors.Join(fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes)), collectErr)
 	case collectErr != nil: // it may fit
 		s.u.c.options.Log.Warn("cannot make room", "error", collectErr)
 	}

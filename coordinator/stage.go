@@ -291,7 +291,7 @@ func (s *stage) remove(ctx context.Context) {
 	if err != nil {
 		s.u.c.options.Log.Warn("cannot remove the staging tree", "error", err)
 	}
-	if p, err := s.u.progress(); err == nil && p.Unit == s.u.c.options.Unit {
+	if p, err := s.u.progress(); err == nil && p.Unit == s.u.c.options.Unit && p.Version == s.goal.version {
 		s.u.root.Remove(progressFile)
 	}
 }
@@ -349,12 +349,19 @@ func (u *unit) discard(ctx context.Context, name string) error {
 		}
 		return err
 	}
+	u.removeTree(ctx, away)
+	return nil
+}
+
+// removeTree tells whether all of a tree is gone. What is mounted there is left.
+func (u *unit) removeTree(ctx context.Context, name string) bool {
 	ctx, cancel := mount.Tidying(ctx, discardLimit) // whoever gives up wants it tidy, too
 	defer cancel()
-	if err := tree.Remove(ctx, u.root, away); err != nil {
+	err := tree.Remove(ctx, u.root, name)
+	if err != nil {
 		u.c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
 	}
-	return nil
+	return err == nil
 }
 
 func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

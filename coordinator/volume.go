@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,8 +98,27 @@ func read[T any](ctx context.Context, v *View, do func(context.Context, volume) 
 			return none, err
 		}
 		defer in.root.Close()
-		return do(ctx, in)
+		value, err := do(ctx, in)
+		return value, in.explain(err)
 	})
+}
+
+// explain says of an error of no other kind whether it comes from something that is
+// where a directory has to be.
+func (v *volume) explain(err error) error {
+	if e, ok := failed("", "", err).(*Error); !ok || e.Kind != nil {
+		return err
+	}
+	claims, _ := durable.Names(v.root, claimsDir)
+	for i := range claims {
+		claims[i] = path.Join(claimsDir, claims[i])
+	}
+	for _, dir := range slices.Concat(directories, []string{probesDir}, claims) {
+		if info, statErr := v.root.Lstat(dir); statErr == nil && !info.IsDir() {
+			return noDirectory(v.root, dir, err)
+		}
+	}
+	return err
 }
 
 // write does what a call has to change. Whatever failed on a volume that is gone,
@@ -145,10 +166,19 @@ func (c *Coordinator) open() (string, error) {
 	return v.ID, layOut(root)
 }
 
-// layOut makes the directories that everything else relies on.
+func noDirectory(root *os.Root, dir string, err error) error {
+	return fmt.Errorf("%w: %s is no directory: remove it and open the volume anew: %w", ErrDamaged, filepath.Join(root.Name(), dir), err)
+}
+
+// directories are what everything else relies on.
+var directories = []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir}
+
+// layOut makes the directories.
 func layOut(root *os.Root) error {
-	for _, dir := range []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir} {
-		if err := durable.Mkdir(root, dir, 0o755); err != nil {
+	for _, dir := range directories {
+		if err := durable.Mkdir(root, dir, 0o755); errors.Is(err, unix.ENOTDIR) {
+			return noDirectory(root, dir, err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -270,15 +300,15 @@ func identify(root *os.Root) (identity, error) {
 		time.Sleep(50 * time.Millisecond)
 		data, err = durable.ReadFile(root, volumeFile)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, durable.ErrUnusable) {
 		return identity{}, err
 	}
 	var v identity
-	if err := json.Unmarshal(data, &v); err != nil || v.ID == "" {
+	if err != nil || json.Unmarshal(data, &v) != nil || v.ID == "" || v.Layout < firstLayout {
 		return identity{}, fmt.Errorf("%w: %w: %s is unreadable: restore it from a backup, or attach a fresh volume",
 			ErrForeignVolume, ErrDamaged, filepath.Join(root.Name(), volumeFile))
 	}
-	if v.Layout < firstLayout || v.Layout > layout {
+	if v.Layout > layout {
 		return identity{}, fmt.Errorf("%w: %s has layout %d, this program knows %d to %d: run a newer one here",
 			ErrForeignVolume, root.Name(), v.Layout, firstLayout, layout)
 	}

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -394,35 +392,6 @@ func TestPinIsSeenOnTheMove(t *testing.T) {
 	require.Empty(t, doomed)
 }
 
-// Two calls of one unit hold a release each for itself; what a process held when
-// it died is dropped by the next one.
-func TestHoldsAreOfOneCall(t *testing.T) {
-	src := newSource(t, "7.14.3")
-	root := t.TempDir()
-	c := open(t, root, "concourse-ci/0", src.URL)
-	installed(t, c, "7.14.3")
-	v := inside(t, c)
-	gone := exec.Command("true")
-	require.NoError(t, gone.Run())
-	dead := fmt.Sprintf("%s/%s.%d-1.X", pinsDir, fileName(c.options.Unit), gone.Process.Pid)
-	others := fmt.Sprintf("%s/concourse-ci-9.%d-1.X", pinsDir, gone.Process.Pid)
-	for _, name := range []string{dead, others} {
-		require.NoError(t, v.root.WriteFile(name, []byte("7.14.3.1\n"), 0o644))
-	}
-	first, _, err := v.hold(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	second, _, err := v.hold(t.Context(), "7.14.3")
-	require.NoError(t, err)
-	require.Len(t, listing(t, filepath.Join(root, pinsDir)), 3, "two holds, and that of a unit of which nobody knows")
-	first()
-	pins, err := v.pins()
-	require.NoError(t, err)
-	require.Len(t, pins, 2)
-	second()
-	_, err = v.root.Stat(others)
-	require.NoError(t, err)
-}
-
 // A collector that slept finds its directory gone, and moves nothing.
 func TestSleepingCollectorIsFenced(t *testing.T) {
 	ctx := context.Background()
@@ -492,26 +461,6 @@ func TestCollectBesideADownload(t *testing.T) {
 	})
 	_, err := open(t, root, "concourse-ci/0", src.URL).Ensure(ctx, "7.14.3")
 	require.NoError(t, err)
-}
-
-func TestWorkerDirAndLeave(t *testing.T) {
-	src := newSource(t, "7.14.3")
-	root := t.TempDir()
-	c, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
-	installed(t, c, "7.14.3")
-	for _, u := range []*Coordinator{c, other} {
-		dir, err := u.WorkerDir(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, filepath.Join(root, "worker", fileName(u.options.Unit)), dir)
-		info, err := os.Stat(dir)
-		require.NoError(t, err)
-		require.Equal(t, os.ModeDir|0o711, info.Mode())
-		require.NoError(t, pin(t, u, "7.14.3"))
-	}
-	require.NoError(t, c.Leave(t.Context()))
-	require.NoError(t, c.Leave(t.Context()), "leaving twice")
-	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "worker")))
-	require.Equal(t, []string{"concourse-ci-1"}, listing(t, filepath.Join(root, "pins")))
 }
 
 func TestLogOfReuse(t *testing.T) {

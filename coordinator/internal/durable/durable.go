@@ -76,6 +76,9 @@ func swap(root *os.Root, tmp, name string) error {
 func Mkdir(root *os.Root, name string, mode fs.FileMode) error {
 	err := root.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {
+		if info, statErr := root.Lstat(name); statErr == nil && !info.IsDir() {
+			return fmt.Errorf("%w: %w", syscall.ENOTDIR, err)
+		}
 		return nil
 	}
 	if err != nil {
@@ -103,6 +106,10 @@ func SyncDir(root *os.Root, dir string) error {
 	}
 	return nil
 }
+
+// OpenRoot opens a directory as a root of its own. A pipe is an error at once: the
+// slash has Root look before it opens.
+func OpenRoot(root *os.Root, dir string) (*os.Root, error) { return root.OpenRoot(dir + "/") }
 
 // Names lists a directory, in no order. It looks at no file, which ReadDir does
 // below a Root.

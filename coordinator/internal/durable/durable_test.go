@@ -204,6 +204,8 @@ func TestOnlySmallFilesAreRead(t *testing.T) {
 	_, err = Names(root, "pipe")
 	require.ErrorIs(t, err, syscall.ENOTDIR)
 	require.ErrorIs(t, SyncDir(root, "pipe"), syscall.ENOTDIR)
+	_, err = OpenRoot(root, "pipe")
+	require.ErrorIs(t, err, syscall.ENOTDIR)
 	_, err = ReadFile(root, "none")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }

@@ -124,7 +124,7 @@ func Read(root *os.Root, dir, version string) (Manifest, error) {
 func Check(root *os.Root, dir, version string) (Manifest, error) {
 	for {
 		m, seen, err := check(root, dir, version)
-		if !errors.Is(err, ErrCorrupt) {
+		if !errors.Is(err, ErrCorrupt) || seen == nil {
 			return m, err
 		}
 		// Or was it taken away while it was looked at?
@@ -138,7 +138,7 @@ func Check(root *os.Root, dir, version string) (Manifest, error) {
 	}
 }
 
-// check also returns the directory that it has looked at.
+// check also returns the directory that it has looked at, if it is one.
 func check(root *os.Root, dir, version string) (m Manifest, seen fs.FileInfo, err error) {
 	r, err := open(root, dir)
 	if err != nil {
@@ -158,9 +158,12 @@ func check(root *os.Root, dir, version string) (m Manifest, seen fs.FileInfo, er
 // between two looks by name is a release just published, not one that lacks
 // something.
 func open(root *os.Root, dir string) (*os.Root, error) {
-	r, err := root.OpenRoot(dir)
+	r, err := durable.OpenRoot(root, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", full(root, dir), ErrNotInstalled)
+	}
+	if info, statErr := root.Lstat(dir); err != nil && statErr == nil && !info.IsDir() {
+		return nil, fmt.Errorf("%s: %w: it is no directory: %w", full(root, dir), ErrCorrupt, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the release %s: %w", full(root, dir), err)

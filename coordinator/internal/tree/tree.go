@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrMounted: something is mounted in the tree.
@@ -40,7 +42,7 @@ func remove(ctx context.Context, root *os.Root, name string, open opener) error 
 	if !fs.ValidPath(name) || name == "." {
 		return fmt.Errorf("cannot remove %q: %w", name, fs.ErrInvalid)
 	}
-	parent, err := root.Open(path.Dir(name))
+	parent, err := root.OpenFile(path.Dir(name), os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
