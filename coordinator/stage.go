@@ -83,14 +83,29 @@ func (s *stage) run(ctx context.Context) error {
 		return err
 	}
 	s.proof.Digest = want.String()
+	spoiled := func(err error) bool { return errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive) }
 	reused, err := s.attempt(ctx, want)
-	if reused > 0 && (errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive)) {
+	if reused > 0 && spoiled(err) {
 		// It may be the fault of the disk that the first part came to.
 		s.u.c.options.Log.Warn("what an earlier attempt left is not as the server sent it, starting again", "error", err)
 		if err := s.clear(ctx); err != nil {
 			return err
 		}
 		_, err = s.attempt(ctx, want)
+	}
+	if spoiled(err) && !durable.Local(s.u.root) {
+		// A client of a file server may show for a moment what was there before it was
+		// written. Who opens the file anew sees what is there.
+		if err := s.discardTree(ctx); err != nil {
+			return err
+		}
+		kept, distrustErr := fetch.Distrust(s.u.root, s.home())
+		if distrustErr != nil {
+			return distrustErr
+		}
+		if kept {
+			_, err = s.attempt(ctx, want)
+		}
 	}
 	return err
 }

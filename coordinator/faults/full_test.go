@@ -3,8 +3,6 @@ package faults
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // TestFullVolume lets a volume fill up at every tenth of an installation, and of a
@@ -136,7 +133,7 @@ func (f *filling) enlarge(u *unit) {
 	complete(t, f.root, newer, f.noise)
 	active(t, f.root, newer)
 	u.must("collect", "")
-	require.Empty(t, staged(t, f.root))
+	require.Empty(t, unprobed(t, f.root, "staging"))
 	require.Len(t, names(t, f.root, "store"), 1)
 	if f.observer != nil {
 		f.observer.saw(1)
@@ -179,13 +176,6 @@ func onlyArchive(t *testing.T, root string) {
 			require.Contains(t, []string{"archive.partial", "archive.journal", "archive.journal.new"}, name)
 		}
 	}
-}
-
-// staged lists what is staged, but for directories of probes that were killed: a
-// collector waits until it knows that nobody is at work in one.
-func staged(t *testing.T, root string) []string {
-	t.Helper()
-	return slices.DeleteFunc(names(t, root, "staging"), func(name string) bool { return strings.HasPrefix(name, probe.Prefix) })
 }
 
 func used(t *testing.T, root string) uint64 {

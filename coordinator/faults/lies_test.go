@@ -78,6 +78,7 @@ func liars() []liar {
 		{name: "rename fails with EIO after success", lies: lyingfs.Lies{Rename: syscall.EIO}, harmless: true},
 		{name: "rename fails with EEXIST after success", lies: lyingfs.Lies{Rename: syscall.EEXIST}, harmless: true},
 		{name: "rename fails with ENOENT after success", lies: lyingfs.Lies{Rename: syscall.ENOENT}, harmless: true},
+		{name: "what is read is behind what is written", lies: lyingfs.Lies{Behind: true}, harmless: true},
 		{name: "names of others come a second late", lies: lyingfs.Lies{Lag: time.Second}, harmless: true},
 		{name: "late names and no locks", lies: lyingfs.Lies{Lag: time.Second, Flock: lyingfs.NoOp}, harmless: true},
 		{name: "every 7th path is stale", lies: lyingfs.Lies{Stale: 7}},
@@ -92,6 +93,7 @@ func liars() []liar {
 func (l liar) install(t *testing.T) {
 	src := newSource(t, liesNoise)
 	f := newFleet(t, l, src.URL)
+	src.sent.Store(0)
 	reached, resume := src.pause(t, src.size(newer)/2)
 	if l.lose {
 		go func() {
@@ -128,6 +130,9 @@ func (l liar) install(t *testing.T) {
 		}
 	}
 	require.True(t, !l.noSpace || failed > 0, "nobody noticed")
+	if l.harmless {
+		require.Equal(t, src.size(newer), src.sent.Load(), "bytes of the archive")
+	}
 
 	f.tell(lyingfs.Lies{})
 	by := ""
@@ -243,7 +248,7 @@ func (f *fleet) retry(do string) []answer {
 // nothing else is left of it.
 func (f *fleet) once(t *testing.T) {
 	t.Helper()
-	require.Equal(t, []string{newer}, names(t, f.backing, "releases"))
+	require.Equal(t, []string{newer}, unprobed(t, f.backing, "releases"))
 	complete(t, f.backing, newer, liesNoise)
 	active(t, f.backing, newer)
 	require.NoFileExists(t, filepath.Join(f.backing, "activations", "2"), "activated twice")
@@ -255,12 +260,12 @@ func (f *fleet) once(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, stored, "entries of the store in %v", f.server.Renames())
-	for _, name := range names(t, f.backing, "staging") {
+	for _, name := range unprobed(t, f.backing, "staging") {
 		require.False(t, strings.HasPrefix(name, newer), "%s is still staged", name)
 	}
 	f.units[0].must("collect", "")
-	require.Empty(t, staged(t, f.backing))
-	require.Len(t, names(t, f.backing, "store"), 1)
+	require.Empty(t, unprobed(t, f.backing, "staging"))
+	require.Len(t, unprobed(t, f.backing, "store"), 1)
 	require.NoFileExists(t, filepath.Join(f.backing, ".download_in_progress"))
 	if f.observer != nil {
 		t.Logf("opened %d times", f.observer.saw(1).Opens)

@@ -149,7 +149,7 @@ func TestPowerCut(t *testing.T) {
 				complete(t, v.dir, newer, noise)
 				active(t, v.dir, newer)
 				u.must("collect", "")
-				require.Empty(t, staged(t, v.dir), "cut before step %d", at)
+				require.Empty(t, unprobed(t, v.dir, "staging"), "cut before step %d", at)
 				u.stop()
 				v.unmount()
 				require.NoError(t, os.Remove(after))
@@ -215,7 +215,7 @@ func (v *powered) check(when string, said reported, was before, old string, nois
 	require.Contains(t, allowed, version, "current: %s", when)
 	// What is visible is whole, current or not, and what was damaged is as whole as it
 	// was until another one takes its place.
-	visible := names(t, v.dir, "releases")
+	visible := unprobed(t, v.dir, "releases")
 	for _, name := range visible {
 		if was == damaged && linked(t, v.dir) == old {
 			require.False(t, said.ensured, when)

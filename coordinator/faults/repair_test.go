@@ -54,8 +54,8 @@ func TestReleaseIsNeverMissing(t *testing.T) {
 			for k := 0; r.killed(after(c.publication, k)); k++ {
 			}
 			r.healer.must("collect", "")
-			require.Len(t, names(t, backing, "store"), 1)
-			require.Empty(t, staged(t, backing))
+			require.Len(t, unprobed(t, backing, "store"), 1)
+			require.Empty(t, unprobed(t, backing, "staging"))
 			seen := r.observer.saw(0)
 			t.Logf("killed before %d steps, %d times when the new one was linked; opened %d times, %.0f a second, at least %d times a repair",
 				r.kills, r.linked, seen.Opens, float64(seen.Opens)/seen.Took.Seconds(), c.opens)
@@ -116,8 +116,8 @@ func (r *repair) killed(hits func(step) bool) bool {
 	active(r.t, r.backing, newer)
 	if !r.slow {
 		r.healer.must("collect", "")
-		require.Len(r.t, names(r.t, r.backing, "store"), 1, when)
-		require.Empty(r.t, staged(r.t, r.backing), when)
+		require.Len(r.t, unprobed(r.t, r.backing, "store"), 1, when)
+		require.Empty(r.t, unprobed(r.t, r.backing, "staging"), when)
 	}
 	r.observer.saw(r.opens)
 	return struck

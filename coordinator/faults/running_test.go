@@ -76,7 +76,7 @@ func TestRunningProgramKeepsItsFiles(t *testing.T) {
 			require.FileExists(t, executable())
 			other.must("collect", "")
 			require.True(t, strings.HasSuffix(executable(), " (deleted)"), "nobody collects it")
-			require.Len(t, names(t, root, "store"), 1)
+			require.Len(t, unprobed(t, root, "store"), 1)
 		})
 	}
 }

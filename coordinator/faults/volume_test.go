@@ -7,14 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
-
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // complete demands that a release is on the volume, byte for byte and immutable.
@@ -67,6 +67,13 @@ func names(t *testing.T, elem ...string) []string {
 		}
 	}
 	return found
+}
+
+// unprobed is names without those that a look at the mount has made: they stay for a
+// while when it is killed.
+func unprobed(t *testing.T, elem ...string) []string {
+	t.Helper()
+	return slices.DeleteFunc(names(t, elem...), func(name string) bool { return strings.HasPrefix(name, probe.Prefix) })
 }
 
 // active demands that the volume's derived names all speak of version.

@@ -172,6 +172,21 @@ func KeptDigest(root *os.Root, dir string) (Digest, bool) {
 	return d, err == nil
 }
 
+// Distrust forgets what was hashed of the archive that is kept in dir: the next Open
+// there reads all of it anew. It tells whether anything is kept.
+func Distrust(root *os.Root, dir string) (bool, error) {
+	k, ok := readKept(root, dir, bootID())
+	if !ok || k.plan.present == 0 {
+		return false, nil
+	}
+	k.hashed, k.sums = 0, nil
+	j, err := newJournal(root, dir, k)
+	if err != nil {
+		return false, err
+	}
+	return true, j.f.Close()
+}
+
 // journal appends records. It is safe for concurrent use.
 type journal struct {
 	mu      sync.Mutex

@@ -47,6 +47,9 @@ type Lies struct {
 	// on statfs tells that no space is free.
 	Write, Fsync, Flush syscall.Errno
 	After, Until        int64
+	// Behind has who makes a file read zeros instead of what was written through the
+	// same descriptor: a cache that is behind. Who opens it anew reads what is there.
+	Behind bool
 	// Lag is how long names that other machines made stay invisible.
 	Lag time.Duration
 	// Broken is a path below the root that fails with EIO when it is looked up or

@@ -140,7 +140,12 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	} else {
 		n.m.made(n.rel(name), errno)
 	}
-	return inode, n.m.handle(f, flags), fuseFlags, errno
+	made := n.m.handle(f, flags)
+	if h, ok := made.(*handle); ok && n.m.told().Behind {
+		h.behind = true
+		fuseFlags |= fuse.FOPEN_DIRECT_IO // else the kernel answers
+	}
+	return inode, made, fuseFlags, errno
 }
 
 func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
