@@ -101,10 +101,8 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 	if err != nil {
 		return Activation{}, err
 	}
-	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'), func() error {
-		u.at("activate", next.Generation)
-		return u.allow(ctx)
-	})
+	u.at("activate", next.Generation)
+	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'), func() error { return u.allow(ctx) })
 	if errors.Is(err, fs.ErrExist) {
 		winner, err := u.awaited(ctx, next.Generation)
 		if err != nil {

@@ -38,8 +38,10 @@ type failure struct {
 	Message string `json:"message"`
 	Times   int    `json:"times"` // in a row
 	Proof   proof  `json:"proof"`
-	// Needs is how many bytes have to be free before it makes sense to try again.
-	Needs uint64 `json:"needs,omitempty"`
+	// Needs and NeedsFiles are how many bytes and inodes have to be free before it
+	// makes sense to try again.
+	Needs      uint64 `json:"needs,omitempty"`
+	NeedsFiles uint64 `json:"needs_files,omitempty"`
 }
 
 // proof is what the source had when it failed. That it has something else is why to
@@ -140,7 +142,7 @@ func (m *memory) mend(f failure) {
 // servers give one archive many validators: another one is believed the later, the
 // more often the archive has failed.
 func (u *unit) mended(ctx context.Context, version string, f failure, waited time.Duration) bool {
-	if free, err := u.room(); failureKinds[f.Kind] == ErrNoSpace && err == nil && free.bytes >= f.Needs && free.files > 0 {
+	if free, err := u.room(); failureKinds[f.Kind] == ErrNoSpace && err == nil && free.bytes >= f.Needs && free.files > f.NeedsFiles {
 		return true
 	}
 	if u.c.digest == (fetch.Digest{}) {
@@ -176,8 +178,10 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 	if f.Proof.Source == (fetch.Fingerprint{}) { // nothing was downloaded
 		f.Proof.Source, _ = u.c.source.Fingerprint(ctx, s.goal.version)
 	}
-	if free, err := u.room(); f.Needs == 0 && err == nil {
-		f.Needs = free.bytes + uint64(s.total)/2 // it was not enough
+	if free, err := u.room(); s.exhausted != nil && s.exhausted.files == 0 && err == nil {
+		f.NeedsFiles = free.files // it was not enough
+	} else if f.Needs == 0 && err == nil {
+		f.Needs = free.bytes + uint64(s.total)/2
 	}
 	if old, ok := u.failure(u.failureFile(s.goal.version)); ok {
 		f.Times = old.Times + 1

@@ -300,6 +300,11 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 	}()
 	r, err := s.install(ctx, writes)
 	stolen := errors.Is(err, fs.ErrNotExist) && s.stolen()
+	if noSpace(err) {
+		if free, roomErr := u.room(); roomErr == nil {
+			s.exhausted = &free
+		}
+	}
 	s.remove(ctx)
 	if err == nil {
 		u.unblock(g.version)
@@ -320,7 +325,7 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 		// By one that held an earlier claim, slept, and did not know better.
 		return Release{}, fmt.Errorf("%w: what was staged is gone: %w", claim.ErrFenced, err)
 	}
-	err = u.full(err, s.total)
+	err = s.full(err)
 	if ctx.Err() == nil {
 		u.block(ctx, s, err)
 	}
@@ -328,13 +333,9 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 }
 
 // full turns the kernel's word for a full volume into this package's.
-func (u *unit) full(err error, size int64) error {
-	if !noSpace(err) {
+func (s *stage) full(err error) error {
+	if s.exhausted == nil {
 		return err
 	}
-	room, roomErr := u.room()
-	if roomErr != nil {
-		return errors.Join(err, roomErr)
-	}
-	return fmt.Errorf("%w: the archive alone has %s, and %s: %w", ErrNoSpace, megabytes(uint64(size)), room.describe(err), err)
+	return fmt.Errorf("%w: the archive alone has %s, and %s: %w", ErrNoSpace, megabytes(uint64(s.total)), s.exhausted.describe(err), err)
 }

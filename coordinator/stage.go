@@ -41,6 +41,8 @@ type stage struct {
 	// What is noted when it fails.
 	needs uint64 // bytes that have to be free
 	proof proof  // what the source had
+	// exhausted is what was free when the volume was full; nil if it was not.
+	exhausted *room
 }
 
 // name is that of this stage below staging/.
