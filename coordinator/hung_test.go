@@ -471,8 +471,9 @@ func helper(t *testing.T, name string, env ...string) (*exec.Cmd, *json.Encoder,
 // serveAnyVersion has an archive of every version.
 func serveAnyVersion(w http.ResponseWriter, r *http.Request) bool {
 	name := filepath.Base(r.URL.Path)
-	version, found := strings.CutPrefix(name, "concourse-")
-	if version, _, found = strings.Cut(version, "-linux-"); !found {
+	version := strings.TrimPrefix(name, "concourse-")
+	version, _, found := strings.Cut(version, "-linux-")
+	if !found {
 		return false
 	}
 	s := &source{files: map[string][]byte{}}
