@@ -199,14 +199,14 @@ var causes = []struct {
 		e.options = func(_ int, o *Options) { o.Digest = pinned }
 		e.republish(releaseArchive("7.14.2", 4<<20))
 	}},
-	{name: "a zip of 30 MB", is: ErrNotArchive, most: 0.9, spoil: func(e *epidemic) {
+	{name: "a zip of 30 MB", is: ErrNotArchive, most: 2, spoil: func(e *epidemic) {
 		e.republish(append([]byte("PK\x03\x04"), endlessNoise(30<<20)...))
 	}},
 	{name: "a zip of 4 MB", is: ErrNotArchive, most: 2, spoil: func(e *epidemic) {
 		e.republish(append([]byte("PK\x03\x04"), endlessNoise(4<<20)...))
 	}},
 	{name: "gzip, but no tar", is: ErrNotArchive, most: 2, spoil: func(e *epidemic) { e.republish(gzipped(endlessNoise(4 << 20))) }},
-	{name: "hostile entry at the start of 40 MB", is: ErrNotArchive, most: 0.9, spoil: func(e *epidemic) {
+	{name: "hostile entry at the start of 40 MB", is: ErrNotArchive, most: 2, spoil: func(e *epidemic) {
 		e.republish(tarball(member{name: "concourse/../../x"}, member{name: "concourse/bin/concourse", mode: 0o755, body: string(endlessNoise(40 << 20))}))
 	}},
 	{name: "no executable", is: ErrNotArchive, most: 2, spoil: func(e *epidemic) {
@@ -281,11 +281,6 @@ var causes = []struct {
 		e.remount(unix.MS_NOEXEC, "")
 		e.heal = func() { e.remount(0, "") }
 	}},
-	{name: "unreadable last activation, size known", is: unix.EISDIR, most: 1, spoil: func(e *epidemic) { e.barLog() }},
-	{name: "unreadable last activation, size unknown", is: unix.EISDIR, most: 2, spoil: func(e *epidemic) {
-		e.barLog()
-		e.unsized()
-	}},
 	{name: "breaks off, size known", is: ErrUnreachable, most: 1, spoil: func(e *epidemic) { e.breaksOff(true) }},
 	{name: "breaks off, size unknown", is: ErrUnreachable, most: 2, spoil: func(e *epidemic) { e.breaksOff(false) }},
 	{name: "no such release", is: ErrNotFound, most: 0, spoil: func(e *epidemic) { e.src.status(http.StatusNotFound) }},
@@ -304,13 +299,6 @@ var causes = []struct {
 func (e *epidemic) pinned() string {
 	sum, _, _ := strings.Cut(string(e.src.files[endlessArchive+".sha256"]), " ")
 	return "sha256:" + strings.TrimSpace(sum)
-}
-
-// barLog puts a directory in the place of an activation.
-func (e *epidemic) barLog() {
-	dir := filepath.Join(e.root, activationsDir, "1")
-	require.NoError(e.t, os.MkdirAll(dir, 0o755))
-	e.heal = func() { require.NoError(e.t, os.Remove(dir)) }
 }
 
 // breaksOff makes every answer to a request for an archive end in the middle.
@@ -395,7 +383,7 @@ func newEpidemicOf(t *testing.T, volume func(*testing.T) string, spoil func(*epi
 var everyDay = []string{
 	"side file has another digest", "pinned digest differs from the side file", "a zip of 30 MB",
 	"hostile entry at the start of 40 MB", "full volume, size known", "no inodes", "a mount in the store",
-	"noexec", "unreadable last activation, size known",
+	"noexec",
 }
 
 // Whatever the cause, an hour of three units costs two archives at most. That the
