@@ -17,8 +17,6 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +34,7 @@ const (
 )
 
 // Options says who opens a volume and where releases come from. The zero value
-// of each field but Unit, Product and Source is a sensible default.
+// of each field but Unit and Product is a sensible default.
 type Options struct {
 	// Unit names this machine to the others, such as "ci/0" or "builder". Processes
 	// that use one name at the same time must see each other in /proc: one takes what
@@ -45,7 +43,8 @@ type Options struct {
 	Unit string
 	// Product is what is installed. All units of a volume have the same one.
 	Product Product
-	// Source is the URL of the directory below which archives are.
+	// Source is the URL of the directory below which archives are, without a password.
+	// Empty is for a unit that installs nothing.
 	Source string
 
 	// Marker demands that the root is a mount of its own with a file of this name,
@@ -161,20 +160,6 @@ type memory struct {
 	at      func(point string, generation int) // tests stop units there
 }
 
-// A unit's name becomes part of file names.
-var (
-	unitForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}(/[0-9]{1,9})?$`)
-	reservedUnit = regexp.MustCompile(`-[0-9]{1,9}$`)
-)
-
-// validUnit refuses names that are the same as that of a file: "ci-0" and "ci/0".
-func validUnit(name string) bool {
-	return unitForm.MatchString(name) && !reservedUnit.MatchString(name)
-}
-
-// fileName returns the name of a unit as that of a file: "ci-0" for "ci/0".
-func fileName(unit string) string { return strings.ReplaceAll(unit, "/", "-") }
-
 // Open looks at the volume mounted at root, or, without Options.Marker, at the
 // directory root, which it makes. It gives a new volume its id. Errors, beside
 // those that all calls have, are ErrOptions, ErrVersion and ErrNoDigest for
@@ -197,20 +182,8 @@ func Open(ctx context.Context, root string, o Options) (*Coordinator, error) {
 
 // newCoordinator refuses what cannot be meant, and touches no file.
 func newCoordinator(root string, o Options) (*Coordinator, error) {
-	if err := o.Product.check(); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
-	}
-	switch {
-	case !validUnit(o.Unit):
-		return nil, fmt.Errorf("%w: %q is no name of a unit, such as ci/0 or builder", ErrOptions, o.Unit)
-	case o.Lease < 0 || o.Lease > 0 && o.Lease < minLease || o.Lease > maxLease:
-		return nil, fmt.Errorf("%w: a lease of %s is not between %s and %s", ErrOptions, o.Lease, minLease, maxLease)
-	case o.Marker != "" && o.Marker != filepath.Base(o.Marker):
-		return nil, fmt.Errorf("%w: %q is no file name for a marker", ErrOptions, o.Marker)
-	case o.Connections < 0 || o.Connections > maxConnections:
-		return nil, fmt.Errorf("%w: %d connections are not between 1 and %d", ErrOptions, o.Connections, maxConnections)
-	case o.Chunk < 0 || o.Chunk > 0 && o.Chunk < minChunk:
-		return nil, fmt.Errorf("%w: a chunk of %d bytes is smaller than %d", ErrOptions, o.Chunk, minChunk)
 	}
 	if o.Client == nil {
 		o.Client = fetch.NewClient()
@@ -242,14 +215,6 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 	}
 	return c, nil
 }
-
-// Limits of what can be meant.
-const (
-	minLease       = 100 * time.Millisecond // tests have short ones; a holder renews four times in it
-	maxLease       = 10 * time.Minute
-	maxConnections = 64      // servers refuse fewer
-	minChunk       = 1 << 10 // below that a request costs more than what it brings
-)
 
 // VolumeID returns the random id of the volume; remember it and pass it to the
 // next Open.

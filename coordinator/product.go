@@ -2,7 +2,7 @@ package coordinator
 
 import (
 	"fmt"
-	"path"
+	"io/fs"
 	"regexp"
 )
 
@@ -54,14 +54,19 @@ func (p Product) ParseVersion(text string) (string, error) {
 
 func (p Product) check() error {
 	switch {
-	case p.Name == "":
-		return fmt.Errorf("%w: the product has no name", ErrOptions)
+	case p.Name == "" || !oneLine(p.Name):
+		return fmt.Errorf("%w: the product has no name of one line", ErrOptions)
 	case p.Archive == nil:
-		return fmt.Errorf("%w: nothing tells where archives of %s are", ErrOptions, p.Name)
-	case p.Top == "" || p.Top != path.Base(p.Top):
+		return fmt.Errorf("%w: nothing tells where the archive of a version of %s is", ErrOptions, p.Name)
+	case !plainName(p.Top):
 		return fmt.Errorf("%w: %q is no directory of an archive", ErrOptions, p.Top)
-	case p.Link != "" && (p.Link != path.Base(p.Link) || names[p.Link]):
+	case p.Link != "" && (!plainName(p.Link) || names[p.Link]):
 		return fmt.Errorf("%w: a link %q cannot be in the root of a volume", ErrOptions, p.Link)
+	}
+	for _, name := range p.Executables {
+		if !fs.ValidPath(name) || name == "." || !oneLine(name) {
+			return fmt.Errorf("%w: %.80q is no path of an executable below a release", ErrOptions, name)
+		}
 	}
 	return nil
 }
