@@ -111,6 +111,9 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 		if r, err := u.wanted(g); !absent(err) {
 			return r, err
 		}
+		if u.c.options.Source == "" {
+			return Release{}, fmt.Errorf("%w: it is not on the volume, and there is no source", ErrOptions)
+		}
 		if err := u.blocked(ctx, g.version); err != nil {
 			return Release{}, err
 		}
