@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -251,7 +252,7 @@ var causes = []struct {
 		e.unsized()
 		e.heal = func() { e.remount(0, "size=64m") }
 	}},
-	{name: "no inodes", volume: onTmpfs("size=64m,nr_inodes=60"), is: probe.ErrNoInodes, most: 0, spoil: func(e *epidemic) {
+	{name: "no inodes", volume: onTmpfs("size=64m,nr_inodes=60"), is: probe.ErrNoInodes, slow: true, spoil: func(e *epidemic) {
 		e.heal = func() { e.remount(0, "nr_inodes=1000") }
 	}},
 	{name: "too few inodes for its files", volume: onTmpfs("size=64m,nr_inodes=200"), is: ErrNoSpace, most: 2, spoil: func(e *epidemic) {
@@ -266,7 +267,7 @@ var causes = []struct {
 	{name: "renames are refused (EXDEV)", volume: onLies, is: probe.ErrUnfit, slow: true, spoil: func(e *epidemic) {
 		e.lie(lyingfs.Lies{Refused: map[lyingfs.Request]syscall.Errno{lyingfs.Renaming: syscall.EXDEV}})
 	}},
-	{name: "a mount in the store", is: probe.ErrCrossDevice, most: 0, spoil: func(e *epidemic) {
+	{name: "a mount in the store", is: probe.ErrCrossDevice, slow: true, spoil: func(e *epidemic) {
 		dir := filepath.Join(e.root, storeDir)
 		require.NoError(e.t, os.MkdirAll(dir, 0o755))
 		needs.Mount(e.t, "tmpfs", dir, "tmpfs", 0, "size=64m")
@@ -277,11 +278,11 @@ var causes = []struct {
 		e.remount(unix.MS_RDONLY, "")
 		e.heal = func() { e.remount(0, "") }
 	}},
-	{name: "noexec", volume: onTmpfs("size=64m"), is: probe.ErrNoExec, most: 0, spoil: func(e *epidemic) {
+	{name: "noexec", volume: onTmpfs("size=64m"), is: probe.ErrNoExec, slow: true, spoil: func(e *epidemic) {
 		e.remount(unix.MS_NOEXEC, "")
 		e.heal = func() { e.remount(0, "") }
 	}},
-	{name: "breaks off, size known", is: ErrUnreachable, most: 1, spoil: func(e *epidemic) { e.breaksOff(true) }},
+	{name: "breaks off, size known", is: ErrUnreachable, most: 2, spoil: func(e *epidemic) { e.breaksOff(true) }},
 	{name: "breaks off, size unknown", is: ErrUnreachable, most: 2, spoil: func(e *epidemic) { e.breaksOff(false) }},
 	{name: "no such release", is: ErrNotFound, most: 0, spoil: func(e *epidemic) { e.src.status(http.StatusNotFound) }},
 	{name: "forbidden", is: ErrUnauthorized, most: 0, spoil: func(e *epidemic) { e.src.status(http.StatusForbidden) }},
@@ -305,12 +306,15 @@ func (e *epidemic) pinned() string {
 func (e *epidemic) breaksOff(sized bool) {
 	data := e.files[endlessArchive]
 	e.src.answer(func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasSuffix(r.URL.Path, ".tgz") || r.Method == http.MethodHead {
+		if !strings.HasSuffix(r.URL.Path, ".tgz") {
 			return false
 		}
 		if sized {
 			w.Header().Set("Content-Length", fmt.Sprint(len(data)))
 			w.Header().Set("ETag", `"`+fmt.Sprint(len(data))+`"`)
+		}
+		if r.Method == http.MethodHead {
+			return true
 		}
 		w.Write(data[:len(data)/2])
 		http.NewResponseController(w).Flush()
@@ -349,19 +353,20 @@ func onLies(t *testing.T) string {
 	if refused != "" {
 		needs.Lack(t, "fuse", "cannot mount with FUSE here: %s", refused)
 	}
-	liars[dir] = func(l lyingfs.Lies) {
+	liars.Store(dir, func(l lyingfs.Lies) {
 		require.NoError(t, lies.Encode(l))
 		require.NoError(t, told.Decode(&refused))
-	}
-	t.Cleanup(func() { delete(liars, dir) })
+	})
+	t.Cleanup(func() { liars.Delete(dir) })
 	return dir
 }
 
 // liars tell lies to the mounts of onLies.
-var liars = map[string]func(lyingfs.Lies){}
+var liars sync.Map // directory -> func(lyingfs.Lies)
 
 func (e *epidemic) lie(l lyingfs.Lies) {
-	tell := liars[e.root]
+	liar, _ := liars.Load(e.root)
+	tell := liar.(func(lyingfs.Lies))
 	e.start()
 	tell(l)
 	e.heal = func() { tell(lyingfs.Lies{}) }
@@ -383,12 +388,13 @@ func newEpidemicOf(t *testing.T, volume func(*testing.T) string, spoil func(*epi
 var everyDay = []string{
 	"side file has another digest", "pinned digest differs from the side file", "a zip of 30 MB",
 	"hostile entry at the start of 40 MB", "full volume, size known", "no inodes", "a mount in the store",
-	"noexec",
+	"noexec", "breaks off, size known", "breaks off, size unknown",
 }
 
 // Whatever the cause, an hour of three units costs two archives at most. That the
 // cause is gone is noticed within half a minute, by small requests.
 func TestNoEndlessDownloads(t *testing.T) {
+	t.Parallel()
 	for _, c := range causes {
 		if os.Getenv("COORDINATOR_EXPLORE") == "" && !slices.Contains(everyDay, c.name) {
 			continue // all of them take four minutes
@@ -432,6 +438,7 @@ func (e *epidemic) archiveSize() int64 {
 // Units that are started anew know nothing of the pauses. They find what is noted, and
 // count anew.
 func TestNoEndlessDownloadsOfUnitsThatRestart(t *testing.T) {
+	t.Parallel()
 	for _, c := range causes {
 		if c.volume != nil || os.Getenv("COORDINATOR_EXPLORE") == "" && !slices.Contains(everyDay, c.name) {
 			continue

@@ -42,6 +42,9 @@ type failure struct {
 	// makes sense to try again.
 	Needs      uint64 `json:"needs,omitempty"`
 	NeedsFiles uint64 `json:"needs_files,omitempty"`
+	// Share is what an attempt costs, as a part of an archive: the pause is that part
+	// of the usual one. 0 stands for 1.
+	Share float64 `json:"share,omitempty"`
 }
 
 // proof is what the source had when it failed. That it has something else is why to
@@ -57,7 +60,12 @@ var failureKinds = map[string]error{
 	"not an archive":   ErrNotArchive,
 	"too large":        ErrTooLarge,
 	"not enough space": ErrNoSpace,
+	brokeOff:           ErrUnreachable,
 }
+
+// brokeOff is the kind of a download that broke off, and cannot be gone on with where
+// it did: the source ignores ranges, or does not say how long the archive is.
+const brokeOff = "broke off"
 
 // sighting is when this process first saw a note, and last looked for its cause.
 type sighting struct {
@@ -85,7 +93,11 @@ func (v *volume) failure(file string) (failure, bool) {
 
 // pause is how long nobody tries again.
 func (f failure) pause() time.Duration {
-	return min(firstPause<<min(max(f.Times-1, 0), 8), lastPause)
+	pause := min(firstPause<<min(max(f.Times-1, 0), 8), lastPause)
+	if f.Share > 0 && f.Share < 1 {
+		pause = time.Duration(f.Share * float64(pause))
+	}
+	return pause
 }
 
 // blocked returns the error that is noted, while it makes no sense to try again.
@@ -152,6 +164,10 @@ func (u *unit) mended(ctx context.Context, version string, f failure, waited tim
 	}
 	now, err := u.c.source.Fingerprint(ctx, version)
 	was := f.Proof.Source
+	if err == nil && f.Kind == brokeOff && now.Ranges && !was.Ranges {
+		return true // by now it can be gone on with
+	}
+	now.Ranges, was.Ranges = false, false
 	switch {
 	case err != nil || now == was:
 		return false
@@ -172,10 +188,14 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 			f.Kind = kind
 		}
 	}
-	if f.Kind == "" {
+	if f.Kind == brokeOff {
+		// Half of an archive, or more, is the whole pause.
+		f.Share = min(2*float64(s.wasted)/float64(max(s.total, 1)), 1)
+	}
+	if f.Kind == "" || f.Kind == brokeOff && s.wasted == 0 {
 		return // to try again costs no download: nothing was fetched, or it is kept
 	}
-	if f.Proof.Source == (fetch.Fingerprint{}) { // nothing was downloaded
+	if f.Kind == brokeOff || f.Proof.Source == (fetch.Fingerprint{}) { // or nothing was downloaded
 		f.Proof.Source, _ = u.c.source.Fingerprint(ctx, s.goal.version)
 	}
 	if free, err := u.room(); s.exhausted != nil && s.exhausted.files == 0 && err == nil {

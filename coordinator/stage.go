@@ -39,8 +39,9 @@ type stage struct {
 	made  bool // home is there, unless another unit has taken it away
 	keep  bool // the archive, or a part of it, is worth another attempt
 	// What is noted when it fails.
-	needs uint64 // bytes that have to be free
-	proof proof  // what the source had
+	needs  uint64 // bytes that have to be free
+	proof  proof  // what the source had
+	wasted int64  // bytes that were received for nothing
 	// exhausted is what was free when the volume was full; nil if it was not.
 	exhausted *room
 }
@@ -232,6 +233,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	u.c.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
 	useless := errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive) || errors.Is(err, ErrTooLarge)
 	s.keep = err != nil && d.Resumable() && !useless
+	s.wasted += d.Wasted()
 	return d.Reused, err
 }
 

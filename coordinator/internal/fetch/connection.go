@@ -26,11 +26,16 @@ type connection struct {
 func (c connection) run(ctx context.Context, a *answer) error {
 	policy := c.remote.source.Policy
 	buf := make([]byte, received)
+	var last error
+	fruitful := true // the stream that broke off has brought enough for its bytes
 	for broken := 0; ; {
 		if a == nil {
 			start, end, ok := c.partial.next(c.id, c.remote.sequential())
 			if !ok {
 				return nil
+			}
+			if last != nil && !fruitful && !c.affords(start) {
+				return c.leave(c.brokeOff(last))
 			}
 			var err error
 			if a, err = c.remote.ask(ctx, start, end); err != nil {
@@ -39,6 +44,7 @@ func (c connection) run(ctx context.Context, a *answer) error {
 		}
 		moved, err := c.receive(a, buf)
 		a.close()
+		fruitful = moved >= a.received/8
 		location := a.location
 		a = nil
 		switch {
@@ -50,6 +56,7 @@ func (c connection) run(ctx context.Context, a *answer) error {
 		case hopeless(err):
 			return err
 		}
+		last = err
 		c.remote.forget(location)
 		if moved > policy.Rate*int64(policy.Stall/time.Second) {
 			broken = 0
@@ -62,6 +69,18 @@ func (c connection) run(ctx context.Context, a *answer) error {
 			return err
 		}
 	}
+}
+
+// affords tells whether a stream that broke off, and had little that is new, may be
+// taken up again at a byte. A server that ignores ranges sends all bytes before it once
+// more: what is received for nothing is at most half of an archive.
+func (c connection) affords(start int64) (ok bool) {
+	if !c.remote.ignoresRanges() {
+		return true
+	}
+	wasted := c.partial.moved.Load() - c.partial.fresh.Load()
+	c.partial.locked(func(p *plan) { ok = 2*(wasted+start) <= max(p.size, p.present) })
+	return ok
 }
 
 func (c connection) brokeOff(err error) error {
@@ -111,6 +130,8 @@ func (c connection) receive(a *answer, buf []byte) (moved int64, err error) {
 			space = buf[:min(int64(len(buf)), a.end-pos, u.end-pos)]
 		}
 		n, err := a.body.Read(space)
+		a.received += int64(n)
+		c.partial.moved.Add(int64(n))
 		if n > 0 && pos >= a.end {
 			return moved, errors.New("it sent more than it announced")
 		}

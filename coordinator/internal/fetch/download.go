@@ -323,6 +323,15 @@ func (d *Download) Received() (present, hashed int64) {
 	return present, d.hashed.Load()
 }
 
+// Wasted returns how many bytes were received for nothing: they were there already, or
+// another attempt has to receive them again.
+func (d *Download) Wasted() int64 {
+	if !d.Resumable() {
+		return d.partial.moved.Load()
+	}
+	return d.partial.moved.Load() - d.partial.fresh.Load()
+}
+
 // Remaining returns how many bytes of the archive are not there yet; -1 while its
 // size is unknown.
 func (d *Download) Remaining() (n int64) {

@@ -15,6 +15,9 @@ import (
 type Fingerprint struct {
 	Size      int64  `json:"size"`                // 0 if the server does not tell
 	Validator string `json:"validator,omitempty"` // a strong ETag, else the time of the last change
+	// Ranges: the server says that it sends parts of the archive. Only Source.Fingerprint
+	// asks for it.
+	Ranges bool `json:"ranges,omitempty"`
 }
 
 // Fingerprint asks for the size and the validator of an archive, in one request of a
@@ -26,11 +29,13 @@ func (s Source) Fingerprint(ctx context.Context, version string) (Fingerprint, e
 	}
 	r.Body.Close()
 	_, _, whole, err := extent(r)
-	return Fingerprint{whole.size, whole.validator}, err
+	return Fingerprint{whole.size, whole.validator, r.Header.Get("Accept-Ranges") == "bytes"}, err
 }
 
 // Fingerprint is that of the archive that is downloaded.
-func (d *Download) Fingerprint() Fingerprint { return Fingerprint{d.kept.Size, d.kept.Validator} }
+func (d *Download) Fingerprint() Fingerprint {
+	return Fingerprint{Size: d.kept.Size, Validator: d.kept.Validator}
+}
 
 // Discard removes what a download has left in dir, below root.
 func Discard(root *os.Root, dir string) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // partial is the file of an archive while it grows: connections write to it in
@@ -15,6 +16,8 @@ type partial struct {
 	file    *os.File
 	journal *journal      // nil while the size is unknown
 	dirty   chan struct{} // there is something to sync
+	moved   atomic.Int64  // bytes received
+	fresh   atomic.Int64  // of which were not there already
 
 	mu    sync.Mutex
 	grown sync.Cond
@@ -103,6 +106,7 @@ func (f *partial) write(i int, pos int64, p []byte) (fresh int64, err error) {
 
 // add tells the readers, and now and then the journal, that a chunk has grown.
 func (f *partial) add(i int, n int64) error {
+	f.fresh.Add(n)
 	f.mu.Lock()
 	f.plan.add(i, n)
 	c := &f.plan.chunks[i]

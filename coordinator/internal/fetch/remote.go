@@ -23,6 +23,7 @@ type remote struct {
 
 	mu       sync.Mutex
 	ranges   ranges
+	ignored  bool   // the last range that was asked for: it sent the whole
 	location string // where the last redirect led to; "" to walk them again
 }
 
@@ -67,6 +68,7 @@ type answer struct {
 	start, end int64  // of what it holds; end is the largest number if the server does not say
 	identity          // of the whole
 	location   string // where a redirect led to
+	received   int64  // bytes of the body so far
 }
 
 func (a *answer) close() {
@@ -104,6 +106,13 @@ func (r *remote) sequential() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ranges != partRanges
+}
+
+// ignoresRanges tells that each answer begins with the first byte.
+func (r *remote) ignoresRanges() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ignored || r.ranges == noRanges
 }
 
 // forget has the redirects walked again, unless that was done meanwhile: a
@@ -158,6 +167,9 @@ func (r *remote) get(ctx context.Context, source Source, url string, ranges rang
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ranges, r.location = max(r.ranges, ranges), a.location
+	if asked != "" {
+		r.ignored = !partial
+	}
 	return a, nil
 }
 
