@@ -9,8 +9,11 @@ import (
 	"path"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
@@ -124,12 +127,13 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 			return Release{}, u.explain(ctx, err)
 		}
 		u.at("claim", 0)
-		w := waiting{u: u, goal: g}
+		w := waiting{u: u, goal: g, local: durable.Local(u.root)}
 		claims := u.claims(ctx, g.version)
 		changed, enough := u.changes(g.version)
 		claims.Changed = changed
 		held, err := claims.Acquire(ctx, u.holder(g.version), w.look)
 		enough()
+		w.close()
 		if errors.Is(err, errPublished) {
 			return w.release, nil
 		}
@@ -195,20 +199,22 @@ func (u *unit) wanted(g goal) (Release, error) {
 		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", path.Join(u.view.dir, p.dir()), ErrCorrupt)
 	case err != nil:
 		return r, err
-	case digest.Algorithm == "sha256" && r.Digest != digest.String():
+	case digest != (fetch.Digest{}) && r.Digest != digest.String():
 		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, digest)
 	}
 	return r, nil
 }
 
-// waiting looks at the volume while another unit holds the claim. Most looks follow
-// the release's link and no more: a corrupt release stays as it is until its link
-// leads elsewhere.
+// waiting looks at the volume while another unit holds the claim. Most looks read the
+// release's link and no more: a corrupt release stays as it is until its link leads
+// elsewhere.
 type waiting struct {
 	u       *unit
 	goal    goal
 	release Release
-	unsound place // where the link led when the release was found unsound
+	local   bool     // nobody has to be asked for what is looked at
+	links   *os.Root // the directory of the link, open: to read it there is one request
+	link    string   // as it was when it was followed; empty while there is none
 
 	reported Progress
 	looked   time.Time // at more than the link
@@ -220,32 +226,44 @@ const lookPause = 5 * time.Second
 
 func (w *waiting) look(holder claim.Holder) error {
 	now, due := time.Now(), time.Second
-	if !durable.Local(w.u.root) {
+	if !w.local {
 		due = lookPause
 	}
-	thorough := holder.Unit != w.reported.Unit || now.Sub(w.looked) >= due
+	thorough := w.links == nil || holder.Unit != w.reported.Unit || now.Sub(w.looked) >= due
 	if thorough {
 		w.looked = now
 		if err := w.u.check(); err != nil {
 			return err
 		}
+		links, err := durable.OpenRoot(w.u.root, releasesDir) // it may be another one
+		if err != nil {
+			return fmt.Errorf("cannot look for the release: %w", err)
+		}
+		w.close()
+		w.links = links
 	}
-	p, err := w.u.place(w.goal.version)
-	if err != nil && !absent(err) {
-		return err
+	link, err := w.links.Readlink(w.goal.version)
+	if errors.Is(err, unix.EINVAL) {
+		link, err = ".", nil // a directory, of the first layout
 	}
-	if err == nil && p != w.unsound {
+	if link != w.link || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		if w.release, err = w.u.wanted(w.goal); err == nil {
 			return errPublished
 		} else if !absent(err) {
 			return err
 		}
-		w.unsound = p
+		w.link = link
 	}
 	if thorough {
 		w.report(holder)
 	}
 	return nil
+}
+
+func (w *waiting) close() {
+	if w.links != nil {
+		w.links.Close()
+	}
 }
 
 func (w *waiting) report(holder claim.Holder) {
