@@ -28,11 +28,11 @@ var ErrHung = errors.New("the mount does not answer")
 
 const (
 	// tick and patience are how long a call may go on without a sign of life when its
-	// context has ended: 0.4 s, so that who has set a deadline of half a second is back
+	// context has ended: 0.3 s, so that who has set a deadline of half a second is back
 	// within one. It is counted in ticks, so that a machine that stands still for a
 	// moment does not look like a mount that hangs.
 	tick     = 20 * time.Millisecond
-	patience = 20
+	patience = 15
 	// tidyLimit is how long a call may tidy up while it gives signs of life: a tree
 	// of 60,000 files was removed in 16 s by a busy disk.
 	tidyLimit = time.Minute
