@@ -212,6 +212,10 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		if c.digest, err = fetch.ParseDigest(o.Digest); err != nil {
 			return nil, fmt.Errorf("%w: %w: %w", ErrOptions, ErrNoDigest, err)
 		}
+		if c.digest.Algorithm != "sha256" {
+			// Nothing tells whether a release that is installed was made of it.
+			return nil, fmt.Errorf("%w: %w: %s can be forged: pin the archive's sha256", ErrOptions, ErrNoDigest, c.digest.Algorithm)
+		}
 	}
 	return c, nil
 }

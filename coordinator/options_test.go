@@ -58,6 +58,7 @@ func TestImpossibleOptions(t *testing.T) {
 		{"long digest", func(o *Options) { o.Digest = "sha256:" + strings.Repeat("0", 65) }, "sha256"},
 		{"digest of other letters", func(o *Options) { o.Digest = "sha256:" + strings.Repeat("g", 64) }, "sha256"},
 		{"digest of another kind", func(o *Options) { o.Digest = "md5:" + strings.Repeat("0", 32) }, "md5"},
+		{"digest that can be forged", func(o *Options) { o.Digest = "sha1:" + strings.Repeat("0", 40) }, "sha256"},
 
 		{"source without a scheme", func(o *Options) { o.Source = "example.com/owner/repository" }, "source"},
 		{"source that is a path", func(o *Options) { o.Source = "/srv/releases" }, "source"},
