@@ -104,13 +104,14 @@ func (m *memory) left(name string) bool {
 	return seen && now.Sub(first) >= probeLimit
 }
 
-// removeLitter removes what nobody can claim: what could not be removed before, and
-// what probes have left that hung or were killed.
+// removeLitter removes what nobody can claim: what could not be removed before, what
+// probes have left that hung or were killed, and files that have not got their names.
+// Not those of pins: whoever finds his own gone takes it for named.
 func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
-	for _, dir := range []string{".", stagingDir, storeDir, releasesDir} {
+	for _, dir := range []string{".", stagingDir, storeDir, releasesDir, activationsDir, failuresDir, probesDir} {
 		found, err := durable.Names(u.root, dir)
-		if dir == storeDir && errors.Is(err, fs.ErrNotExist) {
-			continue // a volume of the first layout
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a volume of the first layout, or without probes
 		}
 		if err != nil {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
@@ -122,7 +123,7 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 				if !u.removeTree(ctx, full) {
 					continue
 				}
-			case strings.HasPrefix(name, probe.Prefix) && u.c.memory.left(name):
+			case (strings.HasPrefix(name, probe.Prefix) || unnamed(dir, name)) && u.c.memory.left(name):
 				if err := u.discard(ctx, full); err != nil {
 					return removed, fmt.Errorf("cannot remove %s: %w", full, err)
 				}
@@ -133,6 +134,11 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 		}
 	}
 	return removed, nil
+}
+
+// unnamed tells whether a name is the private one of a file before it gets its own.
+func unnamed(dir, name string) bool {
+	return slices.Contains([]string{activationsDir, failuresDir, probesDir}, dir) && strings.HasPrefix(name, ".")
 }
 
 // collectVersion collects what there is of one version, under its claim.

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -63,6 +64,37 @@ func TestProbe(t *testing.T) {
 	r, err = Probe(ctx, root)
 	require.NoError(t, err)
 	require.Equal(t, probe.Exclusive, r.Locks, "noted by nobody, known to nobody")
+}
+
+// What a unit has left that died before a file got its name goes, but no pin: who finds
+// his own gone takes it for named.
+func TestRemainsOfFilesWithoutNames(t *testing.T) {
+	root := t.TempDir()
+	collector := open(t, root, "concourse-ci/0", "")
+	now := time.Now()
+	collector.memory.now = func() time.Time { return now }
+	require.NoError(t, os.Mkdir(filepath.Join(root, probesDir), 0o755))
+	gone := []string{"activations/.7.X", "failures/.7.14.3.abcd.X", "probes/.concourse-ci-1.X"}
+	kept := []string{"pins/.concourse-ci-1.X", "failures/7.14.3.abcd"}
+	for _, name := range slices.Concat(gone, kept) {
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), nil, 0o644))
+	}
+	for range 2 {
+		for _, name := range slices.Concat(gone, kept) {
+			require.FileExists(t, filepath.Join(root, name), "somebody may be about to name it")
+		}
+		_, err := collector.Collect(t.Context())
+		require.NoError(t, err)
+	}
+	now = now.Add(probeLimit)
+	_, err := collector.Collect(t.Context())
+	require.NoError(t, err)
+	for _, name := range gone {
+		require.NoFileExists(t, filepath.Join(root, name))
+	}
+	for _, name := range kept {
+		require.FileExists(t, filepath.Join(root, name))
+	}
 }
 
 // What a probe has left goes, but not what one is at work in.
