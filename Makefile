@@ -13,7 +13,7 @@ e2e: env ## bring the environment up, then run every scenario on real Juju and L
 	E2E_REQUIRE=juju $(GO) test ./e2e -count=1 -v -timeout 60m
 
 test: ## run every test but the scenarios; as root also those that mount file systems (minutes)
-	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v /e2e$$)
+	$(GO) test -timeout 15m -parallel 8 $$($(GO) list ./... | grep -v /e2e$$)
 
 bench: ## measure the coordinator against what this machine can do at best, keep the samples in artifacts/bench.json
 	@mkdir -p artifacts

@@ -21,6 +21,7 @@ import (
 // there before end, tell the truth and name what somebody has to do; when that is done,
 // or at once if there is nothing to do, all is well again.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	base := tmpfs(t, "512m")
 	whole := filepath.Join(base, "whole")
 	require.NoError(t, os.Mkdir(whole, 0o755))

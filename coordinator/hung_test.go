@@ -537,9 +537,14 @@ func slowest(outcomes []outcome) outcome {
 // A server that is gone: no call begins, and what is asked of the mount is one
 // question.
 func TestServerIsGone(t *testing.T) {
+	t.Parallel()
 	r := newHungRig(t)
 	names := slices.Sorted(maps.Keys(mountCalls))
-	for range 2 {
+	rounds := 1
+	if os.Getenv("COORDINATOR_EXPLORE") != "" {
+		rounds = 2
+	}
+	for range rounds {
 		require.NoError(t, r.server.Process.Signal(syscall.SIGSTOP))
 		var all []outcome
 		for _, name := range names {
@@ -613,6 +618,7 @@ func TestHangsUnderWay(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes, most of which it waits")
 	}
+	t.Parallel()
 	for _, request := range hangingRequests {
 		t.Run(string(request), func(t *testing.T) {
 			t.Parallel()
@@ -666,6 +672,7 @@ func TestHangsUnderWay(t *testing.T) {
 // Of many calls that hang in one kind of request only, those hang that were under way
 // before the first was given up.
 func TestManyCallsHang(t *testing.T) {
+	t.Parallel()
 	// A probe puts nine questions at a time, and is not begun again while one hangs.
 	const questions = 9
 	type manyCalls struct {
