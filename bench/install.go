@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 )
 
 // maxMemory is what a unit's machine can spare beside what runs on it.
@@ -17,6 +18,7 @@ const maxMemory = 96 << 20
 type installs struct {
 	floors
 	ensure, tools map[string][]float64
+	work          map[string][]float64 // processor seconds of Ensure
 	before, peak  []float64
 }
 
@@ -33,7 +35,7 @@ func install(ctx context.Context, r *run, k kind, files int) ([]Row, error) {
 	if err := r.download(ctx, a); err != nil {
 		return nil, err
 	}
-	i := installs{ensure: map[string][]float64{}, tools: map[string][]float64{}}
+	i := installs{ensure: map[string][]float64{}, tools: map[string][]float64{}, work: map[string][]float64{}}
 	for round := range r.Samples {
 		r.Say("round %d of %d", round+1, r.Samples)
 		if err := r.measureFloors(ctx, a, content, &i.floors); err != nil {
@@ -80,6 +82,7 @@ func (i *installs) cold(ctx context.Context, r *run, p *place, dir string, a arc
 		return err
 	}
 	i.ensure[p.name] = append(i.ensure[p.name], o.Installed[0].Seconds)
+	i.work[p.name] = append(i.work[p.name], o.CPUSeconds)
 	i.before = append(i.before, mib(o.RSSBefore))
 	i.peak = append(i.peak, mib(o.RSSPeak))
 	return nil
@@ -126,6 +129,9 @@ func (i *installs) rows(p *place, a archive) []Row {
 		cold.note("writing the same bytes as %d files, all synced at the end, takes %.1f s: with that in the floor the value is %.2f",
 			a.Files, quantile(i.tree, 0.5), quantile(ratios(ours.Values, slower(floor, i.tree)), 0.5))
 	}
+	work := quantile(i.work[p.name], 0.5)
+	cold.note("Ensure takes %.1f s of processor time, the digest in it: no less than %.1f s on %d processors, which serve the download, too",
+		work, work/float64(runtime.NumCPU()), runtime.NumCPU())
 	cold = cold.of(series("ratio", "x", ratios(ours.Values, floor)), append(parts, ours)...)
 	if len(i.tools[p.name]) == 0 {
 		return []Row{cold, against.skipped("curl is not installed")}
