@@ -222,7 +222,7 @@ type waiting struct {
 
 // lookPause is how often who waits looks at more than the link, in requests that a
 // file server has to answer: the volume itself, and how far the download is.
-const lookPause = 5 * time.Second
+const lookPause = 8 * time.Second
 
 func (w *waiting) look(holder claim.Holder) error {
 	now, due := time.Now(), time.Second

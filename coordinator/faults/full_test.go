@@ -17,6 +17,7 @@ import (
 // TestFullVolume lets a volume fill up at every tenth of an installation, and of a
 // repair, by making it no larger than what is on it, and enlarges it again.
 func TestFullVolume(t *testing.T) {
+	t.Parallel()
 	needs.Root(t)
 	const noise = 16 << 20
 	for _, repair := range []bool{false, true} {

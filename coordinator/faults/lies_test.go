@@ -37,6 +37,7 @@ type liar struct {
 // activate one release at once, while their file system lies. It must be
 // published and activated once, and when the lies end everyone must have it.
 func TestLyingFileSystem(t *testing.T) {
+	t.Parallel()
 	for _, l := range liars() {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -48,6 +49,7 @@ func TestLyingFileSystem(t *testing.T) {
 // TestLyingFileSystemInRepair has them repair a release. Until it is, and after, the
 // path of the damaged one leads to its files.
 func TestLyingFileSystemInRepair(t *testing.T) {
+	t.Parallel()
 	for _, l := range liars() {
 		if l.first {
 			continue
@@ -144,7 +146,7 @@ func (l liar) install(t *testing.T) {
 		require.Empty(t, a.Err)
 		one(a.Activation)
 	}
-	f.once(t)
+	f.once(t, failed)
 }
 
 // fleet is some units that share a volume.
@@ -245,8 +247,9 @@ func (f *fleet) retry(do string) []answer {
 }
 
 // once demands that the release was published and activated once, and that
-// nothing else is left of it.
-func (f *fleet) once(t *testing.T) {
+// nothing else is left of it. A unit that has failed may have stored it without
+// linking it, and have taken it away again.
+func (f *fleet) once(t *testing.T, failed int) {
 	t.Helper()
 	require.Equal(t, []string{newer}, unprobed(t, f.backing, "releases"))
 	complete(t, f.backing, newer, liesNoise)
@@ -259,7 +262,8 @@ func (f *fleet) once(t *testing.T) {
 			stored++
 		}
 	}
-	require.Equal(t, 1, stored, "entries of the store in %v", f.server.Renames())
+	require.GreaterOrEqual(t, stored, 1)
+	require.LessOrEqual(t, stored, 1+failed, "entries of the store in %v", f.server.Renames())
 	for _, name := range unprobed(t, f.backing, "staging") {
 		require.False(t, strings.HasPrefix(name, newer), "%s is still staged", name)
 	}

@@ -15,6 +15,7 @@ import (
 // TestUnfitMount has three units try to install on mounts that cannot carry a release.
 // Each call says why, and nobody asks for the archive.
 func TestUnfitMount(t *testing.T) {
+	t.Parallel()
 	needs.Root(t)
 	for _, c := range []struct {
 		name  string
