@@ -11,6 +11,7 @@ func TestInstallRows(t *testing.T) {
 	measured := installs{
 		floors: floors{download: []float64{1, 1, 1}, gunzip: []float64{2, 2, 2}, write: []float64{4, 4, 4}, tree: []float64{5, 5, 5}},
 		ensure: map[string][]float64{"tmpfs": {2, 3, 90}, "disk": {5, 5, 5}},
+		work:   map[string][]float64{"tmpfs": {3}, "disk": {3}},
 		tools:  map[string][]float64{"tmpfs": {6, 6, 6}, "disk": {10, 10, 10}},
 	}
 	type limit struct {

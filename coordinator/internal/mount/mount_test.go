@@ -196,7 +196,7 @@ func TestTidying(t *testing.T) {
 		hung  bool
 	}{
 		{"much", 30_000, time.Millisecond, false, 30 * time.Second, false},
-		{"slowly", 50, 375 * time.Millisecond, false, 50 * 375 * time.Millisecond, false},
+		{"slowly", 50, 275 * time.Millisecond, false, 50 * 275 * time.Millisecond, false},
 		{"too slowly", 50, 500 * time.Millisecond, false, patience * tick, true},
 		{"too much", 70_000, time.Millisecond, false, time.Minute, true},
 		{"until it hangs", 1000, time.Millisecond, true, time.Second + patience*tick, true},
