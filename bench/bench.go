@@ -130,7 +130,10 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("cannot measure: %w", err)
 	}
-	defer func() { err = errors.Join(err, r.source.Close(), r.disk.clear(), r.tmpfs.clear()) }()
+	defer func() {
+		o.Say("removing what was made: of many files that takes minutes")
+		err = errors.Join(err, r.source.Close(), r.disk.clear(), r.tmpfs.clear())
+	}()
 
 	report = Report{
 		Schema: Schema, Started: time.Now().UTC().Truncate(time.Second),
