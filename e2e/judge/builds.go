@@ -1,0 +1,78 @@
+package judge
+
+import (
+	"slices"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+var buildRules = []Rule{
+	{"no-lost-build", "Every build succeeds, unless a known flaw of Concourse or a fault on its worker's machine explains why not.", lostBuilds},
+	{"builds-on-units", "Builds run on the units' workers.", strayBuilds},
+}
+
+// knownFlaws of Concourse make a build end as errored for no fault of anybody.
+var knownFlaws = []string{
+	"concourse#7056", // "load proc: no running process found", of a process that ends in milliseconds
+}
+
+// lostBuilds takes no fault of a web server's machine for an explanation, unless the
+// build's worker was there, too: builds go on without their web server.
+func lostBuilds(r observation.Record) []string {
+	var f findings
+	for _, b := range r.Builds {
+		switch b.Result {
+		case "succeeded":
+			continue
+		case "":
+			if b.Ended.IsZero() {
+				continue // it has not ended yet
+			}
+		case "errored":
+			if slices.Contains(knownFlaws, b.Flaw) {
+				continue
+			}
+			fallthrough
+		case "failed":
+			if explained(r, b) {
+				continue
+			}
+		}
+		f.note("build %s on %q from %s to %s: %q, and no fault explains it: %s",
+			b.Name, b.Worker, clock(b.Started), clock(b.Ended), b.Result, b.Output)
+	}
+	return f
+}
+
+func explained(r observation.Record, b observation.Build) bool {
+	return b.Worker != "" && slices.ContainsFunc(r.Faults, func(fault observation.Fault) bool {
+		return overlaps(fault, b.Started, b.Ended) && slices.ContainsFunc(fault.Units, func(unit string) bool {
+			return dashed(unit) == b.Worker
+		})
+	})
+}
+
+func strayBuilds(r observation.Record) []string {
+	var f findings
+	if len(r.Observations) == 0 {
+		return nil
+	}
+	for _, b := range r.Builds {
+		known := slices.ContainsFunc(r.Observations, func(o observation.Observation) bool { return isUnit(o, b.Worker) })
+		if b.Result == "succeeded" && !known {
+			f.note("build %s ran on %q, which is no unit's worker", b.Name, b.Worker)
+		}
+	}
+	return f
+}
+
+// BuiltOn returns a line for each unit on whose worker none of the builds has succeeded.
+func BuiltOn(builds []observation.Build, units ...string) []string {
+	var f findings
+	for _, unit := range units {
+		if !slices.ContainsFunc(builds, func(b observation.Build) bool { return b.Result == "succeeded" && b.Worker == dashed(unit) }) {
+			f.note("%s: none of %d builds succeeded on its worker", unit, len(builds))
+		}
+	}
+	return f
+}

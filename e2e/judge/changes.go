@@ -1,0 +1,86 @@
+package judge
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+var optionRules = []Rule{
+	{"wrong-option", "An option that cannot be meant touches no running service.", touchedByOption},
+}
+
+// Undisturbed compares two observations: between them, no service of a unit may have
+// been stopped, started or restarted. It leaves out the units that are excepted, those
+// that were not there before or are gone, and machines that could not be asked.
+func Undisturbed(before, after observation.Observation, except ...string) []string {
+	var f findings
+	for unit, was := range machines(before) {
+		is, seen := after.Machines[unit]
+		if !seen || slices.Contains(except, unit) {
+			continue
+		}
+		for _, name := range []string{server, worker} {
+			old, ran := runs(was, name)
+			now, goesOn := runs(is, name)
+			switch {
+			case !ran && !goesOn:
+			case !goesOn:
+				f.add(after, unit, "%s was stopped; it ran at the end of %q and must go on", name, before.Phase)
+			case !ran:
+				f.add(after, unit, "%s was started; it did not run at the end of %q", name, before.Phase)
+			case now.Invocation != old.Invocation || now.PID != old.PID:
+				f.add(after, unit, "%s was restarted (process %d, before %d) and must go on", name, now.PID, old.PID)
+			}
+		}
+	}
+	return f
+}
+
+// Untouched compares a volume with itself at a later time, when nobody may have changed
+// it: one that the units must refuse. How much of its disk is free is others' doing.
+func Untouched(before, after observation.Volume) []string {
+	var f findings
+	before.Free, after.Free = 0, 0
+	for _, pair := range [][2]reflect.Value{
+		{reflect.ValueOf(before.Inspection), reflect.ValueOf(after.Inspection)},
+		{reflect.ValueOf(before), reflect.ValueOf(after)},
+	} {
+		was, is := pair[0], pair[1]
+		for i := range was.NumField() {
+			field := was.Type().Field(i)
+			if field.Anonymous || field.Name == "Unsound" { // Unsound is not always asked for
+				continue
+			}
+			if a, b := was.Field(i).Interface(), is.Field(i).Interface(); !reflect.DeepEqual(a, b) {
+				f.note("%s of the volume was %+v and is %+v", field.Name, a, b)
+			}
+		}
+	}
+	return f
+}
+
+// wrongOption is how messages about an option begin that cannot be meant.
+var wrongOption = regexp.MustCompile(`^(Unknown|Unusable|Malformed) `)
+
+// touchedByOption compares an observation at rest with the next one, in which a unit
+// complains about an option, where nothing but the setting of one happened in between.
+func touchedByOption(r observation.Record) []string {
+	var f findings
+	for i := 1; i < len(r.Observations); i++ {
+		before, o := r.Observations[i-1], r.Observations[i]
+		if !before.Resting || happened(r, before.Time, o.Time) > 1 || faulty(r, before.Time, o.Time) {
+			continue
+		}
+		var others []string
+		for unit := range machines(before) {
+			if u, ok := o.Status.Unit(unit); !ok || !wrongOption.MatchString(u.Message) {
+				others = append(others, unit)
+			}
+		}
+		f = append(f, Undisturbed(before, o, others...)...)
+	}
+	return f
+}

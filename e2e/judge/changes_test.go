@@ -1,0 +1,105 @@
+package judge_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+// wrongMode adds an observation in which an option is wrong and nothing else changed.
+func wrongMode(r *observed) {
+	o := atRest(260, "wrong mode", to)
+	o.Expected = ""
+	for n, message := range []string{`Unknown mode "x": set mode to one of auto, web, all`, `Unknown mode "x": set mode to one of auto, web, all`} {
+		u := o.Status.Apps["ci"].Units[[]string{"ci/0", "ci/1"}[n]]
+		u.Workload, u.Message = "blocked", message
+		o.Status.Apps["ci"].Units[u.Name] = u
+	}
+	r.Observations = append(r.Observations, o)
+	r.Acts = append(r.Acts, observation.Act{Name: "configure mode=x", Time: at(250)})
+}
+
+var optionTables = []table{
+	{rule: "wrong-option",
+		breaks: []row{
+			{"a web server that was stopped", func(r *observed) {
+				wrongMode(r)
+				serviceOf(r, upgraded+1, "ci/0", server, func(s *observation.Service) { s.State, s.PID = "inactive", 0 })
+			}, `ci/0 at the end of "wrong mode": concourse-server.service was stopped`},
+			{"a worker that was restarted", func(r *observed) {
+				wrongMode(r)
+				serviceOf(r, upgraded+1, "ci/1", worker, func(s *observation.Service) { s.PID, s.Invocation = 4000, "again" })
+			}, "concourse-worker.service was restarted (process 4000, before 1301)"},
+			{"a web server that was started", func(r *observed) {
+				wrongMode(r)
+				serviceOf(r, upgraded+1, "ci/1", server, func(s *observation.Service) { s.State, s.PID = "active", 4001 })
+			}, "ci/1 at the end of \"wrong mode\": concourse-server.service was started"},
+		},
+		keeps: []row{
+			{"untouched services", wrongMode, ""},
+			{"a unit that does not complain", func(r *observed) {
+				wrongMode(r)
+				serviceOf(r, upgraded+1, "ci/2", worker, func(s *observation.Service) { s.PID, s.Invocation = 4000, "again" })
+			}, ""},
+			{"an upgrade at the same time", func(r *observed) {
+				wrongMode(r)
+				r.Acts = append(r.Acts, observation.Act{Name: "upgrade", Time: at(251)})
+				serviceOf(r, upgraded+1, "ci/1", worker, func(s *observation.Service) { s.PID, s.Invocation = 4000, "again" })
+			}, ""},
+			{"a crash at the same time", func(r *observed) {
+				wrongMode(r)
+				r.Faults = []observation.Fault{fault("ci/1: worker killed", 255, 255, "ci/1")}
+				serviceOf(r, upgraded+1, "ci/1", worker, func(s *observation.Service) { s.PID, s.Invocation = 4000, "again" })
+			}, ""},
+		},
+	},
+}
+
+func TestUndisturbed(t *testing.T) {
+	before := atRest(200, "before", to)
+	after := func(changes ...func(r *observed)) observation.Observation {
+		r := &observed{Observations: []observation.Observation{atRest(300, "after", to)}}
+		for _, change := range changes {
+			change(r)
+		}
+		return r.Observations[0]
+	}
+	restarted := func(unit string) func(r *observed) {
+		return func(r *observed) {
+			serviceOf(r, 0, unit, worker, func(s *observation.Service) { s.Invocation = "again" })
+		}
+	}
+	require.Empty(t, judge.Undisturbed(before, after()))
+	require.Len(t, judge.Undisturbed(before, after(restarted("ci/1"), restarted("ci/2"))), 2)
+	require.Len(t, judge.Undisturbed(before, after(restarted("ci/1"), restarted("ci/2")), "ci/1"), 1)
+	removed := func(r *observed) { delete(r.Observations[0].Machines, "ci/2") }
+	require.Empty(t, judge.Undisturbed(before, after(removed)), "a unit that is gone")
+	looping := func(r *observed) {
+		serviceOf(r, 0, "ci/1", worker, func(s *observation.Service) { s.State, s.PID = "activating", 0 })
+	}
+	require.Len(t, judge.Undisturbed(before, after(looping)), 1)
+}
+
+func TestUntouched(t *testing.T) {
+	require.Empty(t, judge.Untouched(*volume(to), *volume(to)))
+	same := volume(to)
+	same.Free, same.Unsound = 1, nil
+	require.Empty(t, judge.Untouched(*volume(to), *same))
+	for name, change := range map[string]func(v *observation.Volume){
+		"Workers":          func(v *observation.Volume) { v.Workers = append(v.Workers, "ci-9") },
+		"Pins":             func(v *observation.Volume) { v.Pins["ci-9"] = to + ".1" },
+		"Staged":           func(v *observation.Volume) { v.Staged = []string{"7.14.4.1.ci-9"} },
+		"Current":          func(v *observation.Volume) { v.Current.Generation++ },
+		"InstalledVersion": func(v *observation.Volume) { v.InstalledVersion = from },
+		"Owner":            func(v *observation.Volume) { v.Owner = "ours" },
+	} {
+		v := volume(to)
+		change(v)
+		found := judge.Untouched(*volume(to), *v)
+		require.Len(t, found, 1, name)
+		require.Contains(t, found[0], name+" of the volume was ")
+	}
+}

@@ -1,0 +1,76 @@
+package judge
+
+import (
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+var diskRules = []Rule{
+	{"no-copies", "No unit has a release on its own disk.", ownCopies},
+	{"disk-use", "Volume and units together take little more than the releases that are kept.", wastedDisk},
+}
+
+func ownCopies(r observation.Record) []string {
+	if !r.Shared {
+		return nil
+	}
+	var f findings
+	for _, o := range r.Observations {
+		for unit, m := range machines(o) {
+			if len(m.Copies) > 0 {
+				f.add(o, unit, "has copies of its own: %s", strings.Join(m.Copies, ", "))
+			}
+		}
+	}
+	return f
+}
+
+// diskFactor is how much more than the installed releases the whole cluster may take,
+// the workers' own state apart.
+const diskFactor = 1.15
+
+// wastedDisk adds up the volume, once, and all units' own disks.
+func wastedDisk(r observation.Record) []string {
+	if !r.Shared {
+		return nil
+	}
+	var f findings
+	for o := range resting(r) {
+		if o.Expected == "" {
+			continue
+		}
+		var volume *observation.Volume
+		var used uint64
+		for _, m := range machines(o) {
+			used += m.Used
+		}
+		for _, m := range inUse(o) {
+			if volume == nil {
+				volume = m.Volume
+			}
+		}
+		if volume == nil {
+			continue
+		}
+		var installed int64
+		for _, release := range volume.Releases {
+			installed += release.Bytes
+		}
+		// A download that was replaced stays for as long as a unit has it pinned.
+		for _, name := range volume.Replaced {
+			for _, pinned := range volume.Pins {
+				if release, ok := released(volume.Inspection, versionOf(name)); ok && pinned == name {
+					installed += release.Bytes
+					break
+				}
+			}
+		}
+		total := volume.Use.Store + volume.Use.Staging + used
+		if installed > 0 && float64(total) > diskFactor*float64(installed) {
+			f.add(o, r.App, "store %d, staging %d and the units' own disks %d bytes are %.2f times the %d bytes of the releases, more than %.2f",
+				volume.Use.Store, volume.Use.Staging, used, float64(total)/float64(installed), installed, diskFactor)
+		}
+	}
+	return f
+}

@@ -1,0 +1,81 @@
+package judge
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+var statusRules = []Rule{
+	{"no-error", "No hook fails: what goes wrong is a status.", failedHooks},
+	{"says-what-to-do", "A unit that is blocked says what its operator has to do.", blockedInSilence},
+	{"blocked-not-waiting", "A unit that needs its operator is blocked, and one that waits says for what.", waitsForOperator},
+}
+
+// hookFailed is how Juju logs it.
+var hookFailed = regexp.MustCompile(`^hook "[^"]+" \(via [^)]*\) failed: `)
+
+// afterFault is for how long a fault explains that a hook or an agent failed: the calls
+// of a hook go over the network.
+const afterFault = time.Minute
+
+// failedHooks leaves agents alone that are lost: their machines may be off.
+func failedHooks(r observation.Record) []string {
+	var f findings
+	explained := func(at time.Time) bool { return faulty(r, at.Add(-afterFault), at) }
+	for _, line := range r.Log {
+		if strings.HasPrefix(line.Unit, r.App+"/") && hookFailed.MatchString(line.Message) && !explained(line.Time) {
+			f.note("%s at %s: %s", line.Unit, clock(line.Time), line.Message)
+		}
+	}
+	for _, o := range r.Observations {
+		for _, u := range o.Status.Units(r.App) {
+			failed := u.Agent == "error" || u.Agent == "failed"
+			if u.Workload == "error" || failed && !explained(o.Time) {
+				f.add(o, u.Name, "is in error (workload %s, agent %s): %s", u.Workload, u.Agent, u.Message)
+			}
+		}
+	}
+	return f
+}
+
+// remedy is a word by which a message tells somebody to do something, or what is
+// required.
+var remedy = regexp.MustCompile(`(?i)\b(set|use|run|check|attach|detach|mount|unmount|remount|enlarge|remove|put|add|free|grant|` +
+	`relate|integrate|required|restore|replace|install|upgrade|start|stop|move|activate)\b`)
+
+func blockedInSilence(r observation.Record) []string {
+	var f findings
+	for _, o := range r.Observations {
+		for _, u := range o.Status.Units(r.App) {
+			if u.Workload == "blocked" && !remedy.MatchString(u.Message) {
+				f.add(o, u.Name, "is blocked and does not say what to do: %q", u.Message)
+			}
+		}
+	}
+	return f
+}
+
+// operators are words about what does not go away by waiting.
+var operators = regexp.MustCompile(`(?i)\b(unavailable|required|unknown|malformed|unusable|cannot|failed|mismatch|not enough|` +
+	`not found|unreachable|denied|damaged|corrupt|shared storage|another volume|belongs to|read-only)\b`)
+
+func waitsForOperator(r observation.Record) []string {
+	var f findings
+	for _, o := range r.Observations {
+		for _, u := range o.Status.Units(r.App) {
+			switch {
+			case u.Workload != cluster.Waiting:
+			case operators.MatchString(u.Message):
+				f.add(o, u.Name, "is waiting, and must be blocked: %q", u.Message)
+			// Juju itself has units wait for a machine, and for the agent.
+			case o.Resting && !strings.HasPrefix(strings.ToLower(u.Message), "waiting for "):
+				f.add(o, u.Name, "is waiting and does not say for what: %q", u.Message)
+			}
+		}
+	}
+	return f
+}

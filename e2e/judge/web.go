@@ -1,0 +1,71 @@
+package judge
+
+import (
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+var webRules = []Rule{
+	{"web-answers", "The web server answers with the version that all units should run.", wrongAnswer},
+	{"workers-registered", "The web server knows the workers of all units as running, and no others.", wrongWorkers},
+}
+
+func wrongAnswer(r observation.Record) []string {
+	var f findings
+	for o := range resting(r) {
+		switch {
+		case o.Expected == "" || o.Web == nil:
+		case o.Web.Version == "":
+			f.add(o, o.Web.URL, "the web server does not answer")
+		case o.Web.Version != o.Expected:
+			f.add(o, o.Web.URL, "the web server answers with %s, and must with %s", o.Web.Version, o.Expected)
+		}
+	}
+	return f
+}
+
+// wrongWorkers says nothing of units whose machines could not be asked.
+func wrongWorkers(r observation.Record) []string {
+	var f findings
+	for o := range resting(r) {
+		if o.Expected == "" || o.Web == nil || o.Web.Workers == nil {
+			continue
+		}
+		wanted := map[string]bool{} // by worker: whether it has to run
+		for u := range allUnits(o.Status) {
+			if m, asked := o.Machines[u.Name]; asked {
+				_, wanted[dashed(u.Name)] = runs(m, worker)
+			}
+		}
+		listed := map[string]bool{}
+		for _, w := range o.Web.Workers {
+			if listed[w.Name] {
+				f.add(o, w.Name, "the web server lists it twice")
+			}
+			listed[w.Name] = true
+			must, asked := wanted[w.Name]
+			switch {
+			case !asked && (isUnit(o, w.Name) || len(o.Status.Apps) == 0):
+			case !must:
+				f.add(o, w.Name, "the web server lists it as %s, and no unit runs it", w.State)
+			case w.State != "running":
+				f.add(o, w.Name, "the web server lists it as %s, and its unit runs it", w.State)
+			}
+		}
+		for unit := range machines(o) {
+			if name := dashed(unit); wanted[name] && !listed[name] {
+				f.add(o, unit, "its worker runs, and the web server does not know it")
+			}
+		}
+	}
+	return f
+}
+
+// isUnit tells whether a worker's name is that of a unit.
+func isUnit(o observation.Observation, name string) bool {
+	for u := range allUnits(o.Status) {
+		if dashed(u.Name) == name {
+			return true
+		}
+	}
+	return false
+}
