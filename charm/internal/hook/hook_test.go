@@ -440,7 +440,7 @@ func TestSharedVolumeNeverMounted(t *testing.T) {
 	u := newUnit(t, "ci/1", false)
 	u.state.Config["shared-storage"] = "lxc"
 	require.NoError(t, os.Mkdir(u.charm.Paths.Volume, 0o755))
-	require.Equal(t, "waiting Waiting for shared storage mount", u.hook("start"))
+	require.Contains(t, u.hook("start"), "blocked Shared storage unavailable - attach it with `lxc config device add ")
 	left, err := os.ReadDir(u.charm.Paths.Volume)
 	require.NoError(t, err)
 	require.Empty(t, left)

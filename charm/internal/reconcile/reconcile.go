@@ -287,11 +287,7 @@ func (m *maker) checkVolume() {
 	v := m.o.Volume
 	switch v.Fault {
 	case NotMounted:
-		if v.SeenID == "" {
-			m.say(Waiting, "Waiting for shared storage mount")
-			return
-		}
-		m.say(Blocked, "Shared storage unavailable - attach it again with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`",
+		m.say(Blocked, "Shared storage unavailable - attach it with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`",
 			m.o.Hostname, m.d.Paths.Volume)
 	case Foreign:
 		if v.SeenID == "" {

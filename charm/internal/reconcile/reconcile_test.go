@@ -267,13 +267,13 @@ func TestMake(t *testing.T) {
 		// The volume.
 		{
 			name: "volume never seen", unit: fresh(fault(reconcile.NotMounted)),
-			status: "waiting Waiting for shared storage mount", want: old,
+			status: "blocked Shared storage unavailable - attach it with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`", want: old,
 		}, {
 			name: "web lost its volume", unit: leader(fault(reconcile.NotMounted)), want: old,
-			status: "blocked Shared storage unavailable - attach it again with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
+			status: "blocked Shared storage unavailable - attach it with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
 		}, {
 			name: "worker lost its volume", unit: follower(fault(reconcile.NotMounted)), want: old,
-			status: "blocked Shared storage unavailable - attach it again with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
+			status: "blocked Shared storage unavailable - attach it with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
 			steps:  "stop worker",
 		}, {
 			name: "another volume", unit: follower(fault(reconcile.Foreign)), want: old,
