@@ -1,16 +1,19 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help e2e test bench charm env lint clean
+.PHONY: help e2e sabotage test bench charm env lint clean
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CHARM       := concourse-ci-machine_amd64.charm
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 e2e: env ## bring the environment up, then run every scenario on real Juju and LXD and print the report (root)
 	E2E_REQUIRE=juju $(GO) test ./e2e -count=1 -v -timeout 60m
+
+sabotage: env ## break the product on purpose and demand that the suite notices (root; NAMES="..." for some)
+	$(GO) run ./e2e/sabotage/cmd/sabotage $(NAMES)
 
 test: ## run every test but the scenarios; as root also those that mount file systems (minutes)
 	$(GO) test -timeout 15m -parallel 8 $$($(GO) list ./... | grep -v /e2e$$)

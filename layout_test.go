@@ -49,9 +49,20 @@ func TestImportsRunDownwards(t *testing.T) {
 		{"coordinator", "charm"}, {"coordinator", "e2e"}, {"coordinator", "bench"}, {"coordinator", "cmd"},
 		{"charm", "e2e"}, {"charm", "bench"}, {"charm", "cmd"},
 		{"e2e", "bench"}, {"e2e", "cmd"},
-		{"e2e/cluster", "e2e/juju"}, {"e2e/cluster", "e2e/fixtures"}, {"e2e/cluster", "e2e/scenarios"},
-		{"e2e/scenarios", "e2e/juju"}, {"e2e/scenarios", "e2e/fixtures"},
-		{"e2e/fixtures", "e2e/juju"}, {"e2e/fixtures", "e2e/cluster"}, {"e2e/fixtures", "e2e/scenarios"},
+	}
+	// The suite's floors, from the lowest: each knows those above it in this list only.
+	floors := []string{
+		"e2e/cluster", "e2e/observation", "e2e/judge", "e2e/report", "e2e/fixtures", "e2e/juju", "e2e/record", "e2e/scenarios", "e2e/suite",
+	}
+	for i, floor := range floors {
+		for _, higher := range floors[i+1:] {
+			rules = append(rules, struct{ below, above string }{floor, higher})
+		}
+	}
+	for _, substrate := range []string{"e2e/juju", "e2e/fixtures"} {
+		for _, above := range []string{"e2e/judge", "e2e/report", "e2e/record", "e2e/scenarios"} {
+			rules = append(rules, struct{ below, above string }{above, substrate})
+		}
 	}
 	within := func(path, dir string) bool {
 		return path == module+dir || strings.HasPrefix(path, module+dir+"/")
@@ -73,7 +84,7 @@ func TestImportsRunDownwards(t *testing.T) {
 // TestHeavyDependenciesHaveOneHome keeps Juju's and LXD's libraries, and what
 // they pull in, out of everything but the packages that talk to them.
 func TestHeavyDependenciesHaveOneHome(t *testing.T) {
-	for _, p := range list(t, "./coordinator/...", "./charm/...", "./e2e/cluster/...", "./e2e/scenarios/...") {
+	for _, p := range list(t, "./coordinator/...", "./charm/...", "./e2e/cluster/...", "./e2e/judge/...", "./e2e/record/...", "./e2e/scenarios/...") {
 		for _, dep := range p.Deps {
 			for _, heavy := range []string{"github.com/juju/juju/", "github.com/canonical/lxd/"} {
 				if strings.HasPrefix(dep, heavy) {

@@ -85,7 +85,7 @@ func serveMirror(ctx context.Context, o environment.Options, listen, ledger stri
 	sent := m.Ledger()
 	for _, v := range versions {
 		if len(sent.Downloads(v)) > 0 {
-			fmt.Fprintf(out, "%s: %s\n", v, sent.Coverage(v))
+			fmt.Fprintf(out, "%s: %s\n", v, sent.Transfer(v))
 		}
 	}
 	return m.Close()

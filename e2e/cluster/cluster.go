@@ -29,13 +29,13 @@ type App struct {
 	Channel string // of Charmhub, such as "16/stable"
 	Units   int
 	Config  map[string]string
-	// Shared attaches the cluster's volume to every unit of the application,
-	// as soon as its machine exists, those added later included.
-	Shared bool
+	// Volume is attached to every unit of the application as soon as its machine
+	// exists, those added later included. Nil is for units without one.
+	Volume Volume
 }
 
-// Cluster is one private, empty place to deploy applications to, with one
-// volume that its units can share. Its methods are safe for concurrent use.
+// Cluster is one private, empty place to deploy applications to. Its methods are safe
+// for concurrent use. Each ends when its context does.
 //
 // Deploy, AddUnits and Configure only ask; Wait is how a scenario learns that
 // what it asked for has happened.
@@ -46,21 +46,27 @@ type Cluster interface {
 	// AddUnits returns the names of the new units.
 	AddUnits(ctx context.Context, app string, n int) ([]string, error)
 	RemoveUnit(ctx context.Context, unit string) error
+	// RemoveApp removes an application with all its units, in the orderly way.
+	RemoveApp(ctx context.Context, app string) error
+	// Refresh puts another charm, the path of a .charm file, in place of an
+	// application's.
+	Refresh(ctx context.Context, app, charm string) error
 	Configure(ctx context.Context, app string, options map[string]string) error
 	// Integrate relates two endpoints, each "app" or "app:endpoint".
 	Integrate(ctx context.Context, a, b string) error
+	// Disintegrate takes the relation of two endpoints away.
+	Disintegrate(ctx context.Context, a, b string) error
+	// Resolve has a unit run the hook that failed again.
+	Resolve(ctx context.Context, unit string) error
 	// RunAction returns the action's results once it has ended. An action that
 	// failed is ErrAction.
 	RunAction(ctx context.Context, unit, action string, params map[string]any) (map[string]string, error)
-	// AttachVolume waits for the unit's machine, attaches the shared volume to
-	// it and marks the volume as shared on purpose. It is idempotent.
-	AttachVolume(ctx context.Context, unit string) error
-	// DetachVolume takes the volume from a running unit, as a lost mount does.
-	// The unit is left without it until AttachVolume.
-	DetachVolume(ctx context.Context, unit string) error
-	// Exec runs a command as root in the unit's machine, whether or not Juju's
-	// agent lives, and returns its standard output.
-	Exec(ctx context.Context, unit string, argv ...string) (string, error)
+	// Machine is the one that a unit is on. The unit need not exist yet: what the
+	// machine is asked for is ErrNoUnit until it does.
+	Machine(unit string) Machine
+	// NewVolume makes a volume, in LXD's notation of a size such as "4GiB". Empty is
+	// as large as the pool.
+	NewVolume(ctx context.Context, size string) (Volume, error)
 	Status(ctx context.Context) (Status, error)
 	// DebugLog returns what the units logged so far, oldest first, each line once.
 	DebugLog(ctx context.Context) ([]LogLine, error)
@@ -68,6 +74,72 @@ type Cluster interface {
 	Collect(ctx context.Context, dir string) error
 	// Destroy removes all that the cluster made, however broken it is.
 	Destroy(ctx context.Context) error
+}
+
+// Machine is a unit's machine, reached without Juju: it answers also while Juju's agent
+// does not.
+type Machine interface {
+	// Unit is whose machine it is.
+	Unit() string
+	// Run puts a program of this host there, once, and runs it as root. It returns the
+	// standard output.
+	Run(ctx context.Context, program string, args ...string) ([]byte, error)
+	// Exec runs a command of the machine as root and returns its standard output.
+	Exec(ctx context.Context, argv ...string) (string, error)
+	// Kill ends the main process of a service, as a crash does.
+	Kill(service string) Fault
+	// Stop takes the machine's power away; healed, it boots.
+	Stop() Fault
+	// Freeze stops every process where it is, until it is healed.
+	Freeze() Fault
+	// CutOff takes the machine's network away.
+	CutOff() Fault
+	// StopAgent stops Juju's agent, and nothing else.
+	StopAgent() Fault
+}
+
+// Volume is a directory that several machines can share, at /var/lib/concourse.
+type Volume interface {
+	Name() string
+	// Attach waits for the unit's machine and attaches the volume to it. It is
+	// idempotent.
+	Attach(ctx context.Context, unit string, how ...Attachment) error
+	// Detach takes the volume from a running unit. The unit is left without it, also
+	// if its application has a volume.
+	Detach(ctx context.Context, unit string) error
+	// Lost is Detach, healed by Attach.
+	Lost(unit string) Fault
+	// ReadOnly attaches the volume to a unit, so that nothing there can write to it.
+	ReadOnly(unit string) Fault
+	// Full leaves less than that many bytes of the volume free.
+	Full(leaving int64) Fault
+	// Change edits one file of the volume, by its path below the volume's root; a nil
+	// result removes it. The content is nil if there is no such file. Mode and owner
+	// stay.
+	Change(ctx context.Context, path string, edit func(content []byte) []byte) error
+}
+
+// Attachment is a way to attach a volume.
+type Attachment int
+
+const (
+	// Unmarked leaves out the marker by which somebody says that the volume is shared
+	// on purpose.
+	Unmarked Attachment = iota + 1
+	// AsReadOnly lets nobody on the machine write to the volume.
+	AsReadOnly
+)
+
+// Fault is something that goes wrong, and how it is put right. It does nothing by
+// itself.
+type Fault struct {
+	// Name says what happens to whom: "machine of concourse-ci/0 stopped".
+	Name string
+	// Units are those that it may cost builds.
+	Units  []string
+	Inject func(ctx context.Context) error
+	// Heal is nil for what needs no healing.
+	Heal func(ctx context.Context) error
 }
 
 // LogLine is one line that a unit logged.

@@ -3,12 +3,18 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
+// ErrNever is wrapped by a condition that cannot hold any more, such as one that asks
+// something of a unit that is gone: who waits for it fails at once.
+var ErrNever = errors.New("cannot come true any more")
+
 // Condition looks at one reading. It returns nil when it holds, else what is
-// missing: a wait that times out says it.
+// missing: a wait that times out says it. An error that is ErrNever tells that it
+// cannot hold any more.
 type Condition func(Status) error
 
 // All holds when every one of the conditions does.
@@ -54,9 +60,9 @@ func AnyActive(app string) Condition {
 // UnitIs holds when the unit has the workload state, with text in its message.
 func UnitIs(unit, workload, text string) Condition {
 	return func(s Status) error {
-		u, ok := s.Unit(unit)
-		if !ok {
-			return fmt.Errorf("%s: %w", unit, ErrNoUnit)
+		u, err := living(s, unit)
+		if err != nil {
+			return err
 		}
 		return unitIs(u, workload, text)
 	}
@@ -85,28 +91,33 @@ func Gone(unit string) Condition {
 	}
 }
 
-// Settled holds when a unit asks its operator for something (blocked), or
-// waits, and its message has every one of the texts, in whatever case.
-func Settled(unit string, texts ...string) Condition {
+// Blocked holds when a unit asks its operator for something, and its message has every
+// one of the texts, in whatever case.
+func Blocked(unit string, texts ...string) Condition { return says(unit, "blocked", texts) }
+
+// WaitingFor holds when a unit waits for something that comes by itself, and its message
+// has every one of the texts, in whatever case.
+func WaitingFor(unit string, texts ...string) Condition { return says(unit, Waiting, texts) }
+
+func says(unit, workload string, texts []string) Condition {
 	return func(s Status) error {
-		u, ok := s.Unit(unit)
-		if !ok {
-			return fmt.Errorf("%s: %w", unit, ErrNoUnit)
+		u, err := living(s, unit)
+		if err != nil {
+			return err
 		}
 		silent := slices.ContainsFunc(texts, func(t string) bool {
 			return !strings.Contains(strings.ToLower(u.Message), strings.ToLower(t))
 		})
-		if silent || u.Workload != Blocked && u.Workload != Waiting {
-			return fmt.Errorf("%s is %s %q, not blocked or waiting with %q", unit, u.Workload, u.Message, texts)
+		if silent || u.Workload != workload {
+			return fmt.Errorf("%s is %s %q, not %s with %q", unit, u.Workload, u.Message, workload, texts)
 		}
 		return nil
 	}
 }
 
-// Failed is the condition under which waiting makes no sense: a hook failed,
-// an agent was lost, a machine could not be made. It returns ErrFailed with
-// the reason, and nil while all is well. A unit that was removed and has
-// terminated loses its agent in the normal course.
+// Failed tells what is not mended by waiting: a hook failed, a machine could not be
+// made. It returns ErrFailed with the reason, and nil while all is well. A lost agent is
+// none of it, see Lost.
 func Failed(s Status) error {
 	for id, m := range s.Machines {
 		if m.Instance == "provisioning error" || m.Instance == "error" {
@@ -115,15 +126,57 @@ func Failed(s Status) error {
 	}
 	for app := range s.Apps {
 		for _, u := range s.Units(app) {
-			if u.Workload == "terminated" {
+			if u.Workload == terminated {
 				continue
 			}
-			if u.Workload == "error" || u.Agent == "error" || u.Agent == "failed" || u.Agent == "lost" {
+			if u.Workload == "error" || u.Agent == "error" || u.Agent == "failed" {
 				return fmt.Errorf("%w: %s is %s (agent %s): %s", ErrFailed, u.Name, u.Workload, u.Agent, u.Message)
 			}
 		}
 	}
 	return nil
+}
+
+// Lost returns the names of the units whose agents Juju has lost sight of. A unit that
+// was removed and has terminated loses its agent in the normal course and is not among
+// them.
+func Lost(s Status) []string {
+	var lost []string
+	for _, app := range slices.Sorted(maps.Keys(s.Apps)) {
+		for _, u := range s.Units(app) {
+			if u.Agent == "lost" && u.Workload != terminated {
+				lost = append(lost, u.Name)
+			}
+		}
+	}
+	return lost
+}
+
+// absent is ErrNoUnit for one unit. Juju gives no unit's name twice, so that one that
+// was there does not come back.
+type absent struct{ unit string }
+
+func (a *absent) Error() string { return fmt.Sprintf("%s: %v", a.unit, ErrNoUnit) }
+func (a *absent) Unwrap() error { return ErrNoUnit }
+
+// absentUnit returns the unit for lack of which a condition does not hold.
+func absentUnit(missing error) (unit string, ok bool) {
+	if a, ok := errors.AsType[*absent](missing); ok {
+		return a.unit, true
+	}
+	return "", false
+}
+
+// living returns a unit that can still change its status.
+func living(s Status, unit string) (UnitStatus, error) {
+	u, ok := s.Unit(unit)
+	switch {
+	case !ok:
+		return u, &absent{unit}
+	case u.Workload == terminated:
+		return u, fmt.Errorf("%w: %s has terminated", ErrNever, unit)
+	}
+	return u, nil
 }
 
 func unitIs(u UnitStatus, workload, text string) error {

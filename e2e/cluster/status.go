@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// Workload and agent states that conditions care about, in Juju's words.
+// Workload states, in Juju's words. Of one that is blocked there is the condition
+// Blocked.
 const (
 	Active      = "active"
-	Blocked     = "blocked"
 	Waiting     = "waiting"
 	Maintenance = "maintenance"
+	terminated  = "terminated"
 )
 
 // Status is one reading of the whole cluster.
@@ -64,6 +65,25 @@ func (s Status) Unit(name string) (UnitStatus, bool) {
 	app, _, _ := strings.Cut(name, "/")
 	u, ok := s.Apps[app].Units[name]
 	return u, ok
+}
+
+// without returns a status in which units and their machines are left out.
+func (s Status) without(units []string) Status {
+	if len(units) == 0 {
+		return s
+	}
+	out := Status{Apps: map[string]AppStatus{}, Machines: maps.Clone(s.Machines)}
+	for name, app := range s.Apps {
+		app.Units = maps.Clone(app.Units)
+		for _, unit := range units {
+			if u, ok := app.Units[unit]; ok {
+				delete(out.Machines, u.Machine)
+				delete(app.Units, unit)
+			}
+		}
+		out.Apps[name] = app
+	}
+	return out
 }
 
 // Leader returns an application's leader, if one is elected.

@@ -4,16 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// Wait is a question that is asked of the status until it holds. The zero
-// value of each field but For and Until is a sensible default.
+// agentGrace is how long an agent may be lost before a wait fails. Controllers and agents
+// lose sight of each other for some seconds, when either is restarted or short of
+// processor time, and find each other again.
+const agentGrace = 15 * time.Second
+
+// Wait is a question that is asked of the status until it holds. The zero value of each
+// field but For and Until is a sensible default.
 type Wait struct {
-	For   string    // what is waited for, in words; it begins every line of the log
-	Until Condition // nil when it holds
-	// Fail ends the wait at once when it returns an error; nil is Failed.
-	Fail Condition
+	For   string    // what is waited for, in words
+	Until Condition // nil when it holds; an error that is ErrNever ends the wait
+	// Down are names of units that are down on purpose. Their lost agents, and whatever
+	// they or their machines last said, are no failure.
+	Down []string
+	// Since is a reading from before the change whose effect is waited for; the zero
+	// value is none. A condition that held there already may hold now because nothing
+	// has happened yet. Such a wait does not end before the condition was seen broken,
+	// or a unit that is not Down came, went or reported a status since.
+	Since Status
+	// MayHold tells that the change need not show: the wait may end with what was so in
+	// Since.
+	MayHold bool
 	// Within limits the wait; the default is 10 min.
 	Within time.Duration
 	// Every is the time between two readings; the default is 1 s.
@@ -21,21 +36,31 @@ type Wait struct {
 	// Readings is how many consecutive readings must hold; the default is 3.
 	// One good reading may be a state passed through on the way to another.
 	Readings int
-	// Log receives the changes of status with the time since the wait began.
+	// Log receives the changes of status, each with the time of day and the time
+	// since the wait began.
 	Log func(format string, args ...any)
 }
 
-// Reader is what a wait reads; a Cluster is one.
-type Reader interface {
+// Held is what a wait found.
+type Held struct {
+	Status // the last reading
+	// Since is when the first of the consecutive readings came in that held: what took
+	// until the condition held is measured to here.
+	Since time.Time
+}
+
+// StatusReader is what a wait reads; a Cluster is one.
+type StatusReader interface {
 	Status(ctx context.Context) (Status, error)
 }
 
-// On waits and returns the last reading. The error is ErrFailed, ErrTimeout or
-// the context's; its text has what was missing and the last status.
+// On waits. The error is ErrFailed, ErrNever, ErrTimeout or the context's; its text has
+// what was missing and the last status, which is returned with it.
 //
-// A reading that fails does not end the wait, for controllers restart; it does
-// reset the count of good readings.
-func (w Wait) On(ctx context.Context, c Reader) (Status, error) {
+// A reading that cannot be had does not end the wait, for controllers restart. Like a
+// reading in which an agent is lost it does not hold. An agent that stays lost for 15 s
+// is ErrFailed; what Failed tells is so at once.
+func (w Wait) On(ctx context.Context, c StatusReader) (Held, error) {
 	if w.Within == 0 {
 		w.Within = 10 * time.Minute
 	}
@@ -45,52 +70,123 @@ func (w Wait) On(ctx context.Context, c Reader) (Status, error) {
 	if w.Readings == 0 {
 		w.Readings = 3
 	}
-	if w.Fail == nil {
-		w.Fail = Failed
-	}
-	if w.Log == nil {
-		w.Log = func(string, ...any) {}
-	}
 	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, w.Within, ErrTimeout)
-	defer cancel()
-	tick := time.NewTicker(w.Every)
-	defer tick.Stop()
-
-	var last Status
-	missing := errors.New("no status could be read")
-	good := 0
-	for {
-		next, err := c.Status(ctx)
-		switch {
-		case ctx.Err() != nil: // reported below, with the last good reading
-		case err != nil:
-			w.Log("%s: %s: cannot read status: %v", w.For, elapsed(start), err)
-			missing, good = err, 0
-		default:
-			for _, line := range Changes(last, next) {
-				w.Log("%s: %s: %s", w.For, elapsed(start), line)
-			}
-			last = next
-			if err := w.Fail(next); err != nil {
-				return next, fmt.Errorf("cannot wait for %s after %s: %w\nlast status:\n%s", w.For, elapsed(start), err, next)
-			}
-			if missing = w.Until(next); missing != nil {
-				good = 0
-			} else if good++; good >= w.Readings {
-				w.Log("%s: done after %s", w.For, elapsed(start))
-				return next, nil
-			}
+	log := func(text string) {
+		if w.Log != nil {
+			w.Log("%s +%s %s: %s", time.Now().Format(time.TimeOnly), elapsed(start), w.For, text)
 		}
-		select {
-		case <-ctx.Done():
-			if missing == nil {
-				missing = fmt.Errorf("it held for %d of %d readings", good, w.Readings)
+	}
+
+	var held Held
+	agents := lostAgents{}
+	seen := map[string]bool{}
+	remember(seen, w.Since)
+	changed := w.MayHold || w.Since.Apps == nil || w.Until(w.Since) != nil
+	good := 0
+	err := Poll(ctx, w.For, w.Every, w.Within, func(ctx context.Context) (bool, error) {
+		next, err := c.Status(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				log(fmt.Sprintf("cannot read status: %v", err))
 			}
-			return last, fmt.Errorf("waiting for %s: %w after %s: %w\nlast status:\n%s", w.For, context.Cause(ctx), elapsed(start), missing, last)
-		case <-tick.C:
+			clear(agents)
+			good = 0
+			return false, fmt.Errorf("cannot read status: %w", err)
+		}
+		for _, line := range Changes(held.Status, next) {
+			log(line)
+		}
+		held.Status = next
+
+		watched := next.without(w.Down)
+		if err := errors.Join(Failed(watched), agents.failed(watched)); err != nil {
+			return true, err
+		}
+		missing := w.Until(next)
+		if missing != nil || reportedSince(w.Since.without(w.Down), watched) {
+			changed = true
+		}
+		switch {
+		case missing != nil:
+			if unit, ok := absentUnit(missing); ok && seen[unit] {
+				missing = fmt.Errorf("%w: %w", ErrNever, missing)
+			}
+		case len(agents) > 0:
+			missing = fmt.Errorf("it holds, but agents are lost: %v", Lost(watched))
+		case !changed:
+			missing = errors.New("it held before, and nothing has changed since")
+		}
+		remember(seen, next)
+		if missing != nil {
+			good = 0
+			return false, missing
+		}
+		if good++; good == 1 {
+			held.Since = time.Now()
+		}
+		if good < w.Readings {
+			return false, fmt.Errorf("it held for %d of %d readings", good, w.Readings)
+		}
+		log(fmt.Sprintf("holds since %s", held.Since.Format(time.TimeOnly)))
+		return true, nil
+	})
+	if err != nil {
+		return Held{Status: held.Status}, fmt.Errorf("%w\nlast status:\n%s", err, held.Status)
+	}
+	return held, nil
+}
+
+// lostAgents are units whose agents were lost in every reading since a time.
+type lostAgents map[string]time.Time
+
+// failed takes note of a reading and returns ErrFailed for an agent that was lost for too
+// long.
+func (l lostAgents) failed(s Status) error {
+	now := time.Now()
+	lost := Lost(s)
+	for unit := range l {
+		if !slices.Contains(lost, unit) {
+			delete(l, unit)
+		}
+	}
+	for _, unit := range lost {
+		first, before := l[unit]
+		if !before {
+			l[unit] = now
+			continue
+		}
+		if now.Sub(first) >= agentGrace {
+			return fmt.Errorf("%w: agent of %s is lost for %s", ErrFailed, unit, now.Sub(first).Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// remember adds the units of a reading to those that were seen.
+func remember(seen map[string]bool, s Status) {
+	for _, app := range s.Apps {
+		for name := range app.Units {
+			seen[name] = true
 		}
 	}
 }
 
-func elapsed(start time.Time) time.Duration { return time.Since(start).Round(100 * time.Millisecond) }
+// reportedSince tells whether a unit of one of two readings has come, gone, or reported
+// a status between them. The same status, reported once more, is news: the unit has
+// looked at what there is.
+func reportedSince(mark, next Status) bool {
+	before, after := map[string]bool{}, map[string]bool{}
+	remember(before, mark)
+	remember(after, next)
+	if len(before) != len(after) {
+		return true
+	}
+	for name := range after {
+		old, ok := mark.Unit(name)
+		unit, _ := next.Unit(name)
+		if !ok || unit.Since.After(old.Since) || unit.Workload != old.Workload || unit.Message != old.Message {
+			return true
+		}
+	}
+	return false
+}

@@ -1,7 +1,6 @@
 package juju
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -15,24 +14,22 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
 
-// Exec runs a command in the unit's container.
-func (c *Cluster) Exec(ctx context.Context, unit string, argv ...string) (string, error) {
-	name, err := c.instance(ctx, unit)
-	if err != nil {
-		return "", err
-	}
-	out, err := c.execIn(ctx, name, argv...)
-	if err != nil {
-		return out, fmt.Errorf("on %s: %w", unit, err)
-	}
-	return out, nil
-}
+// lookupPatience is how long Juju may take to say which container a unit is in, before
+// what it said earlier is taken.
+const lookupPatience = 15 * time.Second
 
 // instance returns the name of a unit's container, or ErrNoUnit while there is
-// none.
+// none. A unit never moves, so what was once seen holds also when Juju is gone.
 func (c *Cluster) instance(ctx context.Context, unit string) (string, error) {
-	status, err := c.Status(ctx)
+	patient, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	status, err := c.Status(patient)
 	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if name := c.instanceNames[unit]; name != "" && ctx.Err() == nil {
+			return name, nil
+		}
 		return "", err
 	}
 	u, ok := status.Unit(unit)
@@ -42,36 +39,30 @@ func (c *Cluster) instance(ctx context.Context, unit string) (string, error) {
 	return u.Instance, nil
 }
 
-func (c *Cluster) execIn(ctx context.Context, instance string, argv ...string) (string, error) {
-	var stdout, stderr bytes.Buffer
-	drained := make(chan bool)
-	op, err := c.lxd.ExecInstance(instance, api.InstanceExecPost{Command: argv, WaitForWS: true}, &lxd.InstanceExecArgs{
-		Stdin:    bytes.NewReader(nil),
-		Stdout:   &stdout,
-		Stderr:   &stderr,
-		DataDone: drained,
-	})
-	if err == nil {
-		err = op.WaitContext(ctx)
-	}
-	if err != nil {
-		return "", fmt.Errorf("cannot run %q: %w", argv, err)
-	}
-	select {
-	case <-drained:
-	case <-ctx.Done():
-		return "", fmt.Errorf("reading the output of %q: %w", argv, context.Cause(ctx))
-	}
-	code, ok := op.Get().Metadata["return"].(float64)
-	if !ok || code != 0 {
-		return stdout.String(), fmt.Errorf("%q ended with %v: %s", argv, op.Get().Metadata["return"], strings.TrimSpace(stderr.String()))
-	}
-	return stdout.String(), nil
+// containerPrefix begins the names that Juju gives to a model's containers.
+func containerPrefix(modelUUID string) string {
+	return "juju-" + modelUUID[max(0, len(modelUUID)-6):] + "-"
 }
 
-// containerPrefix begins the names that Juju gives to a model's containers.
-func (c *Cluster) containerPrefix() string {
-	return "juju-" + c.modelUUID[len(c.modelUUID)-6:] + "-"
+// machineNumber is Juju's number of the machine that a container is.
+func machineNumber(modelUUID, instance string) (string, error) {
+	number, ok := strings.CutPrefix(instance, containerPrefix(modelUUID))
+	if !ok || number == "" {
+		return "", fmt.Errorf("container %s is not named as Juju names those of model %s", instance, modelUUID)
+	}
+	return number, nil
+}
+
+// containers lists the model's containers; there are none without a model.
+func (c *Cluster) containers(ctx context.Context) ([]api.Instance, error) {
+	if c.modelUUID == "" {
+		return nil, nil
+	}
+	instances, err := c.lxd.instances(ctx, containerPrefix(c.modelUUID))
+	if err != nil {
+		return nil, fmt.Errorf("cannot list containers of model %s: %w", c.name, err)
+	}
+	return instances, nil
 }
 
 // deletePatience is how long a container may resist being deleted.
@@ -79,15 +70,12 @@ const deletePatience = time.Minute
 
 // deleteContainers removes what is left of the model's containers by force.
 func (c *Cluster) deleteContainers(ctx context.Context) error {
-	instances, err := c.lxd.GetInstances(api.InstanceTypeAny)
+	instances, err := c.containers(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot list containers of model %s: %w", c.name, err)
+		return err
 	}
 	var deletions errgroup.Group
 	for _, instance := range instances {
-		if !strings.HasPrefix(instance.Name, c.containerPrefix()) {
-			continue
-		}
 		deletions.Go(func() error { return c.deleteContainer(ctx, instance.Name) })
 	}
 	return deletions.Wait()
@@ -96,26 +84,18 @@ func (c *Cluster) deleteContainers(ctx context.Context) error {
 // deleteContainer removes a container that Juju may be removing as well: what
 // fails because the other is at it is tried again until the container is gone.
 func (c *Cluster) deleteContainer(ctx context.Context, name string) error {
-	for start := time.Now(); ; {
-		if op, err := c.lxd.UpdateInstanceState(name, api.InstanceStatePut{Action: "stop", Force: true, Timeout: -1}, ""); err == nil {
-			// It may be stopped already, or stopping: the deletion tells.
-			_ = op.WaitContext(ctx)
-		}
-		op, err := c.lxd.DeleteInstance(name)
+	return cluster.Poll(ctx, "the end of container "+name, 500*time.Millisecond, deletePatience, func(ctx context.Context) (bool, error) {
+		// It may be stopped already, or stopping: the deletion tells.
+		_ = c.lxd.change(ctx, name, "stop")
+		err := c.lxd.operate(ctx, func(client lxd.InstanceServer) (lxd.Operation, error) {
+			return client.DeleteInstance(name)
+		})
 		if err == nil {
-			err = op.WaitContext(ctx)
+			return true, nil
 		}
-		if err == nil {
-			return nil
+		if _, gone := c.lxd.state(ctx, name); api.StatusErrorCheck(gone, http.StatusNotFound) {
+			return true, nil
 		}
-		if _, _, gone := c.lxd.GetInstance(name); api.StatusErrorCheck(gone, http.StatusNotFound) {
-			return nil
-		}
-		if time.Since(start) > deletePatience {
-			return fmt.Errorf("cannot delete container %s: %w", name, err)
-		}
-		if err := sleep(ctx, 500*time.Millisecond); err != nil {
-			return fmt.Errorf("deleting container %s: %w", name, err)
-		}
-	}
+		return false, err
+	})
 }

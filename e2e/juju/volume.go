@@ -5,145 +5,158 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"time"
+	"os"
+	"path/filepath"
+	"slices"
 
+	lxd "github.com/canonical/lxd/client"
 	"github.com/canonical/lxd/shared/api"
+	"github.com/canonical/lxd/shared/units"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
 
-const (
-	volumeDevice = "concourse-data"
-	mountPoint   = "/var/lib/concourse"
-	// marker says that the mount is shared on purpose; the charm writes
-	// nothing to a volume without it.
-	marker = mountPoint + "/.lxc_shared_storage"
-	// attachPatience is how long a unit's container may take to exist and run.
-	attachPatience = 10 * time.Minute
-)
+// volume is a custom volume of the pool, or a directory of this host.
+type volume struct {
+	cluster *Cluster
+	name    string
+	size    int64 // 0: as large as what it is in
+}
 
-func (c *Cluster) createVolume(ctx context.Context) error {
+var _ cluster.Volume = (*volume)(nil)
+
+// Name is the volume's name in the pool, or of its directory.
+func (v *volume) Name() string { return v.name }
+
+// volumeName is the name of a model's nth volume, from 1.
+func volumeName(model string, n int) string {
+	if n == 1 {
+		return model
+	}
+	return fmt.Sprintf("%s-%d", model, n)
+}
+
+// NewVolume makes a volume of the pool, or a directory if Options say so.
+func (c *Cluster) NewVolume(ctx context.Context, size string) (cluster.Volume, error) {
+	c.mu.Lock()
+	c.volumes++
+	v := &volume{cluster: c, name: volumeName(c.name, c.volumes)}
+	c.mu.Unlock()
+	bytes, err := units.ParseByteSizeString(size)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a volume of size %q: %w", size, err)
+	}
+	v.size = bytes
+	if c.options.HostPath != "" {
+		return v, c.makeDirectory(ctx, v)
+	}
 	config := map[string]string{}
-	if c.options.VolumeSize != "" {
-		config["size"] = c.options.VolumeSize
+	if size != "" {
+		config["size"] = size
 	}
-	op, err := c.lxd.CreateStoragePoolVolume(c.options.Pool, api.StorageVolumesPost{
-		Name:             c.name,
-		Type:             "custom",
-		ContentType:      "filesystem",
-		StorageVolumePut: api.StorageVolumePut{Config: config, Description: "shared by the units of Juju model " + c.name},
+	err = c.lxd.operate(ctx, func(client lxd.InstanceServer) (lxd.Operation, error) {
+		return client.CreateStoragePoolVolume(c.options.Pool, api.StorageVolumesPost{
+			Name:             v.name,
+			Type:             "custom",
+			ContentType:      "filesystem",
+			StorageVolumePut: api.StorageVolumePut{Config: config, Description: "of Juju model " + c.name},
+		})
 	})
-	if err == nil {
-		err = op.WaitContext(ctx)
-	}
 	if err != nil {
-		return fmt.Errorf("cannot create volume %s in LXD pool %s: %w", c.name, c.options.Pool, err)
+		return nil, fmt.Errorf("cannot create volume %s in LXD pool %s: %w", v.name, c.options.Pool, err)
 	}
-	return nil
+	return v, nil
 }
 
-func (c *Cluster) deleteVolume(ctx context.Context) error {
-	op, err := c.lxd.DeleteStoragePoolVolume(c.options.Pool, "custom", c.name)
-	if err == nil {
-		err = op.WaitContext(ctx)
+// makeDirectory makes the directory that a volume is, if LXD can attach it.
+func (c *Cluster) makeDirectory(ctx context.Context, v *volume) error {
+	if v.size != 0 {
+		return fmt.Errorf("cannot limit the size of a directory: make volume %s without Options.HostPath, or without a size", v.name)
 	}
-	if err != nil && !api.StatusErrorCheck(err, http.StatusNotFound) {
-		return fmt.Errorf("cannot delete volume %s in LXD pool %s: %w", c.name, c.options.Pool, err)
-	}
-	return nil
-}
-
-// attachLater attaches the volume in the background; Status shows a failure.
-func (c *Cluster) attachLater(unit string) {
-	c.attachers.Go(func() {
-		ctx, cancel := context.WithTimeoutCause(c.ctx, attachPatience, fmt.Errorf("no running container after %s", attachPatience))
-		defer cancel()
-		err := c.AttachVolume(ctx, unit)
-		if err == nil || c.ctx.Err() != nil {
-			return
-		}
-		c.mu.Lock()
-		c.attachErrors[unit] = err
-		c.mu.Unlock()
+	server, err := askLXD(ctx, c.lxd, func(client lxd.InstanceServer) (*api.Server, error) {
+		server, _, err := client.GetServer()
+		return server, err
 	})
-}
-
-// AttachVolume attaches the volume as soon as the unit's container runs.
-//
-// Not before, and one at a time: LXD shifts a volume's owners to the id map of
-// the first container, and refuses when another user of the volume has none
-// yet, which is so while it starts ("Idmaps of container and storage volume
-// are not identical").
-func (c *Cluster) AttachVolume(ctx context.Context, unit string) error {
-	for {
-		name, err := c.instance(ctx, unit)
-		if err == nil && c.runs(name) {
-			c.attaching.Lock()
-			err = c.changeDevices(ctx, name, func(devices map[string]map[string]string) {
-				devices[volumeDevice] = map[string]string{"type": "disk", "pool": c.options.Pool, "source": c.name, "path": mountPoint}
-			})
-			c.attaching.Unlock()
-			if err != nil {
-				return fmt.Errorf("cannot attach the volume to %s: %w", unit, err)
-			}
-			// One that was stopped meanwhile has no mount to put the marker on.
-			if _, err := c.execIn(ctx, name, "sh", "-c", "mountpoint -q "+mountPoint+" && touch "+marker); err == nil {
-				c.log.Info("volume attached", "unit", unit, "instance", name)
-				return nil
-			}
-		} else if err != nil && !errors.Is(err, cluster.ErrNoUnit) {
-			c.log.Warn("cannot look up a unit's container yet", "unit", unit, "error", err)
-		}
-		if err := sleep(ctx, time.Second); err != nil {
-			return fmt.Errorf("attaching the volume to %s: %w", unit, err)
-		}
-	}
-}
-
-func (c *Cluster) runs(instance string) bool {
-	state, _, err := c.lxd.GetInstanceState(instance)
-	return err == nil && state.StatusCode == api.Running
-}
-
-// DetachVolume removes the device from the container while it runs.
-func (c *Cluster) DetachVolume(ctx context.Context, unit string) error {
-	name, err := c.instance(ctx, unit)
-	if err == nil {
-		err = c.changeDevices(ctx, name, func(devices map[string]map[string]string) { delete(devices, volumeDevice) })
-	}
 	if err != nil {
-		return fmt.Errorf("cannot detach the volume from %s: %w", unit, err)
+		return fmt.Errorf("cannot ask LXD what it can do: %w", err)
+	}
+	if server.Environment.KernelFeatures["idmapped_mounts"] != "true" {
+		return errors.New("LXD cannot map owners at a mount here, and cannot attach a directory with shift=true: leave Options.HostPath empty")
+	}
+	if err := os.MkdirAll(filepath.Join(c.options.HostPath, v.name), 0o755); err != nil {
+		return fmt.Errorf("cannot make volume %s: %w", v.name, err)
 	}
 	return nil
 }
 
-// changeDevices edits an instance's own devices. Juju edits the instance while
-// it makes it, so a change that lost that race is tried again.
-func (c *Cluster) changeDevices(ctx context.Context, name string, change func(map[string]map[string]string)) error {
-	for {
-		instance, etag, err := c.lxd.GetInstance(name)
-		if err != nil {
-			return fmt.Errorf("cannot read instance %s: %w", name, err)
-		}
-		_, before := instance.Devices[volumeDevice]
-		change(instance.Devices)
-		if _, after := instance.Devices[volumeDevice]; before == after {
-			return nil
-		}
-		op, err := c.lxd.UpdateInstance(name, instance.Writable(), etag)
-		if err == nil {
-			err = op.WaitContext(ctx)
-		}
-		if err == nil {
-			return nil
-		}
-		lostRace := api.StatusErrorCheck(err, http.StatusPreconditionFailed) || strings.Contains(err.Error(), "is busy")
-		if !lostRace || ctx.Err() != nil {
-			return fmt.Errorf("cannot update instance %s: %w", name, err)
-		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
-			return err
+// deleteVolumes deletes all that can be a volume of this model, whoever made it.
+func (c *Cluster) deleteVolumes(ctx context.Context) error {
+	var failed []error
+	if c.options.HostPath != "" {
+		// The name has no character that a pattern gives a meaning to.
+		directories, _ := filepath.Glob(filepath.Join(c.options.HostPath, c.name+"*"))
+		for _, dir := range directories {
+			failed = append(failed, within(ctx, func() error { return os.RemoveAll(dir) }))
 		}
 	}
+	volumes, err := c.lxd.volumes(ctx, c.options.Pool, c.name)
+	if err != nil {
+		failed = append(failed, fmt.Errorf("cannot list volumes of model %s: %w", c.name, err))
+	}
+	for _, v := range volumes {
+		err := c.lxd.operate(ctx, func(client lxd.InstanceServer) (lxd.Operation, error) {
+			return client.DeleteStoragePoolVolume(c.options.Pool, v.Type, v.Name)
+		})
+		if err != nil && !api.StatusErrorCheck(err, http.StatusNotFound) {
+			failed = append(failed, fmt.Errorf("cannot delete volume %s in LXD pool %s: %w", v.Name, c.options.Pool, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// device is the volume as a device of an instance.
+func (v *volume) device(readOnly bool) map[string]string {
+	device := map[string]string{"type": "disk", "path": mountPoint}
+	if dir := v.cluster.options.HostPath; dir != "" {
+		device["source"], device["shift"] = filepath.Join(dir, v.name), "true"
+	} else {
+		device["source"], device["pool"] = v.name, v.cluster.options.Pool
+	}
+	if readOnly {
+		device["readonly"] = "true"
+	}
+	return device
+}
+
+// writableIn returns the running containers that can write to the volume, as LXD has
+// them.
+func (v *volume) writableIn(ctx context.Context) ([]string, error) {
+	instances, err := v.cluster.containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, i := range instances {
+		if i.StatusCode == api.Running && sameDevice(i.Devices[volumeDevice], v.device(false)) {
+			found = append(found, i.Name)
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("volume %s is attached to no machine that runs and can write to it", v.name)
+	}
+	return found, nil
+}
+
+// units are those that have the volume now.
+func (v *volume) units() []string {
+	v.cluster.mu.Lock()
+	defer v.cluster.mu.Unlock()
+	var found []string
+	for unit, at := range v.cluster.volumeAt {
+		if at == v {
+			found = append(found, unit)
+		}
+	}
+	slices.Sort(found)
+	return found
 }

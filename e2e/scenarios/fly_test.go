@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
 )
 
 // printing returns a fly that runs a shell script in place of fly.
@@ -22,21 +24,32 @@ for a; do case $a in in=*) nonce=$(cat "${a#in=}/nonce");; esac; done
 printf 'executing build 7\n\033[1mselected worker:\033[0m ci-1\n{"version":"mock"}\n'
 printf '\033[1mselected worker:\033[0m ci-2\nbuilt %s\nsucceeded\n' "$nonce"
 `)
-	worker, err := f.build(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "ci-2", worker)
+	b := f.build(t.Context(), 0)
+	require.Equal(t, "succeeded", b.Result, b.Output)
+	require.Equal(t, "ci-2", b.Worker)
+	require.False(t, b.Ended.Before(b.Started))
 }
 
-func TestBuildMustHaveRun(t *testing.T) {
-	_, err := printing(t, "echo succeeded").build(t.Context())
-	require.ErrorContains(t, err, "without running its task")
-
-	_, err = printing(t, "echo no worker fits; exit 2").build(t.Context())
-	require.ErrorContains(t, err, "no worker fits")
+func TestResultsOfBuilds(t *testing.T) {
+	for name, test := range map[string]struct{ script, result, flaw string }{
+		"its task did not run":    {"echo succeeded", "failed", ""},
+		"its task failed":         {"exit 1", "failed", ""},
+		"it errored":              {"echo no worker fits; exit 2", "errored", ""},
+		"a known flaw":            {"echo load proc: no running process found; exit 2", "errored", "concourse#7056"},
+		"fly was killed":          {"kill -9 $$", "unknown", ""},
+		"fly lost the connection": {`case $3 in builds) echo '[{"id":7,"status":"aborted"},{"id":6,"status":"succeeded"}]';; *) echo executing build 7 at http://x; exit 3;; esac`, "aborted", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := printing(t, test.script).build(t.Context(), 0)
+			require.Equal(t, test.result, b.Result)
+			require.Equal(t, test.flaw, b.Flaw)
+			require.NotEmpty(t, b.Output)
+		})
+	}
 }
 
 func TestWorkersSkipsWarnings(t *testing.T) {
 	workers, err := printing(t, `echo WARNING: fly is old; echo '[{"name":"ci-1","state":"running","version":"2.5"}]'`).workers(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []worker{{Name: "ci-1", State: "running", Version: "2.5"}}, workers)
+	require.Equal(t, []observation.Worker{{Name: "ci-1", State: "running", Version: "2.5"}}, workers)
 }

@@ -1,4 +1,4 @@
-package e2e
+package suite
 
 import (
 	"archive/tar"
@@ -11,39 +11,14 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
-	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/mirror"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/release"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/scenarios"
 )
 
-// source is the mirror fixture as scenarios see it.
-type source struct{ m *mirror.Mirror }
-
-func (s source) URL() string { return s.m.URL() }
-
-func (s source) Transfer(version string) cluster.Transfer {
-	ledger := s.m.Ledger()
-	c := ledger.Coverage(version)
-	return cluster.Transfer{
-		Size: c.Size, Sent: c.Sent, Distinct: c.Distinct, Clients: c.Clients,
-		Requests: len(ledger.Downloads(version)),
-	}
-}
-
-func (s source) Break(version string, fault cluster.MirrorFault) {
-	s.m.Fault(version, map[cluster.MirrorFault]mirror.Fault{
-		cluster.NotFound:    {Status: 404},
-		cluster.WebPage:     {HTML: true},
-		cluster.WrongDigest: {WrongDigest: true},
-	}[fault])
-}
-
-func (s source) Repair(version string) { s.m.Fault(version, mirror.Fault{}) }
-
-// unpacked reads through an archive: it adds up the files and takes out fly.
-func unpacked(a release.Archive, dir string) (scenarios.Release, error) {
-	r := scenarios.Release{Version: a.Version, Fly: filepath.Join(dir, "fly")}
+// describe reads through a release's archive once: it adds up the files and writes this
+// machine's fly to a file.
+func describe(a release.Archive, fly string) (scenarios.Release, error) {
+	r := scenarios.Release{Version: a.Version, Fly: fly}
 	f, err := os.Open(a.Path)
 	if err != nil {
 		return r, fmt.Errorf("cannot read release %s: %w", a.Version, err)
@@ -60,7 +35,7 @@ func unpacked(a release.Archive, dir string) (scenarios.Release, error) {
 				return nil
 			}
 			found = true
-			out, err := os.OpenFile(r.Fly, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+			out, err := os.OpenFile(fly, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 			if err != nil {
 				return err
 			}

@@ -39,14 +39,3 @@ func TestTyped(t *testing.T) {
 	require.Empty(t, s.Machines["1"].Message, "percents are noise")
 	require.ErrorContains(t, cluster.Failed(s), "no image")
 }
-
-func TestFlatten(t *testing.T) {
-	require.Equal(t,
-		map[string]string{"username": "admin", "web.url": "http://x", "web.port": "8080"},
-		flatten("", map[string]any{"username": "admin", "web": map[string]any{"url": "http://x", "port": 8080}}))
-}
-
-func TestEntityName(t *testing.T) {
-	require.Equal(t, "concourse-ci/0", entityName("unit-concourse-ci-0"))
-	require.Equal(t, "machine-0", entityName("machine-0"))
-}

@@ -1,0 +1,167 @@
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+// buildsPerWorker bounds the attempts to get a build onto every worker.
+// Concourse chooses among equal workers by chance: with three of them, one is
+// missed by 36 builds once in a million runs.
+const buildsPerWorker = 12
+
+// login logs in at the web server that an observation has found, with the password that
+// the charm made and the release's own fly. From then on observations have the workers.
+func (r *run) login(o observation.Observation, release Release) {
+	r.Helper()
+	require.NotNil(r, o.Web, "no web server runs")
+	leader, ok := o.Status.Leader(app)
+	require.True(r, ok, "no leader:\n%s", o.Status)
+	admin, err := r.c.RunAction(r.ctx, leader.Name, "get-admin-password", nil)
+	require.NoError(r, err)
+	f := &fly{binary: release.Fly, home: r.TempDir()}
+	require.NoError(r, f.login(r.ctx, o.Web.URL, admin["username"], admin["password"]))
+	r.fly = f
+	r.in.Record.Workers(f.workers)
+}
+
+// buildOn runs real builds, as many side by side as there are workers, until each of the
+// workers has run one, and no other.
+func (r *run) buildOn(phase string, workers []string) {
+	r.Helper()
+	require.NoError(r, r.in.Report.Time(phase, 0, func() error {
+		var builds []observation.Build
+		reached := map[string]bool{}
+		for len(reached) < len(workers) {
+			if len(builds) >= buildsPerWorker*len(workers) {
+				return fmt.Errorf("%d builds never reached every worker of %v", len(builds), workers)
+			}
+			round := make([]observation.Build, len(workers))
+			var all sync.WaitGroup
+			for i := range round {
+				all.Go(func() { round[i] = r.build(0) })
+			}
+			all.Wait()
+			for _, b := range round {
+				if b.Result == "succeeded" {
+					reached[b.Worker] = true
+				}
+				r.Logf("%s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
+			}
+			builds = append(builds, round...)
+			r.in.Record.Judge(judge.Always()...)
+		}
+		r.demand("builds-on-units", judge.BuiltOn(builds, workers...))
+		return nil
+	}))
+}
+
+// build runs one build and records it. One that Concourse's own known flaw has ended is
+// run once more.
+func (r *run) build(lasting time.Duration) observation.Build {
+	b := r.fly.build(r.ctx, lasting)
+	r.in.Record.Build(b)
+	if b.Flaw != "" {
+		r.Logf("%s: %s: once more", b.Name, b.Flaw)
+		b = r.fly.build(r.ctx, lasting)
+		r.in.Record.Build(b)
+	}
+	return b
+}
+
+// buildsBeside runs builds of that length, several at a time, until the function that it
+// returns is called, which waits for the last of them.
+func (r *run) buildsBeside(lasting time.Duration, atATime int) (wait func()) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	slots := make(chan struct{}, atATime)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				for range atATime {
+					slots <- struct{}{}
+				}
+				return
+			case slots <- struct{}{}:
+				go func() {
+					defer func() { <-slots }()
+					r.in.Record.Build(r.fly.build(r.ctx, lasting))
+				}()
+			}
+		}
+	}()
+	return func() {
+		r.Helper()
+		close(stop)
+		<-ended
+	}
+}
+
+// unitsBut returns the names of all units but some, by their number.
+func unitsBut(s cluster.Status, others ...string) []string {
+	var names []string
+	for _, u := range s.Units(app) {
+		if !slices.Contains(others, u.Name) {
+			names = append(names, u.Name)
+		}
+	}
+	return names
+}
+
+// workerNames are what units' workers and directories are called, sorted.
+func workerNames(units []string) []string {
+	var names []string
+	for _, unit := range units {
+		names = append(names, strings.ReplaceAll(unit, "/", "-"))
+	}
+	slices.Sort(names)
+	return names
+}
+
+// unitsOf names the workers of a cluster in mode all: every unit has one.
+func unitsOf(s cluster.Status) []string { return workerNames(unitsBut(s)) }
+
+// workersOf names the workers of a cluster in mode auto: of all units but the leader,
+// which is the web server.
+func workersOf(s cluster.Status) []string {
+	leader, _ := s.Leader(app)
+	return workerNames(unitsBut(s, leader.Name))
+}
+
+// leader returns the unit that leads, which is the web server in mode auto.
+func (r *run) leader(s cluster.Status) string {
+	r.Helper()
+	u, ok := s.Leader(app)
+	require.True(r, ok, "no leader:\n%s", s)
+	return u.Name
+}
+
+// configure sets one option.
+func (r *run) configure(option, value string) {
+	r.Helper()
+	require.NoError(r, r.c.Configure(r.ctx, app, map[string]string{option: value}))
+}
+
+// upgrade asks the leader for another version, by the action.
+func (r *run) upgrade(leader, version string) error {
+	_, err := r.c.RunAction(r.ctx, leader, "upgrade", map[string]any{"version": version})
+	return err
+}
+
+// aMoment is what a scenario lets pass in which nothing must happen.
+func (r *run) aMoment(d time.Duration) {
+	select {
+	case <-r.ctx.Done():
+	case <-time.After(d):
+	}
+}

@@ -1,0 +1,148 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/scenarios"
+)
+
+// Scenario is an entry of the registry.
+type Scenario struct {
+	Name   string // lower-case words with dashes between them: it is a folder, too
+	Proves string // one sentence: what is true if it passes
+	Group  string // scenarios that are chosen together, such as by one job of a CI
+	Needs  Needs
+	Known  Known
+	Run    func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
+}
+
+// Known is the one way in which a scenario must fail today, as something is missing that
+// it demands. The zero value is for scenarios that must pass.
+type Known struct {
+	Rule    string // that is broken, and no other
+	Missing string // in words
+}
+
+// All returns the registry, in the order in which scenarios run.
+func All() []Scenario {
+	return []Scenario{
+		{
+			Name:   "auto",
+			Group:  "cluster",
+			Proves: "Three units on one volume download each release once and run builds on every worker, also after an upgrade, with a fourth unit, and without it.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Auto,
+		},
+		{
+			Name:   "all",
+			Group:  "cluster",
+			Proves: "A unit with mode=all serves and works; a second one on the same volume downloads nothing.",
+			Needs:  Needs{Memory: 3 << 30},
+			Run:    scenarios.All,
+		},
+		{
+			Name:   "upgrade",
+			Group:  "cluster",
+			Proves: "A cluster moves to another release by the option and by the action, and back, with one download each.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Upgrade,
+		},
+		{
+			Name:   "upgrade-with-builds",
+			Group:  "cluster",
+			Proves: "No build is lost in an upgrade.",
+			Needs:  Needs{Memory: 4 << 30},
+			Known:  Known{Rule: "no-lost-build", Missing: "workers are restarted without landing"},
+			Run:    scenarios.UpgradeWithBuilds,
+		},
+		{
+			Name:   "bad-input",
+			Group:  "errors",
+			Proves: "Whatever operator or network get wrong is named with its remedy, leaves nothing half installed, and is gone by itself with its cause.",
+			Needs:  Needs{Memory: 2 << 30},
+			Run:    scenarios.BadInput,
+		},
+		{
+			Name:   "mirror",
+			Group:  "errors",
+			Proves: "Mirrors that limit rates, break off, know no ranges or are slow cost no second download, and are asked ever more rarely.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Mirror,
+		},
+		{
+			Name:   "storage-loss",
+			Group:  "faults",
+			Proves: "A unit whose volume is gone, unmarked or another one says so within half a minute, writes nothing underneath, and recovers without a human.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.StorageLoss,
+		},
+		{
+			Name:   "crash",
+			Group:  "faults",
+			Proves: "Killed services, stopped, frozen and rebooted machines run again without a human and without a download.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Crash,
+		},
+		{
+			Name:   "failover",
+			Group:  "faults",
+			Proves: "Another unit serves when the leader is gone, and a stopped agent stops no service.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Failover,
+		},
+		{
+			Name:   "corruption",
+			Group:  "faults",
+			Proves: "A damaged release is installed anew beside what runs.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Corruption,
+		},
+	}
+}
+
+// Select returns the scenarios that are named, or whose group is, in the order of all.
+// No names select all.
+func Select(all []Scenario, names ...string) ([]Scenario, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	is := func(sc Scenario, name string) bool { return sc.Name == name || sc.Group == name }
+	var known []string
+	for _, sc := range all {
+		known = append(known, sc.Name)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(all, func(sc Scenario) bool { return is(sc, name) }) {
+			return nil, fmt.Errorf("no scenario or group is named %q: there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	var selected []Scenario
+	for _, sc := range all {
+		if slices.ContainsFunc(names, func(name string) bool { return is(sc, name) }) {
+			selected = append(selected, sc)
+		}
+	}
+	return selected, nil
+}
+
+// verdict judges how a scenario ended. The text, if there is one, is a failure more.
+func (k Known) verdict(failures []string, violations []judge.Violation) (v report.Verdict, text string) {
+	other := slices.ContainsFunc(violations, func(v judge.Violation) bool { return v.Rule != k.Rule })
+	switch {
+	case k.Rule == "" && len(failures) == 0:
+		return report.OK, ""
+	case k.Rule == "":
+		return report.Broken, ""
+	case len(failures) == 0:
+		return report.Broken, fmt.Sprintf("it passes, but is known to break the rule %s (%s): take Known from its entry", k.Rule, k.Missing)
+	case len(failures) == len(violations) && !other: // Each violation is one failure.
+		return report.Known, ""
+	}
+	return report.Broken, fmt.Sprintf("it is known to break the rule %s (%s), and nothing else", k.Rule, k.Missing)
+}

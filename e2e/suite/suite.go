@@ -1,0 +1,271 @@
+// Package suite runs scenarios: it makes what they need, has them observed, collects
+// evidence before anything is destroyed, and reports. `go test ./e2e` and ccbench drive
+// it alike.
+package suite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/record"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/scenarios"
+)
+
+// Options say how scenarios run. The zero value of each field is a sensible default.
+type Options struct {
+	// Artifacts is the folder that gets one folder a scenario, with its report and,
+	// where it failed, the evidence; the default is artifacts. What a scenario's former
+	// run has left is kept in NAME.old.
+	Artifacts string
+	// Required makes a failure of what would be skipped.
+	Required bool
+	// Keep leaves clusters in place.
+	Keep bool
+	// Summary is a file that the reports are appended to as markdown; empty is none.
+	Summary string
+	// Again returns the command that runs a scenario again.
+	Again func(scenario string) string
+	// Deadline is when this process is killed, and Timeout how long it could run in
+	// all. The last five minutes, or the last fifth of a timeout below 25 minutes, are
+	// kept: a scenario that still runs then fails, evidence is taken and its cluster
+	// destroyed. A zero Deadline is no limit.
+	Deadline time.Time
+	Timeout  time.Duration
+}
+
+// Suite is one run of scenarios.
+type Suite struct {
+	o        Options
+	host     Host
+	schedule schedule
+
+	mu       sync.Mutex
+	reports  report.All
+	problems []error // of reports that could not be written
+}
+
+// New returns a suite that runs scenarios on a host, which it closes at its end.
+func New(host Host, o Options) *Suite {
+	o.Artifacts = cmp.Or(o.Artifacts, "artifacts")
+	if o.Again == nil {
+		o.Again = func(scenario string) string { return "ccbench run " + scenario }
+	}
+	s := &Suite{o: o, host: host}
+	if !o.Deadline.IsZero() {
+		s.schedule = newSchedule(o.Deadline, o.Timeout)
+	}
+	return s
+}
+
+// Run runs one scenario on a cluster of its own and says on out what happens. The
+// scenario has failed if the report's verdict is report.Broken.
+func (s *Suite) Run(ctx context.Context, sc Scenario, out io.Writer) *report.Report {
+	r := report.New(sc.Name)
+	r.Group, r.Proves, r.Again = sc.Group, sc.Proves, s.o.Again(sc.Name)
+	say := &printer{w: out}
+	defer say.close()
+	r.Show = say.phase
+
+	say.scenario("%s: %s", sc.Name, sc.Proves)
+	switch why := sc.Needs.missing(); {
+	case why != "" && !s.o.Required:
+		r.Reason = why
+		r.End(report.Skipped, nil)
+	case why != "":
+		r.End(report.Broken, []string{why})
+	default:
+		s.runOn(ctx, sc, r, say)
+	}
+	say.scenario("%s", r.Headline())
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports = append(s.reports, r)
+	// Written after each, for the process may be killed.
+	s.problem(writeFile(filepath.Join(s.o.Artifacts, "junit.xml"), s.reports.WriteJUnit))
+	return r
+}
+
+// runOn runs a scenario whose needs are met and ends its report.
+func (s *Suite) runOn(ctx context.Context, sc Scenario, r *report.Report, say *printer) {
+	dir, err := folder(s.o.Artifacts, sc.Name)
+	if err != nil {
+		r.End(report.Broken, []string{err.Error()})
+		return
+	}
+	r.Evidence = dir
+	t := &tester{log: say.observation}
+	violations := s.attempt(ctx, sc, r, t, say)
+	failures := t.end()
+
+	verdict, text := sc.Known.verdict(failures, violations)
+	if text != "" {
+		failures = append(failures, text)
+	}
+	if verdict == report.Known {
+		r.Reason = fmt.Sprintf("%s: %s", sc.Known.Rule, sc.Known.Missing)
+	}
+	r.End(verdict, failures)
+	r.Clean(say.cleaned)
+	if verdict == report.Broken {
+		say.phase(fmt.Sprintf("evidence is in %s", dir))
+		say.phase("run it again: " + r.Again)
+	}
+	var table strings.Builder
+	err = errors.Join(r.WriteText(&table), r.Save(dir))
+	say.plain("\n" + table.String())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problem(err)
+}
+
+// attempt makes what the scenario needs, runs it, and takes all away again. Failures go
+// to t; the violations are those among them that are broken rules.
+func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *tester, say *printer) []judge.Violation {
+	limited, cancel := s.schedule.begin(ctx)
+	defer cancel()
+	temp, err := os.MkdirTemp("", "scenario-")
+	if err != nil {
+		t.Errorf("%v", err)
+		return nil
+	}
+	defer os.RemoveAll(temp)
+	t.temp = temp
+
+	stage, err := s.prepare(limited, r, say)
+	if cause := context.Cause(limited); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	if err != nil {
+		t.Errorf("%v", err)
+		return nil
+	}
+	defer stage.mirror.Close()
+	recorder := record.New(record.Options{
+		Scenario: sc.Name,
+		T:        t,
+		Cluster:  stage.cluster,
+		Mirror:   stage.mirror,
+		Versions: []string{stage.From.Version, stage.To.Version},
+		Others:   []string{stage.Database.Name},
+		Look:     s.host.Look,
+	})
+	say.secrets(recorder.Secrets)
+	in := scenarios.Inputs{
+		Charm:    stage.Charm,
+		Database: stage.Database,
+		Mirror:   recorder.Mirror(),
+		From:     stage.From,
+		To:       stage.To,
+		Report:   r,
+		Record:   recorder,
+	}
+
+	s.schedule.run(limited, t, func() {
+		sc.Run(limited, t, recorder.Cluster(), in)
+		if !t.Failed() {
+			recorder.Observe(limited, "end of the scenario", false, "")
+		}
+	})
+	violations := recorder.Violations()
+	for _, p := range r.Missed() {
+		if p.Verdict == report.Slow {
+			t.Errorf("%s took %s, longer than its target of %s", p.Name, p.Took.Round(100*time.Millisecond), p.Target)
+		}
+	}
+	s.cleanUp(limited, stage, recorder, r.Evidence, t, say)
+	return violations
+}
+
+// stage is what one scenario plays on.
+type stage struct {
+	Build
+	mirror  Mirror
+	cluster cluster.Cluster
+}
+
+// prepare makes a stage. What it has made when it fails is taken away.
+func (s *Suite) prepare(ctx context.Context, r *report.Report, say *printer) (st stage, err error) {
+	err = r.Time("releases built, charms packed", 0, func() error {
+		st.Build, err = s.host.Build(ctx, say.observation)
+		return err
+	})
+	if err != nil {
+		return st, err
+	}
+	if st.mirror, err = s.host.StartMirror(st.Build); err != nil {
+		return st, err
+	}
+	err = r.Time("model made", 0, func() error {
+		st.cluster, err = s.host.NewCluster(ctx)
+		return err
+	})
+	if err != nil {
+		return st, errors.Join(err, st.mirror.Close())
+	}
+	say.observation(fmt.Sprintf("model %s", st.cluster.Name()))
+	return st, nil
+}
+
+// cleanUp collects evidence of a failure, then destroys the cluster.
+func (s *Suite) cleanUp(ctx context.Context, st stage, recorder *record.Recorder, dir string, t *tester, say *printer) {
+	ctx, cancel := s.schedule.cleanUp(ctx)
+	defer cancel()
+	if t.Failed() {
+		say.phase("evidence")
+		if err := collect(ctx, st, recorder, dir); err != nil {
+			say.observation(fmt.Sprintf("not all evidence could be had: %v", err))
+		}
+	}
+	if s.o.Keep {
+		say.phase("kept; look around: " + s.host.Visit(st.cluster))
+		return
+	}
+	start := time.Now()
+	if err := st.cluster.Destroy(ctx); err != nil {
+		t.Errorf("cannot clean up: %v", err)
+		return
+	}
+	say.phase(fmt.Sprintf("model destroyed: %s", time.Since(start).Round(100*time.Millisecond)))
+}
+
+// Reports returns those of the scenarios that were run, in their order.
+func (s *Suite) Reports() report.All {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.reports)
+}
+
+// Close says on out how the scenarios went, what failed last, appends that to the
+// summary, and closes the host. Its error is about this alone: what failed is in Reports.
+func (s *Suite) Close(out io.Writer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problem(s.host.Close())
+	if len(s.reports) > 0 {
+		s.problem(s.reports.WriteText(out))
+		if s.o.Summary != "" {
+			s.problem(appendFile(s.o.Summary, s.reports.WriteMarkdown))
+		}
+	}
+	return errors.Join(s.problems...)
+}
+
+// problem remembers an error of what is done beside the scenarios. The caller has the lock.
+func (s *Suite) problem(err error) {
+	if err != nil {
+		s.problems = append(s.problems, err)
+	}
+}
