@@ -4,13 +4,14 @@
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SCENARIOS   ?= .*
 CHARM       := concourse-ci-machine_amd64.charm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-e2e: env ## bring the environment up, then run every scenario on real Juju and LXD and print the report (root)
-	E2E_REQUIRE=juju $(GO) test ./e2e -count=1 -v -timeout 60m
+e2e: env ## bring the environment up, then run the scenarios on real Juju and LXD and print the report (root; SCENARIOS="auto|all" for some)
+	E2E_REQUIRE=juju $(GO) test ./e2e -count=1 -v -timeout 90m -run 'TestScenarios/^($(SCENARIOS))$$'
 
 sabotage: env ## break the product on purpose and demand that the suite notices (root; NAMES="..." for some)
 	$(GO) run ./e2e/sabotage/cmd/sabotage $(NAMES)

@@ -7,6 +7,7 @@
 //
 //	E2E_REQUIRE=juju   run every scenario, also with -short, and fail where what it
 //	                   needs is missing; no other value is known
+//	E2E_ALL=1          run also the scenarios that run on request only, such as scale
 //	E2E_KEEP=1         keep the model and the volumes of every scenario
 //	E2E_CHARM=FILE     deploy a packed charm instead of this module's own; a path that is
 //	                   not absolute is below the module's root
@@ -66,6 +67,9 @@ func TestScenarios(t *testing.T) {
 		}
 	})
 	for _, scenario := range suite.All() {
+		if scenario.OnRequest && os.Getenv("E2E_ALL") == "" {
+			continue
+		}
 		t.Run(scenario.Name, func(t *testing.T) {
 			switch r := s.Run(t.Context(), scenario, t.Output()); r.Verdict {
 			case report.Broken:

@@ -18,13 +18,15 @@ type entry struct {
 }
 
 // entryOf finds the entry that a file of a release belongs to, and the file's path in
-// it. The path must have no links in it.
+// it. The path must have no links in it. Of a process that still runs from a mount that
+// was detached, the kernel knows the path below the volume only.
 func entryOf(file string) (e entry, inside string, ok bool) {
-	if rest, found := strings.CutPrefix(file, root+"/releases/"); found {
+	file = strings.TrimPrefix(file, root)
+	if rest, found := strings.CutPrefix(file, "/releases/"); found {
 		version, inside, _ := strings.Cut(rest, "/")
 		return entry{version + ".0", version}, inside, version != ""
 	}
-	rest, found := strings.CutPrefix(file, root+"/store/")
+	rest, found := strings.CutPrefix(file, "/store/")
 	name, inside, _ := strings.Cut(rest, "/")
 	return entry{name, versionOf(name)}, inside, found && versionOf(name) != ""
 }

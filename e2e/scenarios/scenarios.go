@@ -6,6 +6,7 @@ package scenarios
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -182,4 +183,12 @@ func (r *run) atRest(phase, version string) observation.Observation {
 func (r *run) demand(rule string, broken []string) {
 	r.Helper()
 	r.in.Record.Demand(rule, broken)
+}
+
+// expected says what differs from what a condition expects.
+func expected[T comparable](what string, want, got T) error {
+	if got == want {
+		return nil
+	}
+	return fmt.Errorf("%s: %v, not %v", what, got, want)
 }

@@ -19,7 +19,9 @@ type Scenario struct {
 	Group  string // scenarios that are chosen together, such as by one job of a CI
 	Needs  Needs
 	Known  Known
-	Run    func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
+	// OnRequest leaves it out unless it is asked for by its name.
+	OnRequest bool
+	Run       func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
 }
 
 // Known is the one way in which a scenario must fail today, as something is missing that
@@ -102,6 +104,56 @@ func All() []Scenario {
 			Proves: "A damaged release is installed anew beside what runs.",
 			Needs:  Needs{Memory: 4 << 30},
 			Run:    scenarios.Corruption,
+		},
+		{
+			Name:   "add-unit",
+			Group:  "cluster",
+			Proves: "Units that are added during a download wait for it, and a unit that is added to a running cluster downloads nothing.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.AddUnit,
+		},
+		{
+			Name:   "contention",
+			Group:  "cluster",
+			Proves: "Of three units that begin together one gets the download lock, and the log tells who had it.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Contention,
+		},
+		{
+			Name:   "remove",
+			Group:  "cluster",
+			Proves: "A leader and an application can be removed, and the application deployed again on its volume without a download.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Remove,
+		},
+		{
+			Name:   "baseline",
+			Group:  "cluster",
+			Proves: "Without shared storage each unit downloads for itself, and nothing else differs.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Baseline,
+		},
+		{
+			Name:   "disk-full",
+			Group:  "faults",
+			Proves: "An upgrade for which there is no room is refused with the reason, disturbs nothing, and is made when there is room.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.DiskFull,
+		},
+		{
+			Name:   "network",
+			Group:  "faults",
+			Proves: "A worker that is cut off costs the others nothing, and is back without a human.",
+			Needs:  Needs{Memory: 4 << 30},
+			Run:    scenarios.Network,
+		},
+		{
+			Name:      "scale",
+			Group:     "size",
+			Proves:    "Ten units on one volume are one download.",
+			Needs:     Needs{Memory: 8 << 30},
+			OnRequest: true,
+			Run:       scenarios.Scale,
 		},
 	}
 }

@@ -1,0 +1,42 @@
+package scenarios
+
+import (
+	"context"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+)
+
+// Remove removes the leader, then the whole application, and deploys it again on the
+// same volume, where the release still is: nothing is downloaded.
+func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	r.deploy(3, nil)
+	deployed := r.active(3, in.From.Version)
+	r.login(r.atRest("three units", in.From.Version), in.From)
+	leader := r.leader(deployed.Status)
+
+	r.phase("leader removed", 0, func() cluster.Held {
+		require.NoError(t, c.RemoveUnit(ctx, leader))
+		return r.wait("removal of the leader", cluster.All(cluster.Gone(leader), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
+	})
+	two := r.atRest("leader removed", in.From.Version)
+	r.login(two, in.From)
+	r.buildOn("a build on the worker that is left", workersOf(two.Status))
+
+	r.phase("application removed", 0, func() cluster.Held {
+		require.NoError(t, c.RemoveApp(ctx, app))
+		return r.wait("removal of the application", func(s cluster.Status) error {
+			return expected("units", 0, len(s.Units(app)))
+		})
+	})
+	r.phase("application deployed again on the same volume", clusterTarget, func() cluster.Held {
+		require.NoError(t, c.Deploy(ctx, cluster.App{Name: app, Charm: in.Charm, Units: 2, Config: r.options(nil), Volume: r.volume}))
+		require.NoError(t, c.Integrate(ctx, app+":postgresql", in.Database.Name+":database"))
+		return r.active(2, in.From.Version)
+	})
+	again := r.atRest("deployed again", in.From.Version)
+	r.login(again, in.From)
+	r.buildOn("a build after the redeployment", workersOf(again.Status))
+}
