@@ -27,6 +27,9 @@ var (
 	ErrNoVolume = errors.New("not a volume")
 	// ErrNotMounted: the root is not a mount of its own, or has no marker.
 	ErrNotMounted = errors.New("volume is not mounted")
+	// ErrUnmarked: something is mounted at the root that nobody has marked as shared. It
+	// is an ErrNotMounted, too.
+	ErrUnmarked error = unmarkedError{}
 	// ErrForeignVolume: another volume is mounted than this unit has seen before, or
 	// it belongs to another owner, or its layout is newer than this program.
 	ErrForeignVolume = errors.New("another volume is mounted")
@@ -69,6 +72,12 @@ var (
 	ErrMounted = tree.ErrMounted
 )
 
+type unmarkedError struct{}
+
+func (unmarkedError) Error() string { return "mount is not marked as shared" }
+
+func (unmarkedError) Is(target error) bool { return target == ErrNotMounted }
+
 // Error is what the methods of Coordinator and View return. Its text is one line
 // that fits a status; what an operator can do depends on who calls, who can tell
 // the Kind.
@@ -96,7 +105,7 @@ var kinds = []struct {
 	retry bool
 }{
 	{ErrOptions, false}, {ErrVersion, false}, {ErrNoVolume, false},
-	{ErrHung, true}, {ErrNotMounted, false}, {ErrForeignVolume, false},
+	{ErrHung, true}, {ErrUnmarked, false}, {ErrNotMounted, false}, {ErrForeignVolume, false},
 	{ErrDamaged, false}, {ErrMounted, false},
 	{ErrNoSpace, false}, {ErrDigest, false}, {ErrNotArchive, false},
 	{ErrTooLarge, false}, {ErrUnauthorized, false}, {ErrNoDigest, false},

@@ -227,7 +227,7 @@ func (v *View) verify(root *os.Root) error {
 }
 
 // Check tells whether the root is still mounted and still the volume that was
-// opened: nil, ErrNotMounted or ErrForeignVolume. It takes a few system calls,
+// opened: nil, ErrNotMounted, ErrUnmarked or ErrForeignVolume. It takes a few system calls,
 // and every method begins with it.
 func (v *View) Check(ctx context.Context) error {
 	_, err := read(ctx, v, func(context.Context, volume) (struct{}, error) { return struct{}{}, nil })
@@ -260,7 +260,7 @@ func (v *View) mounted(root *os.Root) error {
 	}
 	if _, err := root.Stat(v.marker); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s has no %s: if the right volume is mounted there, say so with `touch %s`",
-			ErrNotMounted, root.Name(), v.marker, filepath.Join(root.Name(), v.marker))
+			ErrUnmarked, root.Name(), v.marker, filepath.Join(root.Name(), v.marker))
 	} else if err != nil {
 		return fmt.Errorf("%w: cannot look at %s: %w", ErrNotMounted, filepath.Join(root.Name(), v.marker), err)
 	}

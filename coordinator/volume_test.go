@@ -34,6 +34,7 @@ func TestUnmountedVolume(t *testing.T) {
 		root := tmpfs(t, "4m")
 		_, err := Open(t.Context(), root, Options{Product: concourse, Unit: "concourse-ci/0", Marker: marker})
 		require.ErrorIs(t, err, ErrNotMounted)
+		require.ErrorIs(t, err, ErrUnmarked)
 		require.ErrorContains(t, err, "touch ")
 		require.Empty(t, listing(t, root))
 	})

@@ -299,6 +299,8 @@ func (c Charm) observe(ctx context.Context, d reconcile.Desired, n notes) (Volum
 	defer cancel()
 	volume, err := c.openVolume(ctx, d, n)
 	switch {
+	case errors.Is(err, coordinator.ErrUnmarked):
+		o.Volume.Fault, o.Volume.Detail = reconcile.Unmarked, err.Error()
 	case errors.Is(err, coordinator.ErrNotMounted):
 		o.Volume.Fault = reconcile.NotMounted
 	case errors.Is(err, coordinator.ErrForeignVolume):

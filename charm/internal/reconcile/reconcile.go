@@ -50,10 +50,11 @@ type Desired struct {
 type Fault int
 
 const (
-	Healthy    Fault = iota
-	NotMounted       // or not marked as shared
-	Foreign          // another volume than before
-	Broken           // any other error
+	Healthy Fault = iota
+	NotMounted
+	Unmarked // mounted, and not marked as shared
+	Foreign  // another volume than before
+	Broken   // any other error
 )
 
 // Volume is the state of the unit's volume.
@@ -289,6 +290,8 @@ func (m *maker) checkVolume() {
 	case NotMounted:
 		m.say(Blocked, "Shared storage unavailable - attach it with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`",
 			m.o.Hostname, m.d.Paths.Volume)
+	case Unmarked:
+		m.say(Blocked, "Shared storage unavailable - %s", v.Detail)
 	case Foreign:
 		if v.SeenID == "" {
 			m.say(Blocked, "Shared storage unavailable - %s", v.Detail)

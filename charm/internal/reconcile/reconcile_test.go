@@ -276,6 +276,10 @@ func TestMake(t *testing.T) {
 			status: "blocked Shared storage unavailable - attach it with `lxc config device add juju-1-0 concourse-data disk pool=POOL source=VOLUME path=/var/lib/concourse`",
 			steps:  "stop worker",
 		}, {
+			name: "unmarked volume", unit: follower(fault(reconcile.Unmarked), func(u *unit) { u.o.Volume.Detail = "it has no marker: touch it" }), want: old,
+			status: "blocked Shared storage unavailable - it has no marker: touch it",
+			steps:  "stop worker",
+		}, {
 			name: "another volume", unit: follower(fault(reconcile.Foreign)), want: old,
 			status: "blocked Shared storage unavailable - another volume is mounted: detach it and attach the one with id v1 at /var/lib/concourse",
 			steps:  "stop worker",
