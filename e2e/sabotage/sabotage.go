@@ -157,7 +157,7 @@ func (b Bench) copyTo(ctx context.Context, dir string, s Sabotage) error {
 // run runs the scenario in a copy and returns its first failure; empty if it passed.
 func (b Bench) run(ctx context.Context, dir string, s Sabotage) (string, error) {
 	artifacts := filepath.Join(dir, "artifacts")
-	test := exec.CommandContext(ctx, "go", "test", "./e2e", "-count=1", "-v", "-timeout", "20m", "-run", "TestScenarios/^"+s.Scenario+"$")
+	test := exec.CommandContext(ctx, "go", "test", "-trimpath", "./e2e", "-count=1", "-v", "-timeout", "20m", "-run", "TestScenarios/^"+s.Scenario+"$")
 	test.Dir = dir
 	test.Env = append(os.Environ(), "E2E_REQUIRE=juju", "E2E_ARTIFACTS="+artifacts)
 	log, err := os.Create(filepath.Join(dir, "log"))
