@@ -195,6 +195,12 @@ func containsAddresses(have, want map[string][]string) bool {
 	return true
 }
 
+// agentService finds the agent's service by its unit file: it is jujud-machine-N in Juju
+// 3, and jujuagentd-machine-N in Juju 4.
+const agentService = `name=$(systemctl list-unit-files --no-legend "juju*-machine-$2.service" | cut -d" " -f1 | head -n 1)
+test -n "$name" || { echo "no service of Juju's agent of machine $2" >&2; exit 1; }
+systemctl "$1" "$name"`
+
 // StopAgent stops Juju's agent of the machine, which runs the unit's hooks as well.
 func (m *machine) StopAgent() cluster.Fault {
 	systemctl := func(verb string) func(context.Context, string) error {
@@ -203,7 +209,7 @@ func (m *machine) StopAgent() cluster.Fault {
 			if err != nil {
 				return err
 			}
-			return m.exec("systemctl", verb, "jujud-machine-"+number+".service")(ctx, instance)
+			return m.exec("sh", "-c", agentService, "sh", verb, number)(ctx, instance)
 		}
 	}
 	return m.fault(fmt.Sprintf("Juju's agent of %s stopped", m.unit), systemctl("stop"), systemctl("start"))

@@ -59,6 +59,7 @@ func (w Want) Options(log *slog.Logger, progress func(coordinator.Progress)) coo
 // Found is what the watcher saw last.
 type Found struct {
 	Mounted   bool   `json:"mounted"`
+	Fault     string `json:"fault,omitempty"`     // of the volume, when it is not mounted
 	Current   string `json:"current,omitempty"`   // the active release
 	Installed string `json:"installed,omitempty"` // Want.Version once it is there
 	// Trying is the version that is being installed, Holder the unit that
@@ -223,21 +224,27 @@ func (w *Watcher) lookAtVolume(ctx context.Context) {
 		volume, err := w.Open(ctx, w.want.Root, w.want.Options(
 			slog.New(slog.NewJSONHandler(w.Files.Journal(), nil)), w.report))
 		if err != nil {
-			w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
+			w.lost(err)
 			return
 		}
 		w.volume, w.probed = volume, false
 	}
 	if err := w.volume.Check(ctx); err != nil {
 		w.volume = nil
-		w.found.Mounted, w.found.Current, w.found.Installed = false, "", ""
+		w.lost(err)
 		return
 	}
-	w.found.Mounted = true
+	w.found.Mounted, w.found.Fault = true, ""
 	w.found.Current = ""
 	if current, err := w.volume.Current(ctx); err == nil {
 		w.found.Current = current.Version
 	}
+}
+
+// lost says that the volume is not there. Why is news of its own: another volume in its
+// place is not the same as none.
+func (w *Watcher) lost(err error) {
+	w.found.Mounted, w.found.Fault, w.found.Current, w.found.Installed = false, err.Error(), "", ""
 }
 
 // lookAtMount has a volume probed once it is there: operators see the result
