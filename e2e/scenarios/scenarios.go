@@ -34,6 +34,7 @@ type Inputs struct {
 	Database cluster.App // provides postgresql_client as the endpoint `database`
 	Mirror   cluster.Mirror
 	From, To Release // what is deployed, and what it is upgraded to
+	Old      Release // years before From, with another schema of the database
 	Report   *report.Report
 	Record   *record.Recorder
 }

@@ -28,10 +28,10 @@ type Host interface {
 
 // Build is what scenarios deploy.
 type Build struct {
-	Charm    string            // path of the packed charm
-	Database cluster.App       // see scenarios.Inputs
-	From, To scenarios.Release // that the mirror serves
-	Archives []string          // paths of their tarballs
+	Charm         string            // path of the packed charm
+	Database      cluster.App       // see scenarios.Inputs
+	Old, From, To scenarios.Release // that the mirror serves
+	Archives      []string          // paths of their tarballs
 }
 
 // Mirror serves the releases of a build until it is closed.

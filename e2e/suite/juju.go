@@ -28,6 +28,7 @@ import (
 
 // The releases that scenarios deploy and upgrade to.
 const (
+	oldVersion  = "7.6.0"
 	fromVersion = "7.14.2"
 	toVersion   = "7.14.3"
 )
@@ -70,7 +71,7 @@ var _ Host = (*Juju)(nil)
 // NewJuju returns a host in an environment that is up.
 func NewJuju(env *environment.Environment, o JujuOptions) *Juju { return &Juju{env: env, o: o} }
 
-// Build builds two releases, which are cached, and packs the charms.
+// Build builds three releases, which are cached, and packs the charms.
 func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -92,7 +93,7 @@ func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 	for _, r := range []struct {
 		version string
 		into    *scenarios.Release
-	}{{fromVersion, &b.From}, {toVersion, &b.To}} {
+	}{{oldVersion, &b.Old}, {fromVersion, &b.From}, {toVersion, &b.To}} {
 		archive, err := release.Build(ctx, filepath.Join(j.env.CacheDir, "releases"), r.version, log)
 		if err != nil {
 			return Build{}, err

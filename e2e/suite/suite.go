@@ -158,7 +158,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 		T:        t,
 		Cluster:  stage.cluster,
 		Mirror:   stage.mirror,
-		Versions: []string{stage.From.Version, stage.To.Version},
+		Versions: []string{stage.Old.Version, stage.From.Version, stage.To.Version},
 		Others:   []string{stage.Database.Name},
 		Look:     s.host.Look,
 	})
@@ -169,6 +169,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 		Mirror:   recorder.Mirror(),
 		From:     stage.From,
 		To:       stage.To,
+		Old:      stage.Old,
 		Report:   r,
 		Record:   recorder,
 	}
