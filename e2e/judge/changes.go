@@ -39,6 +39,22 @@ func Undisturbed(before, after observation.Observation, except ...string) []stri
 	return f
 }
 
+// Restarted compares two observations: between them, every service of the units must have
+// been started anew.
+func Restarted(before, after observation.Observation, units ...string) []string {
+	var f findings
+	for _, unit := range units {
+		for _, name := range []string{server, worker} {
+			old, ran := runs(before.Machines[unit], name)
+			now, goesOn := runs(after.Machines[unit], name)
+			if ran && (!goesOn || now.Invocation == old.Invocation) {
+				f.add(after, unit, "%s was not started anew since %q", name, before.Phase)
+			}
+		}
+	}
+	return f
+}
+
 // Untouched compares a volume with itself at a later time, when nobody may have changed
 // it: one that the units must refuse. How much of its disk is free is others' doing.
 func Untouched(before, after observation.Volume) []string {

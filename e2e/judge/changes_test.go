@@ -103,3 +103,13 @@ func TestUntouched(t *testing.T) {
 		require.Contains(t, found[0], name+" of the volume was ")
 	}
 }
+
+func TestRestarted(t *testing.T) {
+	before := atRest(200, "before", to)
+	r := &observed{Observations: []observation.Observation{atRest(300, "after", to)}}
+	require.Len(t, judge.Restarted(before, r.Observations[0], "ci/0", "ci/1"), 2, "both go on")
+	serviceOf(r, 0, "ci/1", worker, func(s *observation.Service) { s.Invocation = "again" })
+	require.Empty(t, judge.Restarted(before, r.Observations[0], "ci/1"))
+	serviceOf(r, 0, "ci/1", worker, func(s *observation.Service) { s.State, s.PID = "activating", 0 })
+	require.Len(t, judge.Restarted(before, r.Observations[0], "ci/1"), 1, "it does not run again")
+}

@@ -2,11 +2,14 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
 )
 
 // Contention starts three units at the same time against a mirror that holds, and then
@@ -45,13 +48,13 @@ func Contention(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	require.Equal(t, map[string]int{"Acquired": 1, "Waiting for": 2, "Released": 1}, logged, "lines about the lock")
 
 	r.login(o, in.From)
-	r.phase("an option changed on all units", 0, func() cluster.Held {
-		r.configure("log-level", "debug")
-		return r.wait("all units with another log level", cluster.All(
-			cluster.AllActive(app, 3),
-			func(s cluster.Status) error { return expected("workers", 2, len(workersOf(s))) },
-		))
-	})
+	r.configure("log-level", "debug")
+	require.NoError(t, cluster.Poll(ctx, "all services with another log level", time.Second, patience, func(ctx context.Context) (bool, error) {
+		now := in.Record.Observe(ctx, "an option being changed", false, "")
+		missing := judge.Restarted(o, now, unitsBut(o.Status)...)
+		return len(missing) == 0, errors.New(strings.Join(missing, "; "))
+	}))
+	r.active(3, in.From.Version)
 	r.atRest("an option changed on all units", in.From.Version)
 	r.buildOn("a build on every worker", workersOf(o.Status))
 }
