@@ -63,14 +63,6 @@ func All() []Scenario {
 			Run:    scenarios.Schema,
 		},
 		{
-			Name:   "schema-back",
-			Group:  "cluster",
-			Proves: "Going back to a release with another schema is refused, or builds run after it.",
-			Needs:  Needs{Memory: 4 << 30},
-			Known:  Known{Rule: "no-lost-build", Missing: "the schema is not taken down, and no job can run"},
-			Run:    scenarios.SchemaBack,
-		},
-		{
 			Name:   "upgrade-with-builds",
 			Group:  "cluster",
 			Proves: "No build is lost in an upgrade.",
