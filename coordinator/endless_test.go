@@ -89,7 +89,7 @@ var causes = []struct {
 			return true
 		})
 	}},
-	{name: "announced to be too large", is: ErrTooLarge, most: 0.1, spoil: func(e *epidemic) {
+	{name: "announced to be too large", is: ErrTooLarge, most: 2, spoil: func(e *epidemic) {
 		e.max = 8 << 20
 		e.republish(releaseArchive("7.14.3", 12<<20))
 	}},
@@ -126,7 +126,7 @@ var causes = []struct {
 		needs.Mount(e.t, "tmpfs", dir, "tmpfs", 0, "size=64m")
 		e.heal = func() { require.NoError(e.t, unix.Unmount(dir, 0)) }
 	}},
-	{name: "read-only", volume: onTmpfs("size=64m"), is: unix.EROFS, most: 0, spoil: func(e *epidemic) {
+	{name: "read-only", volume: onTmpfs("size=64m"), is: probe.ErrReadOnly, most: 0, spoil: func(e *epidemic) {
 		e.start()
 		e.remount(unix.MS_RDONLY, "")
 		e.heal = func() { e.remount(0, "") }
