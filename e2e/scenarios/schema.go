@@ -9,7 +9,8 @@ import (
 )
 
 // Schema upgrades a release that is four years old, with a real change of the database's
-// schema. Builds run before and after.
+// schema, and then once more: of three releases the oldest is collected. Builds run before
+// and after.
 func Schema(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	old, next := in.Old, in.From
@@ -26,4 +27,12 @@ func Schema(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	after := r.atRest("upgrade with a change of the schema", next.Version)
 	r.login(after, next)
 	r.buildOn("a build on every worker after the upgrade", workersOf(after.Status))
+
+	r.phase("upgrade to a third release", upgradeTarget, func() cluster.Held {
+		require.NoError(t, r.upgrade(r.leader(after.Status), in.To.Version))
+		return r.active(3, in.To.Version)
+	})
+	third := r.atRest("upgrade to a third release", in.To.Version)
+	r.login(third, in.To)
+	r.buildOn("a build on every worker of the third release", workersOf(third.Status))
 }
