@@ -5,24 +5,29 @@ import (
 	"time"
 )
 
-// Rarer judges the times of attempts, by one unit, at what fails each time: the pauses
-// must grow until they are as long as the longest one. Three pauses may be alike.
-func Rarer(attempts []time.Time, longest time.Duration) []string {
-	const (
-		alike = 3
-		grown = 1.1 // times the pause three before
-	)
+// Rarer judges the times of attempts at what fails each time: in the last whole window
+// there are at most half as many as in the first. An attempt may be several requests.
+func Rarer(attempts []time.Time, window time.Duration) []string {
 	var f findings
-	attempts = slices.SortedFunc(slices.Values(attempts), time.Time.Compare)
-	var pauses []time.Duration
-	for i := 1; i < len(attempts); i++ {
-		pauses = append(pauses, attempts[i].Sub(attempts[i-1]))
+	if len(attempts) == 0 {
+		return nil
 	}
-	for i := alike; i < len(pauses); i++ {
-		if pauses[i] < longest && float64(pauses[i]) < grown*float64(pauses[i-alike]) {
-			f.note("attempt %d came at %s after a pause of %s; %d attempts before, the pause was %s already",
-				i+2, clock(attempts[i+1]), pauses[i], alike, pauses[i-alike])
+	attempts = slices.SortedFunc(slices.Values(attempts), time.Time.Compare)
+	first, last := attempts[0], attempts[len(attempts)-1]
+	if last.Sub(first) < 2*window {
+		return nil // they have ended, or nobody has watched for long enough
+	}
+	within := func(from time.Time) (n int) {
+		for _, at := range attempts {
+			if !at.Before(from) && at.Sub(from) < window {
+				n++
+			}
 		}
+		return n
+	}
+	end := first.Add(last.Sub(first).Truncate(window) - window)
+	if early, late := within(first), within(end); 2*late > early {
+		f.note("there were %d attempts within %s of %s, and still %d within %s of %s", early, window, clock(first), late, window, clock(end))
 	}
 	return f
 }

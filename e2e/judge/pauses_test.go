@@ -10,29 +10,37 @@ import (
 )
 
 func TestRarer(t *testing.T) {
-	const longest = 10 * time.Second
+	// every returns attempts at a pace, between two seconds.
+	every := func(pause, from, to float64) (at []float64) {
+		for s := from; s < to; s += pause {
+			at = append(at, s)
+		}
+		return at
+	}
+	join := func(parts ...[]float64) (all []float64) {
+		for _, part := range parts {
+			all = append(all, part...)
+		}
+		return all
+	}
 	for name, test := range map[string]struct {
-		pauses []float64 // in seconds
-		broken bool
+		attempts []float64 // in seconds
+		broken   bool
 	}{
-		"no attempt":                         {nil, false},
-		"too few to tell":                    {[]float64{1, 1, 1}, false},
-		"doubled":                            {[]float64{1, 2, 4, 8}, false},
-		"doubled up to the longest":          {[]float64{1, 2, 4, 8, 10, 10, 10, 10.2, 10}, false},
-		"grown by half, and a little unlike": {[]float64{1, 1.4, 2.3, 3.2, 5.1}, false},
-		"as long as the longest at once":     {[]float64{10, 10, 10, 10, 10}, false},
-		"always alike":                       {[]float64{1, 1, 1, 1}, true},
-		"no longer grown":                    {[]float64{1, 2, 4, 4, 4, 4}, true},
-		"begun anew":                         {[]float64{1, 2, 4, 8, 1, 2, 4}, true},
+		"no attempt":                       {nil, false},
+		"one":                              {[]float64{3}, false},
+		"too short to tell":                {every(1, 0, 110), false},
+		"half as many in the third minute": {join(every(2, 0, 60), every(4, 60, 240)), false},
+		"pauses that double":               {[]float64{0, 1, 3, 7, 15, 31, 63, 127, 190}, false},
+		"always alike":                     {every(3, 0, 200), true},
+		"begun anew":                       {join(every(2, 0, 60), every(10, 60, 120), every(2, 120, 190)), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			attempts := []time.Time{at(0)}
-			for _, pause := range test.pauses {
-				attempts = append(attempts, attempts[len(attempts)-1].Add(time.Duration(pause*float64(time.Second))))
+			var attempts []time.Time
+			for _, s := range test.attempts {
+				attempts = append(attempts, at(0).Add(time.Duration(s*float64(time.Second))))
 			}
-			require.Equal(t, test.broken, len(judge.Rarer(attempts, longest)) > 0)
+			require.Equal(t, test.broken, len(judge.Rarer(attempts, time.Minute)) > 0)
 		})
 	}
-	require.Equal(t, []string{"attempt 5 came at 03:00:04.000 after a pause of 1s; 3 attempts before, the pause was 1s already"},
-		judge.Rarer([]time.Time{at(4), at(0), at(1), at(2), at(3)}, longest))
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
 )
 
-// retryLimit is the longest pause between two attempts of a unit at a mirror that
-// refuses.
-const retryLimit = time.Minute
+// refusedFor is how long a mirror refuses: in its third minute it has to be asked half as
+// often as in the first.
+const refusedFor = 190 * time.Second
 
 // Mirror installs from mirrors that limit rates, restart, reset connections, know no
 // ranges and are slow. Each version is downloaded once in the end; what refuses is asked
@@ -32,9 +32,8 @@ func Mirror(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 
 	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "maintenance", Status: 503})
 	require.NoError(t, r.upgrade(r.leader(deployed.Status), in.To.Version))
-	r.aMoment(3 * retryLimit)
-	leader, _ := deployed.Unit(r.leader(deployed.Status))
-	r.demand("rarer", judge.Rarer(in.Mirror.Attempts(in.To.Version, leader.Address), retryLimit))
+	r.aMoment(refusedFor)
+	r.demand("rarer", judge.Rarer(in.Mirror.Attempts(in.To.Version, ""), time.Minute))
 	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "slow, without ranges", NoRanges: true, Rate: 40 << 20})
 	r.phase("upgrade from a mirror that came back", 0, func() cluster.Held { return r.active(3, in.To.Version) })
 	r.atRest("a mirror that came back", in.To.Version)
