@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,6 +63,29 @@ func (r *run) buildOn(phase string, workers []string) {
 		}
 		r.demand("builds-on-units", judge.BuiltOn(builds, workers...))
 		return nil
+	}))
+}
+
+// registered waits until the web server has all of the workers running.
+func (r *run) registered(phase string, workers []string) {
+	r.Helper()
+	require.NoError(r, r.in.Report.Time(phase, time.Minute, func() error {
+		return cluster.Poll(r.ctx, phase, time.Second, patience, func(ctx context.Context) (bool, error) {
+			known, err := r.fly.workers(ctx)
+			if err != nil {
+				return false, err
+			}
+			running := map[string]bool{}
+			for _, w := range known {
+				running[w.Name] = w.State == "running"
+			}
+			for _, name := range workers {
+				if !running[name] {
+					return false, fmt.Errorf("%s does not run: %v", name, known)
+				}
+			}
+			return true, nil
+		})
 	}))
 }
 

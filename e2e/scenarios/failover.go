@@ -32,6 +32,7 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		o := in.Record.Observe(ctx, "the leader's machine stopped", false, "")
 		r.login(o, in.From)
 		left := unitsBut(moved.Status, old, r.leader(moved.Status))
+		r.registered("the worker that is left at the new web server", workerNames(left))
 		r.buildOn("a build without the old leader", workerNames(left))
 	})
 	back := r.phase("the old leader is back", 0, func() cluster.Held { return r.active(3, in.From.Version) })
