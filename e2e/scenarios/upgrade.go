@@ -49,5 +49,8 @@ func UpgradeWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		return r.active(3, in.To.Version)
 	})
 	ended()
+	for _, b := range in.Record.Record().Builds {
+		t.Logf("%s %s on %q from %s to %s", b.Name, b.Result, b.Worker, b.Started.Format(time.TimeOnly), b.Ended.Format(time.TimeOnly))
+	}
 	in.Record.Observe(ctx, "upgrade beside four builds", false, in.To.Version)
 }
