@@ -117,7 +117,12 @@ func (r *Recorder) Observe(ctx context.Context, phase string, resting bool, expe
 		with.Observations = append(with.Observations, o)
 		violations := judge.Judge(with, judge.Always()...)
 		if len(violations) > 0 && resting && time.Since(start) < r.o.Settle && ctx.Err() == nil {
-			time.Sleep(time.Second)
+			// Said, so that a rule which is broken for a moment leaves a trace.
+			r.o.T.Logf("not at rest yet at the end of %q: %s", phase, violations[0])
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
 			continue
 		}
 		r.add(o)

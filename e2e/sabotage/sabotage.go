@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,19 +81,16 @@ type Result struct {
 type Bench struct {
 	Root      string // of the repository
 	Artifacts string // results are kept there, so that a run that ended goes on
-	Out       io.Writer
 }
 
 // Control is the scenario on a copy that nobody has broken. It must pass.
 func (b Bench) Control(ctx context.Context, scenario string) (Result, error) {
-	return b.try(ctx, Sabotage{Name: "control-" + scenario, Scenario: scenario})
+	return b.Try(ctx, Sabotage{Name: "control-" + scenario, Scenario: scenario})
 }
 
 // Try breaks a copy of the repository and runs the scenario there. What was seen on the
 // same commit before is not tried again.
-func (b Bench) Try(ctx context.Context, s Sabotage) (Result, error) { return b.try(ctx, s) }
-
-func (b Bench) try(ctx context.Context, s Sabotage) (Result, error) {
+func (b Bench) Try(ctx context.Context, s Sabotage) (Result, error) {
 	commit, err := b.git(ctx, "rev-parse", "HEAD")
 	if err != nil {
 		return Result{}, err

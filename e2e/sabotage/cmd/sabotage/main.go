@@ -34,7 +34,7 @@ func run(ctx context.Context, names []string) error {
 			return fmt.Errorf("there is no e2e/sabotage/%s.patch", name)
 		}
 	}
-	b := sabotage.Bench{Root: ".", Artifacts: filepath.Join("artifacts", "sabotage"), Out: os.Stdout}
+	b := sabotage.Bench{Root: ".", Artifacts: filepath.Join("artifacts", "sabotage")}
 	missed := 0
 	controlled := map[string]bool{}
 	for _, s := range all {
