@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"reflect"
 	"regexp"
 	"slices"
 
@@ -49,29 +48,6 @@ func Restarted(before, after observation.Observation, units ...string) []string 
 			now, goesOn := runs(after.Machines[unit], name)
 			if ran && (!goesOn || now.Invocation == old.Invocation) {
 				f.add(after, unit, "%s was not started anew since %q", name, before.Phase)
-			}
-		}
-	}
-	return f
-}
-
-// Untouched compares a volume with itself at a later time, when nobody may have changed
-// it: one that the units must refuse. How much of its disk is free is others' doing.
-func Untouched(before, after observation.Volume) []string {
-	var f findings
-	before.Free, after.Free = 0, 0
-	for _, pair := range [][2]reflect.Value{
-		{reflect.ValueOf(before.Inspection), reflect.ValueOf(after.Inspection)},
-		{reflect.ValueOf(before), reflect.ValueOf(after)},
-	} {
-		was, is := pair[0], pair[1]
-		for i := range was.NumField() {
-			field := was.Type().Field(i)
-			if field.Anonymous || field.Name == "Unsound" { // Unsound is not always asked for
-				continue
-			}
-			if a, b := was.Field(i).Interface(), is.Field(i).Interface(); !reflect.DeepEqual(a, b) {
-				f.note("%s of the volume was %+v and is %+v", field.Name, a, b)
 			}
 		}
 	}

@@ -83,27 +83,6 @@ func TestUndisturbed(t *testing.T) {
 	require.Len(t, judge.Undisturbed(before, after(looping)), 1)
 }
 
-func TestUntouched(t *testing.T) {
-	require.Empty(t, judge.Untouched(*volume(to), *volume(to)))
-	same := volume(to)
-	same.Free, same.Unsound = 1, nil
-	require.Empty(t, judge.Untouched(*volume(to), *same))
-	for name, change := range map[string]func(v *observation.Volume){
-		"Workers":          func(v *observation.Volume) { v.Workers = append(v.Workers, "ci-9") },
-		"Pins":             func(v *observation.Volume) { v.Pins["ci-9"] = to + ".1" },
-		"Staged":           func(v *observation.Volume) { v.Staged = []string{"7.14.4.1.ci-9"} },
-		"Current":          func(v *observation.Volume) { v.Current.Generation++ },
-		"InstalledVersion": func(v *observation.Volume) { v.InstalledVersion = from },
-		"Owner":            func(v *observation.Volume) { v.Owner = "ours" },
-	} {
-		v := volume(to)
-		change(v)
-		found := judge.Untouched(*volume(to), *v)
-		require.Len(t, found, 1, name)
-		require.Contains(t, found[0], name+" of the volume was ")
-	}
-}
-
 func TestRestarted(t *testing.T) {
 	before := atRest(200, "before", to)
 	r := &observed{Observations: []observation.Observation{atRest(300, "after", to)}}
