@@ -11,6 +11,9 @@
 //	E2E_KEEP=1         keep the model and the volumes of every scenario
 //	E2E_CHARM=FILE     deploy a packed charm instead of this module's own; a path that is
 //	                   not absolute is below the module's root
+//	E2E_PREVIOUS_CHARM=FILE
+//	                   refresh from this packed charm; the default is that of an earlier
+//	                   commit, which needs the repository's history
 //	E2E_POSTGRESQL_CHANNEL=16/stable
 //	                   use Charmhub's PostgreSQL instead of the suite's own
 //	E2E_HOST_PATH=DIR  volumes are directories in this one instead of LXD's own volumes
@@ -58,6 +61,7 @@ func TestScenarios(t *testing.T) {
 	}
 	s := suite.New(suite.NewJuju(env, suite.JujuOptions{
 		Charm:      os.Getenv("E2E_CHARM"),
+		Previous:   os.Getenv("E2E_PREVIOUS_CHARM"),
 		PostgreSQL: os.Getenv("E2E_POSTGRESQL_CHANNEL"),
 		HostPath:   os.Getenv("E2E_HOST_PATH"),
 	}), options)

@@ -94,6 +94,8 @@ type Machine interface {
 	Freeze() Fault
 	// CutOff takes the machine's network away.
 	CutOff() Fault
+	// LockTable keeps everybody from a table of a database on this machine.
+	LockTable(database, table string) Fault
 	// StopAgent stops Juju's agent, and nothing else.
 	StopAgent() Fault
 }

@@ -41,6 +41,8 @@ type MirrorFault struct {
 	Hold int64
 	// NoRanges sends the whole archive whatever part is asked for.
 	NoRanges bool
+	// Validator is another ETag for the same bytes, as from another node of a CDN.
+	Validator string
 	// WrongDigest serves .sha256 and .sha1 files of other bytes.
 	WrongDigest bool
 	// NoDigest answers 404 for the .sha256 and .sha1 files.

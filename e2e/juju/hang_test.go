@@ -55,6 +55,7 @@ func TestNothingHangsWithLXD(t *testing.T) {
 		"freeze":     machine.Freeze().Inject,
 		"cut off":    machine.CutOff().Inject,
 		"stop agent": machine.StopAgent().Inject,
+		"lock table": machine.LockTable("ci", "jobs").Inject,
 		"attach":     func(ctx context.Context) error { return made.Attach(ctx, "ci/0") },
 		"detach":     made.Lost("ci/0").Inject,
 		"full":       made.Full(1 << 20).Inject,

@@ -214,3 +214,13 @@ func (m *machine) StopAgent() cluster.Fault {
 	}
 	return m.fault(fmt.Sprintf("Juju's agent of %s stopped", m.unit), systemctl("stop"), systemctl("start"))
 }
+
+// LockTable holds a lock in a session of its own, which a transient service runs.
+func (m *machine) LockTable(database, table string) cluster.Fault {
+	const service = "table-lock.service"
+	lock := fmt.Sprintf("BEGIN; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(86400)", table)
+	return m.fault(fmt.Sprintf("table %s on the machine of %s locked", table, m.unit),
+		m.exec("systemd-run", "--unit="+service, "--uid=postgres", "--property=Restart=on-failure",
+			"psql", "--no-psqlrc", "--dbname="+database, "--command="+lock),
+		m.exec("systemctl", "stop", service))
+}

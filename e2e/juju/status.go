@@ -1,6 +1,7 @@
 package juju
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -60,6 +61,7 @@ func typed(full *params.FullStatus) cluster.Status {
 				Machine:  u.Machine,
 				Instance: string(full.Machines[u.Machine].InstanceId),
 				Address:  u.PublicAddress,
+				Charm:    cmp.Or(u.Charm, app.Charm), // its own until it has taken the application's
 			}
 			if u.WorkloadStatus.Since != nil {
 				status.Since = *u.WorkloadStatus.Since

@@ -14,7 +14,7 @@ import (
 // cluster that runs. Nobody but the first unit downloads anything.
 func AddUnit(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
-	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "held in the middle", Hold: 8 << 20})
+	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
 	r.deploy(1, nil)
 	r.underWay(in.From.Version)
 	_, err := c.AddUnits(ctx, app, 2)

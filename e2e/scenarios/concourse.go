@@ -29,10 +29,11 @@ func (r *run) login(o observation.Observation, release Release) {
 	require.True(r, ok, "no leader:\n%s", o.Status)
 	admin, err := r.c.RunAction(r.ctx, leader.Name, "get-admin-password", nil)
 	require.NoError(r, err)
-	f := &fly{binary: release.Fly, home: r.TempDir()}
-	require.NoError(r, f.login(r.ctx, o.Web.URL, admin["username"], admin["password"]))
-	r.fly = f
-	r.in.Record.Workers(f.workers)
+	if r.fly == nil {
+		r.fly = &fly{home: r.TempDir()}
+		r.in.Record.Workers(r.fly.workers)
+	}
+	require.NoError(r, r.fly.login(r.ctx, release.Fly, o.Web.URL, admin["username"], admin["password"]))
 }
 
 // buildOn runs real builds, as many side by side as there are workers, until each of the
@@ -92,42 +93,48 @@ func (r *run) registered(phase string, workers []string) {
 // build runs one build and records it. One that Concourse's own known flaw has ended is
 // run once more.
 func (r *run) build(lasting time.Duration) observation.Build {
-	b := r.fly.build(r.ctx, lasting)
+	b := r.fly.build(r.ctx, lasting, func(string) {})
 	r.in.Record.Build(b)
 	if b.Flaw != "" {
 		r.Logf("%s: %s: once more", b.Name, b.Flaw)
-		b = r.fly.build(r.ctx, lasting)
+		b = r.fly.build(r.ctx, lasting, func(string) {})
 		r.in.Record.Build(b)
 	}
 	return b
 }
 
-// buildsBeside runs builds of that length, several at a time, until the function that it
-// returns is called, which waits for the last of them.
-func (r *run) buildsBeside(lasting time.Duration, atATime int) (wait func()) {
-	stop, ended := make(chan struct{}), make(chan struct{})
-	slots := make(chan struct{}, atATime)
-	go func() {
-		defer close(ended)
-		for {
+// underWayOn starts builds of that length until each of the workers runs at least one. The
+// function that it returns waits for the last of them; they are recorded then, for what
+// became of them says nothing before.
+func (r *run) underWayOn(workers []string, lasting time.Duration) (ended func()) {
+	r.Helper()
+	var all sync.WaitGroup
+	builds := make(chan observation.Build, buildsPerWorker*len(workers))
+	reached := map[string]bool{}
+	for n := 0; len(reached) < len(workers); n++ {
+		require.Less(r, n, cap(builds), "%d builds never reached every worker of %v", n, workers)
+		begun := make(chan string, 1)
+		all.Go(func() {
+			b := r.fly.build(r.ctx, lasting, func(worker string) { begun <- worker })
+			builds <- b
 			select {
-			case <-stop:
-				for range atATime {
-					slots <- struct{}{}
-				}
-				return
-			case slots <- struct{}{}:
-				go func() {
-					defer func() { <-slots }()
-					r.in.Record.Build(r.fly.build(r.ctx, lasting))
-				}()
+			case begun <- "": // It ended without having begun.
+			default:
 			}
-		}
-	}()
+		})
+		reached[<-begun] = true
+		delete(reached, "")
+	}
+	r.Logf("a build of %s runs on each of %v", lasting, workers)
 	return func() {
 		r.Helper()
-		close(stop)
-		<-ended
+		all.Wait()
+		close(builds)
+		for b := range builds {
+			r.Logf("%s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
+			r.in.Record.Build(b)
+		}
+		r.in.Record.Judge(judge.Always()...)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // for it, and the log says who acquired and released it.
 func Contention(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
-	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "held in the middle", Hold: 8 << 20})
+	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
 	r.deploy(3, nil)
 	r.underWay(in.From.Version)
 	r.wait("one unit to download and two to wait", func(s cluster.Status) error {

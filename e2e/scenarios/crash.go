@@ -2,6 +2,8 @@ package scenarios
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -12,13 +14,26 @@ import (
 // frozenFor is longer than a lease: the coordinator's is 20 s.
 const frozenFor = 25 * time.Second
 
-// Crash kills the services, takes power from machines, freezes one for longer than a
+// held is how much a mirror sends before it holds.
+const held = 8 << 20
+
+// Crash kills what downloads in the middle, which costs no second download. Then it kills
+// the services, takes power from machines, freezes one for longer than a
 // lease, and reboots all. Nothing is downloaded again, and everything runs again without
 // a human.
 func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
+	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
 	r.deploy(3, nil)
+	r.underWay(in.From.Version)
+	r.during(c.Machine(r.holder()).Kill("concourse-ci-watcher.service"), func() {})
+	in.Mirror.Repair(in.From.Version)
+	in.Record.Allow(in.From.Version, 2)
 	deployed := r.active(3, in.From.Version)
+	again := in.Mirror.Transfer(in.From.Version)
+	if again.Sent-again.Distinct > held {
+		r.demand("resumed", []string{"more was sent again than the process had received that was killed: " + again.String()})
+	}
 	leader := r.leader(deployed.Status)
 	worker := unitsBut(deployed.Status, leader)[0]
 	r.login(r.atRest("three units", in.From.Version), in.From)
@@ -54,4 +69,19 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.phase("all machines rebooted", 0, func() cluster.Held { return r.active(3, in.From.Version) })
 	r.login(r.atRest("all machines rebooted", in.From.Version), in.From)
 	r.buildOn("a build on every worker after the reboot", workersOf(deployed.Status))
+}
+
+// holder waits until a unit says that it downloads, and returns its name.
+func (r *run) holder() (unit string) {
+	r.Helper()
+	r.wait("a unit to say that it downloads", func(s cluster.Status) error {
+		for _, u := range s.Units(app) {
+			if strings.HasPrefix(u.Message, "Downloading Concourse CI") {
+				unit = u.Name
+				return nil
+			}
+		}
+		return errors.New("no unit says that it downloads")
+	})
+	return unit
 }

@@ -21,13 +21,7 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 
 	r.during(c.Machine(old).Stop(), func() {
 		moved := r.phase("another unit leads and serves", 0, func() cluster.Held {
-			return r.wait("another unit to lead and serve", func(s cluster.Status) error {
-				u, ok := s.Leader(app)
-				if !ok || u.Name == old || u.Workload != cluster.Active || !strings.HasPrefix(u.Message, "Web server ready") {
-					return fmt.Errorf("the leader is %s: %s %q", u.Name, u.Workload, u.Message)
-				}
-				return nil
-			})
+			return r.wait("another unit to lead and serve", r.servedByOther(old))
 		})
 		o := in.Record.Observe(ctx, "the leader's machine stopped", false, "")
 		r.login(o, in.From)
@@ -52,4 +46,15 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	})
 	r.phase("all units active with their agents", 0, func() cluster.Held { return r.active(3, in.From.Version) })
 	r.atRest("the agent is back", in.From.Version)
+}
+
+// servedByOther holds when another unit leads, and serves.
+func (r *run) servedByOther(old string) cluster.Condition {
+	return func(s cluster.Status) error {
+		u, ok := s.Leader(app)
+		if !ok || u.Name == old || u.Workload != cluster.Active || !strings.HasPrefix(u.Message, "Web server ready") {
+			return fmt.Errorf("the leader is %s: %s %q", u.Name, u.Workload, u.Message)
+		}
+		return nil
+	}
 }

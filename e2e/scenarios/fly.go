@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,11 +18,14 @@ import (
 )
 
 // fly is a release's own fly, logged in as the first administrator. It is safe for
-// concurrent use once it is logged in.
+// concurrent use once it is logged in. Another login, such as at a web server that has
+// moved, holds for the builds that are under way, too.
 type fly struct {
-	binary string
 	home   string // for fly's target file and the tasks
 	builds atomic.Int64
+
+	mu     sync.Mutex
+	binary string
 }
 
 // task is a build without a network: the release's own mock type is the image.
@@ -30,7 +34,20 @@ type fly struct {
 const task = `platform: linux
 image_resource: {type: mock, source: {nonce: %[1]q}}
 inputs: [{name: in}]
-run: {path: sh, args: [-ec, 'test "$(cat in/nonce)" = %[1]s; sleep %[2]d; echo built %[1]s']}
+run: {path: sh, args: [-ec, 'test "$(cat in/nonce)" = %[1]s; echo begun %[1]s; sleep %[2]d; echo built %[1]s']}
+`
+
+// pipeline has one job, with a resource that it gets.
+const pipeline = `resources: [{name: in, type: mock, source: {}}]
+jobs:
+- name: build
+  plan:
+  - get: in
+  - task: build
+    config:
+      platform: linux
+      image_resource: {type: mock, source: {}}
+      run: {path: echo, args: [built]}
 `
 
 // buildLimit is far above what a build takes beside the time that it is told to last;
@@ -38,17 +55,41 @@ run: {path: sh, args: [-ec, 'test "$(cat in/nonce)" = %[1]s; sleep %[2]d; echo b
 const buildLimit = 3 * time.Minute
 
 func (f *fly) run(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, f.binary, append([]string{"--target", "suite"}, args...)...)
-	cmd.Dir = f.home
-	cmd.Env = append(os.Environ(), "HOME="+f.home)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("fly %s: %w\n%s", args[0], err, out)
-	}
-	return string(out), nil
+	return f.watch(ctx, func(string) {}, args...)
 }
 
-func (f *fly) login(ctx context.Context, url, user, password string) error {
+// watch is run that hands on all that fly has printed, each time that it prints more.
+func (f *fly) watch(ctx context.Context, more func(printed string), args ...string) (string, error) {
+	f.mu.Lock()
+	binary := f.binary
+	f.mu.Unlock()
+	out := output{more: more}
+	cmd := exec.CommandContext(ctx, binary, append([]string{"--target", "suite"}, args...)...)
+	cmd.Dir = f.home
+	cmd.Env = append(os.Environ(), "HOME="+f.home)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return out.text, fmt.Errorf("fly %s: %w\n%s", args[0], err, out.text)
+	}
+	return out.text, nil
+}
+
+// output is what a program has printed, without colors.
+type output struct {
+	text string
+	more func(printed string)
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.text = color.ReplaceAllString(o.text+string(p), "")
+	o.more(o.text)
+	return len(p), nil
+}
+
+func (f *fly) login(ctx context.Context, binary, url, user, password string) error {
+	f.mu.Lock()
+	f.binary = binary
+	f.mu.Unlock()
 	_, err := f.run(ctx, "login", "--concourse-url", url, "--username", user, "--password", password)
 	return err
 }
@@ -73,9 +114,11 @@ func (f *fly) list(ctx context.Context, into any, args ...string) error {
 }
 
 var (
-	color     = regexp.MustCompile("\x1b\\[[0-9;]*m")
-	selected  = regexp.MustCompile(`selected worker: +(\S+)`)
-	executing = regexp.MustCompile(`executing build (\d+)`)
+	color    = regexp.MustCompile("\x1b\\[[0-9;]*m")
+	selected = regexp.MustCompile(`selected worker: +(\S+)`)
+	// numbered is how `execute` and `trigger-job` name a build: by the number that is
+	// its own among all, or its job's.
+	numbered = regexp.MustCompile(`executing build (\d+)|started (\S+ #\d+)`)
 )
 
 // flaws are errors of Concourse itself that end a build now and then.
@@ -83,23 +126,66 @@ var flaws = map[string]string{
 	"load proc: no running process found": "concourse#7056",
 }
 
-// results are what the exit codes of `fly execute` say.
+// results are what the exit codes of fly say about the build that it has watched.
 var results = map[int]string{0: "succeeded", 1: "failed", 2: "errored"}
 
-// build runs one real build with an uploaded input. What became of one whose end fly has
-// not seen is asked of the web server.
-func (f *fly) build(ctx context.Context, lasting time.Duration) observation.Build {
+// build runs one real build with an uploaded input, and calls begun with its worker when
+// its task runs.
+func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worker string)) observation.Build {
 	n := f.builds.Add(1)
-	b := observation.Build{Name: fmt.Sprintf("build %d", n), Started: time.Now().UTC(), Result: "unknown"}
+	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
+	return f.account(ctx, fmt.Sprintf("build %d", n), lasting, "built "+nonce, func(ctx context.Context) (string, error) {
+		dir := filepath.Join(f.home, fmt.Sprintf("build-%d", n))
+		if err := os.MkdirAll(filepath.Join(dir, "in"), 0o755); err != nil {
+			return "", err
+		}
+		config := filepath.Join(dir, "task.yml")
+		err := errors.Join(
+			os.WriteFile(filepath.Join(dir, "in", "nonce"), []byte(nonce), 0o644),
+			os.WriteFile(config, fmt.Appendf(nil, task, nonce, int(lasting.Seconds())), 0o644),
+		)
+		if err != nil {
+			return "", err
+		}
+		runs := false
+		return f.watch(ctx, func(printed string) {
+			if !runs && strings.Contains(printed, "begun "+nonce) {
+				runs = true
+				begun(lastWorker(printed))
+			}
+		}, "execute", "--config", config, "--input", "in="+filepath.Join(dir, "in"))
+	})
+}
+
+// jobs makes a pipeline with a job.
+func (f *fly) jobs(ctx context.Context) error {
+	config := filepath.Join(f.home, "pipeline.yml")
+	if err := os.WriteFile(config, []byte(pipeline), 0o644); err != nil {
+		return err
+	}
+	_, err := f.run(ctx, "set-pipeline", "--non-interactive", "--pipeline", "suite", "--config", config)
+	if err == nil {
+		_, err = f.run(ctx, "unpause-pipeline", "--pipeline", "suite")
+	}
+	return err
+}
+
+// job runs a build of the pipeline's job.
+func (f *fly) job(ctx context.Context) observation.Build {
+	name := fmt.Sprintf("job %d", f.builds.Add(1))
+	return f.account(ctx, name, 0, "built", func(ctx context.Context) (string, error) {
+		return f.run(ctx, "trigger-job", "--job", "suite/build", "--watch")
+	})
+}
+
+// account says what became of a build that fly runs and watches. It asks the web server
+// about one whose end fly has not seen. Proof is what its task prints.
+func (f *fly) account(ctx context.Context, name string, lasting time.Duration, proof string, run func(context.Context) (string, error)) observation.Build {
+	b := observation.Build{Name: name, Started: time.Now().UTC(), Result: "unknown"}
 	ctx, cancel := context.WithTimeout(ctx, lasting+buildLimit)
 	defer cancel()
-	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
-	out, err := f.execute(ctx, fmt.Sprintf("build-%d", n), nonce, lasting)
-	out = color.ReplaceAllString(out, "")
-	// Steps that check and fetch the image come first; the task is the last.
-	if steps := selected.FindAllStringSubmatch(out, -1); len(steps) > 0 {
-		b.Worker = steps[len(steps)-1][1]
-	}
+	out, err := run(ctx)
+	b.Worker = lastWorker(out)
 	code := 0
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = exit.ExitCode()
@@ -109,11 +195,11 @@ func (f *fly) build(ctx context.Context, lasting time.Duration) observation.Buil
 	if result, ok := results[code]; ok {
 		b.Result = result
 	}
-	if id := executing.FindStringSubmatch(out); b.Result != "succeeded" && id != nil {
-		if result, err := f.resultOf(ctx, id[1]); err == nil {
+	if number := numbered.FindStringSubmatch(out); b.Result != "succeeded" && number != nil {
+		if result, err := f.resultOf(ctx, number[1]+number[2]); err == nil {
 			b.Result = result
 		}
-	} else if b.Result == "succeeded" && !strings.Contains(out, "built "+nonce) {
+	} else if b.Result == "succeeded" && !strings.Contains(out, proof) {
 		b.Result = "failed"
 		out = "it succeeded without running its task:\n" + out
 	}
@@ -132,32 +218,31 @@ func (f *fly) build(ctx context.Context, lasting time.Duration) observation.Buil
 	return b
 }
 
-func (f *fly) execute(ctx context.Context, name, nonce string, lasting time.Duration) (string, error) {
-	dir := filepath.Join(f.home, name)
-	if err := os.MkdirAll(filepath.Join(dir, "in"), 0o755); err != nil {
-		return "", err
+// lastWorker is the worker of a build's last step, its task: steps that check and fetch
+// come before it.
+func lastWorker(printed string) string {
+	steps := selected.FindAllStringSubmatch(printed, -1)
+	if len(steps) == 0 {
+		return ""
 	}
-	config := fmt.Appendf(nil, task, nonce, int(lasting.Seconds()))
-	err := errors.Join(
-		os.WriteFile(filepath.Join(dir, "in", "nonce"), []byte(nonce), 0o644),
-		os.WriteFile(filepath.Join(dir, "task.yml"), config, 0o644),
-	)
-	if err != nil {
-		return "", err
-	}
-	return f.run(ctx, "execute", "--config", filepath.Join(dir, "task.yml"), "--input", "in="+filepath.Join(dir, "in"))
+	return steps[len(steps)-1][1]
 }
 
-// resultOf asks for the result of a build until it has ended.
-func (f *fly) resultOf(ctx context.Context, id string) (string, error) {
+// resultOf asks for the result of a build until it has ended. Its name is its number, or
+// that of its job with its number there.
+func (f *fly) resultOf(ctx context.Context, name string) (string, error) {
 	for {
 		var all []struct {
-			ID     int    `json:"id"`
-			Status string `json:"status"`
+			ID       int    `json:"id"`
+			Name     string `json:"name"`
+			Pipeline string `json:"pipeline_name"`
+			Job      string `json:"job_name"`
+			Status   string `json:"status"`
 		}
 		err := f.list(ctx, &all, "builds", "--count=200", "--json")
 		for _, b := range all {
-			if fmt.Sprint(b.ID) == id && b.Status != "started" && b.Status != "pending" {
+			is := name == fmt.Sprint(b.ID) || name == fmt.Sprintf("%s/%s #%s", b.Pipeline, b.Job, b.Name)
+			if is && b.Status != "started" && b.Status != "pending" {
 				return b.Status, nil
 			}
 		}

@@ -22,10 +22,13 @@ func TestBuildNamesTheWorkerOfTheTask(t *testing.T) {
 	f := printing(t, `
 for a; do case $a in in=*) nonce=$(cat "${a#in=}/nonce");; esac; done
 printf 'executing build 7\n\033[1mselected worker:\033[0m ci-1\n{"version":"mock"}\n'
-printf '\033[1mselected worker:\033[0m ci-2\nbuilt %s\nsucceeded\n' "$nonce"
+printf '\033[1mselected worker:\033[0m ci-2\nbegun %s\n' "$nonce"
+printf 'built %s\nsucceeded\n' "$nonce"
 `)
-	b := f.build(t.Context(), 0)
+	var begun []string
+	b := f.build(t.Context(), 0, func(worker string) { begun = append(begun, worker) })
 	require.Equal(t, "succeeded", b.Result, b.Output)
+	require.Equal(t, []string{"ci-2"}, begun)
 	require.Equal(t, "ci-2", b.Worker)
 	require.False(t, b.Ended.Before(b.Started))
 }
@@ -40,7 +43,7 @@ func TestResultsOfBuilds(t *testing.T) {
 		"fly lost the connection": {`case $3 in builds) echo '[{"id":7,"status":"aborted"},{"id":6,"status":"succeeded"}]';; *) echo executing build 7 at http://x; exit 3;; esac`, "aborted", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := printing(t, test.script).build(t.Context(), 0)
+			b := printing(t, test.script).build(t.Context(), 0, func(string) {})
 			require.Equal(t, test.result, b.Result)
 			require.Equal(t, test.flaw, b.Flaw)
 			require.NotEmpty(t, b.Output)

@@ -14,27 +14,40 @@ import (
 // often as in the first.
 const refusedFor = 190 * time.Second
 
-// Mirror installs from mirrors that limit rates, restart, reset connections, know no
-// ranges and are slow. Each version is downloaded once in the end; what refuses is asked
-// ever more rarely.
+// Mirror installs from mirrors that are down, limit rates, restart, reset connections, know
+// no ranges, give the same archive another ETag, and are slow. Each version is downloaded
+// once in the end; one that is down is asked ever more rarely.
 func Mirror(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
+	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "maintenance", Status: 503})
+	r.deploy(1, nil) // more of them would take turns
+	r.asked(in.From.Version, 1)
+	r.aMoment(refusedFor)
+	attempts := in.Mirror.Attempts(in.From.Version, "")
+	r.demand("rarer", judge.Rarer(attempts, time.Minute))
+
 	in.Record.Allow(in.From.Version, 2) // what a reset has cut off may be sent again
 	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "too many requests", Status: 429, RetryAfter: time.Second, First: 1})
-	r.deploy(3, nil)
-	err := cluster.Poll(ctx, "the rate limit to be met", time.Second, patience, func(context.Context) (bool, error) {
-		return len(in.Mirror.Attempts(in.From.Version, "")) > 0, nil
-	})
+	r.asked(in.From.Version, len(attempts)+1)
+	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "connections are reset, by another node", Truncate: 8 << 20, Validator: "another", First: 4})
+	_, err := c.AddUnits(ctx, app, 2)
 	require.NoError(t, err)
-	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "connections are reset", Truncate: 8 << 20, First: 4})
 	deployed := r.active(3, in.From.Version)
-	r.atRest("a rate limit and resets", in.From.Version)
+	r.login(r.atRest("a rate limit and resets", in.From.Version), in.From)
 
-	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "maintenance", Status: 503})
-	require.NoError(t, r.upgrade(r.leader(deployed.Status), in.To.Version))
-	r.aMoment(refusedFor)
-	r.demand("rarer", judge.Rarer(in.Mirror.Attempts(in.To.Version, ""), time.Minute))
 	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "slow, without ranges", NoRanges: true, Rate: 40 << 20})
-	r.phase("upgrade from a mirror that came back", 0, func() cluster.Held { return r.active(3, in.To.Version) })
-	r.atRest("a mirror that came back", in.To.Version)
+	r.phase("upgrade from a slow mirror", 0, func() cluster.Held {
+		require.NoError(t, r.upgrade(r.leader(deployed.Status), in.To.Version))
+		return r.active(3, in.To.Version)
+	})
+	r.login(r.atRest("a slow mirror", in.To.Version), in.To)
+	r.buildOn("a build on every worker", workersOf(deployed.Status))
+}
+
+// asked waits until the mirror was asked for the archive of a version that often.
+func (r *run) asked(version string, times int) {
+	r.Helper()
+	require.NoError(r, cluster.Poll(r.ctx, "the mirror to be asked for "+version, time.Second, patience, func(context.Context) (bool, error) {
+		return len(r.in.Mirror.Attempts(version, "")) >= times, nil
+	}))
 }

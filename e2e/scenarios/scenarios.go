@@ -30,7 +30,9 @@ type T interface {
 
 // Inputs are what a scenario deploys, and what it reports and records with.
 type Inputs struct {
-	Charm    string      // path of the packed charm
+	Charm string // path of the packed charm
+	// Previous returns the path of a packed charm that came before it.
+	Previous func(ctx context.Context) (string, error)
 	Database cluster.App // provides postgresql_client as the endpoint `database`
 	Mirror   cluster.Mirror
 	From, To Release // what is deployed, and what it is upgraded to

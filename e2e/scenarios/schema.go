@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,4 +36,37 @@ func Schema(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	third := r.atRest("upgrade to a third release", in.To.Version)
 	r.login(third, in.To)
 	r.buildOn("a build on every worker of the third release", workersOf(third.Status))
+}
+
+// slowFor is longer than any change of the schema that was ever waited for.
+const slowFor = 4 * time.Minute
+
+// SlowMigration upgrades a release that is four years old while somebody keeps the change
+// of the schema from its end for minutes. It is waited for.
+func SlowMigration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	r.deploy(2, map[string]string{"version": in.Old.Version})
+	r.active(2, in.Old.Version)
+	before := r.atRest("two units on the old release", in.Old.Version)
+
+	slow := c.Machine(in.Database.Name+"/0").LockTable("concourse", "migrations_history")
+	r.during(slow, func() {
+		require.NoError(t, r.upgrade(r.leader(before.Status), in.From.Version))
+		r.aMoment(slowFor)
+	})
+	ended := r.phase("a slow change of the schema", 0, func() cluster.Held {
+		return r.wait("the upgrade to be made or taken back", func(s cluster.Status) error {
+			made := cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)(s)
+			if back := cluster.UnitsAre(app, 2, cluster.Active, "v"+in.Old.Version)(s); back == nil {
+				return nil
+			}
+			return made
+		})
+	})
+	if cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)(ended.Status) != nil {
+		r.demand("migration-is-waited-for", []string{"the upgrade was taken back:\n" + ended.Status.String()})
+	}
+	after := r.atRest("a slow change of the schema", in.From.Version)
+	r.login(after, in.From)
+	r.buildOn("a build after it", workersOf(after.Status))
 }

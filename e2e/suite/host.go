@@ -14,6 +14,8 @@ type Host interface {
 	// Build makes what scenarios deploy, or returns what an earlier call has made. Log
 	// is told each step.
 	Build(ctx context.Context, log func(string)) (Build, error)
+	// Previous returns the path of a packed charm that came before Build's.
+	Previous(ctx context.Context, log func(string)) (string, error)
 	// StartMirror serves the releases of a build, with a ledger of its own.
 	StartMirror(Build) (Mirror, error)
 	// NewCluster makes an empty cluster.

@@ -48,6 +48,9 @@ type JujuOptions struct {
 	// Charm is a packed charm, by a path that is absolute or below the module's root;
 	// empty packs this module's.
 	Charm string
+	// Previous is a packed charm as clusters are refreshed from, by such a path; empty
+	// packs that of an earlier commit of this repository.
+	Previous string
 	// PostgreSQL is a channel of Charmhub's PostgreSQL, such as "16/stable"; empty is
 	// the suite's own.
 	PostgreSQL string
@@ -117,16 +120,35 @@ func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 	return b, nil
 }
 
-func (j *Juju) packCharm(ctx context.Context, root string) (path string, err error) {
-	if j.o.Charm == "" {
-		path = filepath.Join(j.dir, "concourse-ci-machine_amd64.charm")
-		return path, pack.Charm(ctx, pack.Spec{
-			Dir:  filepath.Join(root, "charm"),
-			Main: module + "/charm/cmd/dispatch",
-			Out:  path,
-		})
+// Previous packs the charm of an earlier commit, which is cached, or finds the one that
+// is named.
+func (j *Juju) Previous(ctx context.Context, log func(string)) (string, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return "", err
 	}
-	path = j.o.Charm
+	if j.o.Previous != "" {
+		return packed(root, j.o.Previous)
+	}
+	return packPrevious(ctx, root, filepath.Join(j.env.CacheDir, "charms"), log)
+}
+
+func (j *Juju) packCharm(ctx context.Context, root string) (path string, err error) {
+	if j.o.Charm != "" {
+		return packed(root, j.o.Charm)
+	}
+	path = filepath.Join(j.dir, "concourse-ci-machine_amd64.charm")
+	return path, pack.Charm(ctx, pack.Spec{
+		Dir:  filepath.Join(root, "charm"),
+		Main: module + "/charm/cmd/dispatch",
+		Out:  path,
+	})
+}
+
+// packed finds a charm that somebody has packed.
+func packed(root, path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(root, path)
 	}

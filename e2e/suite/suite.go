@@ -165,6 +165,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 	say.secrets(recorder.Secrets)
 	in := scenarios.Inputs{
 		Charm:    stage.Charm,
+		Previous: func(ctx context.Context) (string, error) { return s.host.Previous(ctx, say.observation) },
 		Database: stage.Database,
 		Mirror:   recorder.Mirror(),
 		From:     stage.From,

@@ -40,6 +40,8 @@ func (h *host) Build(_ context.Context, log func(string)) (Build, error) {
 	}, h.broken
 }
 
+func (h *host) Previous(context.Context, func(string)) (string, error) { return "previous.charm", nil }
+
 func (h *host) StartMirror(Build) (Mirror, error) { return silent{}, nil }
 
 func (h *host) NewCluster(context.Context) (cluster.Cluster, error) { return h.cluster, nil }

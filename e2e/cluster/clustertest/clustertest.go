@@ -150,6 +150,9 @@ func (m machine) Freeze() cluster.Fault {
 func (m machine) CutOff() cluster.Fault {
 	return m.c.fault(true, m.unit, "machine of "+m.unit+" cut off")
 }
+func (m machine) LockTable(database, table string) cluster.Fault {
+	return m.c.fault(true, m.unit, "table "+table+" of "+database+" on "+m.unit+" locked")
+}
 func (m machine) StopAgent() cluster.Fault {
 	return m.c.fault(true, m.unit, "agent of "+m.unit+" stopped")
 }
