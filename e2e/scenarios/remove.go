@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,7 +29,10 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.phase("application removed", 0, func() cluster.Held {
 		require.NoError(t, c.RemoveApp(ctx, app))
 		return r.wait("removal of the application", func(s cluster.Status) error {
-			return expected("units", 0, len(s.Units(app)))
+			if _, there := s.Apps[app]; there {
+				return fmt.Errorf("it is still there, with %d units", len(s.Units(app)))
+			}
+			return nil
 		})
 	})
 	r.phase("application deployed again on the same volume", clusterTarget, func() cluster.Held {
