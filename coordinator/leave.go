@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,10 @@ import (
 func (c *Coordinator) WorkerDir(ctx context.Context) (string, error) {
 	dir := path.Join(workerDir, fileName(c.options.Unit))
 	_, err := write(ctx, c, func(_ context.Context, u *unit) (struct{}, error) {
+		// One that is right costs no change: a volume that is full refuses even that.
+		if info, err := u.root.Lstat(dir); err == nil && info.Mode() == os.ModeDir|0o711 {
+			return struct{}{}, nil
+		}
 		// Mkdir leaves one that is there as it is, with whatever mode.
 		return struct{}{}, errors.Join(durable.Mkdir(u.root, dir, 0o711), u.root.Chmod(dir, 0o711))
 	})

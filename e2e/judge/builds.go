@@ -7,7 +7,7 @@ import (
 )
 
 var buildRules = []Rule{
-	{"no-lost-build", "Every build succeeds, unless a known flaw of Concourse or a fault on its worker's machine explains why not.", lostBuilds},
+	{"no-lost-build", "Every build succeeds at the first attempt, unless a known flaw of Concourse or a fault on its worker's machine explains why not.", lostBuilds},
 	{"builds-on-units", "Builds run on the units' workers.", strayBuilds},
 }
 
@@ -23,6 +23,10 @@ func lostBuilds(r observation.Record) []string {
 	for _, b := range r.Builds {
 		switch b.Result {
 		case "succeeded":
+			if b.Begun > 1 && !explained(r, b) {
+				f.note("build %s on %q from %s to %s: its task was begun %d times, and no fault explains it: what it had done was lost",
+					b.Name, b.Worker, clock(b.Started), clock(b.Ended), b.Begun)
+			}
 			continue
 		case "":
 			if b.Ended.IsZero() {

@@ -22,6 +22,10 @@ var buildTables = []table{
 				`build 2 on "ci-2" from 03:03:30.000 to 03:03:36.000: "errored", and no fault explains it: no such volume`},
 			{"a task that failed", func(r *observed) { ends(r, "failed") }, `"failed"`},
 			{"an end that nobody knows", func(r *observed) { ends(r, "unknown", fault("ci/2: machine stopped", 212, 230, "ci/2")) }, `"unknown"`},
+			{"a task that was begun again", func(r *observed) {
+				ends(r, "succeeded", fault("ci/0: killed", 212, 230, "ci/0"))
+				r.Builds[1].Begun = 2
+			}, `its task was begun 2 times, and no fault explains it`},
 			{"an end without a result", func(r *observed) { ends(r, "") }, `""`},
 			{"a fault on another worker", func(r *observed) { ends(r, "errored", fault("ci/1: machine stopped", 212, 230, "ci/1")) }, `"errored"`},
 			{"a fault on the web server", func(r *observed) { ends(r, "errored", fault("ci/0: killed", 212, 230, "ci/0")) }, `"errored"`},
@@ -42,6 +46,10 @@ var buildTables = []table{
 		},
 		keeps: []row{
 			{"a fault on its worker", func(r *observed) { ends(r, "errored", fault("ci/2: machine stopped", 212, 230, "ci/2")) }, ""},
+			{"a task that was begun again for a fault on its worker", func(r *observed) {
+				ends(r, "succeeded", fault("ci/2: machine stopped", 212, 230, "ci/2"))
+				r.Builds[1].Begun = 2
+			}, ""},
 			{"a fault that goes on", func(r *observed) {
 				ends(r, "failed", observation.Fault{Name: "ci/2: machine stopped", Units: []string{"ci/2"}, Begin: at(180)})
 			}, ""},

@@ -168,8 +168,11 @@ type Build struct {
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
 	Worker  string    `json:"worker"` // that ran its task; empty if it came to none
-	// Result is succeeded, failed, errored or unknown.
+	// Result is succeeded, failed, errored, not begun or unknown.
 	Result string `json:"result"`
+	// Begun is how often its task was seen to begin: more than once if what it had done
+	// was lost.
+	Begun  int    `json:"begun"`
 	Output string `json:"output,omitempty"` // of one that did not succeed
 	// Flaw is the known flaw of Concourse that explains an error, such as
 	// "concourse#7056".

@@ -84,6 +84,7 @@ type Recorder struct {
 	apps       []string // deployed, without Others
 	workers    func(context.Context) ([]observation.Worker, error)
 	violations []judge.Violation
+	beside     []func() // end what runs beside the scenario
 }
 
 // New returns a Recorder with an empty record.

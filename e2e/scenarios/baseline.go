@@ -9,7 +9,7 @@ import (
 // Baseline deploys three units without shared storage: each downloads for itself, and
 // all else is as in Auto.
 func Baseline(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
-	r := &run{T: t, ctx: ctx, c: c, in: in}
+	r := &run{T: t, ctx: ctx, c: c, in: in, quiet: func() {}}
 	in.Record.Allow(in.From.Version, 3)
 	r.phase("three units active", 0, func() cluster.Held {
 		r.deploy(3, nil)

@@ -21,9 +21,12 @@ import (
 const buildsPerWorker = 12
 
 // login logs in at the web server that an observation has found, with the password that
-// the charm made and the release's own fly. From then on observations have the workers.
+// the charm made and the release's own fly. From then on observations have the workers,
+// and builds run beside whatever the scenario does, one after another, until it calls
+// quiet. A scenario does so before what is known to lose builds, or leaves no worker.
 func (r *run) login(o observation.Observation, release Release) {
 	r.Helper()
+	r.quiet()
 	require.NotNil(r, o.Web, "no web server runs")
 	leader, ok := o.Status.Leader(app)
 	require.True(r, ok, "no leader:\n%s", o.Status)
@@ -34,6 +37,28 @@ func (r *run) login(o observation.Observation, release Release) {
 		r.in.Record.Workers(r.fly.workers)
 	}
 	require.NoError(r, r.fly.login(r.ctx, release.Fly, o.Web.URL, admin["username"], admin["password"]))
+	r.quiet = r.in.Record.Beside(r.buildsBeside)
+}
+
+// The pace of the builds that run beside a scenario.
+const (
+	besideLasting = 3 * time.Second
+	besidePause   = 2 * time.Second
+)
+
+// buildsBeside runs builds one after another until it is stopped. Only those count that
+// have begun: there may be no web server, or no worker that could take one.
+func (r *run) buildsBeside(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(besidePause):
+		}
+		if b := r.fly.build(r.ctx, besideLasting, func(string) {}); b.Result != notBegun {
+			r.in.Record.Build(b)
+		}
+	}
 }
 
 // buildOn runs real builds, as many side by side as there are workers, until each of the

@@ -47,7 +47,7 @@ jobs:
     config:
       platform: linux
       image_resource: {type: mock, source: {}}
-      run: {path: echo, args: [built]}
+      run: {path: echo, args: [begun, built]}
 `
 
 // buildLimit is far above what a build takes beside the time that it is told to last;
@@ -126,6 +126,9 @@ var flaws = map[string]string{
 	"load proc: no running process found": "concourse#7056",
 }
 
+// notBegun is the result of a build that the web server has not taken.
+const notBegun = "not begun"
+
 // results are what the exit codes of fly say about the build that it has watched.
 var results = map[int]string{0: "succeeded", 1: "failed", 2: "errored"}
 
@@ -134,7 +137,7 @@ var results = map[int]string{0: "succeeded", 1: "failed", 2: "errored"}
 func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worker string)) observation.Build {
 	n := f.builds.Add(1)
 	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
-	return f.account(ctx, fmt.Sprintf("build %d", n), lasting, "built "+nonce, func(ctx context.Context) (string, error) {
+	return f.account(ctx, fmt.Sprintf("build %d", n), lasting, "begun "+nonce, "built "+nonce, func(ctx context.Context) (string, error) {
 		dir := filepath.Join(f.home, fmt.Sprintf("build-%d", n))
 		if err := os.MkdirAll(filepath.Join(dir, "in"), 0o755); err != nil {
 			return "", err
@@ -173,19 +176,19 @@ func (f *fly) jobs(ctx context.Context) error {
 // job runs a build of the pipeline's job.
 func (f *fly) job(ctx context.Context) observation.Build {
 	name := fmt.Sprintf("job %d", f.builds.Add(1))
-	return f.account(ctx, name, 0, "built", func(ctx context.Context) (string, error) {
+	return f.account(ctx, name, 0, "begun", "built", func(ctx context.Context) (string, error) {
 		return f.run(ctx, "trigger-job", "--job", "suite/build", "--watch")
 	})
 }
 
 // account says what became of a build that fly runs and watches. It asks the web server
-// about one whose end fly has not seen. Proof is what its task prints.
-func (f *fly) account(ctx context.Context, name string, lasting time.Duration, proof string, run func(context.Context) (string, error)) observation.Build {
+// about one whose end fly has not seen. A task prints begun when it begins, and built at
+// its end.
+func (f *fly) account(ctx context.Context, name string, lasting time.Duration, begun, built string, run func(context.Context) (string, error)) observation.Build {
 	b := observation.Build{Name: name, Started: time.Now().UTC(), Result: "unknown"}
 	ctx, cancel := context.WithTimeout(ctx, lasting+buildLimit)
 	defer cancel()
 	out, err := run(ctx)
-	b.Worker = lastWorker(out)
 	code := 0
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		code = exit.ExitCode()
@@ -195,20 +198,29 @@ func (f *fly) account(ctx context.Context, name string, lasting time.Duration, p
 	if result, ok := results[code]; ok {
 		b.Result = result
 	}
-	if number := numbered.FindStringSubmatch(out); b.Result != "succeeded" && number != nil {
+	number := numbered.FindStringSubmatch(out)
+	switch {
+	case b.Result == "succeeded" && !strings.Contains(out, built):
+		b.Result = "failed"
+		out = "it succeeded without running its task:\n" + out
+	case b.Result == "succeeded":
+	case number == nil:
+		b.Result = notBegun
+	default:
 		if result, err := f.resultOf(ctx, number[1]+number[2]); err == nil {
 			b.Result = result
 		}
-	} else if b.Result == "succeeded" && !strings.Contains(out, proof) {
-		b.Result = "failed"
-		out = "it succeeded without running its task:\n" + out
+		if all, _ := f.run(ctx, "watch", "--build", number[1]); strings.Contains(all, begun) {
+			out = all
+		}
 	}
 	b.Ended = time.Now().UTC()
-	if b.Result == "succeeded" {
-		return b
-	}
-	if b.Output = out; err != nil {
-		b.Output += "\n" + err.Error()
+	b.Worker = lastWorker(out)
+	b.Begun = strings.Count(out, begun)
+	if b.Result != "succeeded" || b.Begun > 1 {
+		if b.Output = out; err != nil {
+			b.Output += "\n" + err.Error()
+		}
 	}
 	for text, flaw := range flaws {
 		if b.Result == "errored" && strings.Contains(out, text) {

@@ -34,13 +34,18 @@ printf 'built %s\nsucceeded\n' "$nonce"
 }
 
 func TestResultsOfBuilds(t *testing.T) {
+	const executing = "case $3 in execute) echo executing build 7 at http://x; "
+	says := func(result string) string {
+		return `;; builds) echo '[{"id":7,"status":"` + result + `"},{"id":6,"status":"succeeded"}]';; esac`
+	}
 	for name, test := range map[string]struct{ script, result, flaw string }{
 		"its task did not run":    {"echo succeeded", "failed", ""},
-		"its task failed":         {"exit 1", "failed", ""},
-		"it errored":              {"echo no worker fits; exit 2", "errored", ""},
-		"a known flaw":            {"echo load proc: no running process found; exit 2", "errored", "concourse#7056"},
-		"fly was killed":          {"kill -9 $$", "unknown", ""},
-		"fly lost the connection": {`case $3 in builds) echo '[{"id":7,"status":"aborted"},{"id":6,"status":"succeeded"}]';; *) echo executing build 7 at http://x; exit 3;; esac`, "aborted", ""},
+		"its task failed":         {executing + "exit 1" + says("failed"), "failed", ""},
+		"it errored":              {executing + "echo no worker fits; exit 2" + says("errored"), "errored", ""},
+		"a known flaw":            {executing + "echo load proc: no running process found; exit 2" + says("errored"), "errored", "concourse#7056"},
+		"fly was killed":          {executing + "kill -9 $$" + says("failed"), "failed", ""},
+		"fly lost the connection": {executing + "exit 3" + says("aborted"), "aborted", ""},
+		"no web server answers":   {"echo connection refused; exit 1", "not begun", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := printing(t, test.script).build(t.Context(), 0, func(string) {})
@@ -49,6 +54,22 @@ func TestResultsOfBuilds(t *testing.T) {
 			require.NotEmpty(t, b.Output)
 		})
 	}
+}
+
+// TestBuildThatWasRunTwice: fly has lost a build that has begun, and it succeeded in the
+// end, but not at once.
+func TestBuildThatWasRunTwice(t *testing.T) {
+	f := printing(t, `
+for a; do case $a in in=*) cp "${a#in=}/nonce" nonce;; esac; done
+case $3 in
+execute) printf 'executing build 7\nselected worker: ci-1\nbegun %s\n' "$(cat nonce)"; exit 1;;
+builds) echo '[{"id":7,"status":"succeeded"}]';;
+watch) printf 'selected worker: ci-1\nbegun %s\nselected worker: ci-2\nbegun %s\n' "$(cat nonce)" "$(cat nonce)"; test "$*" = "--target suite watch --build 7";;
+esac`)
+	b := f.build(t.Context(), 0, func(string) {})
+	require.Equal(t, "succeeded", b.Result, b.Output)
+	require.Equal(t, 2, b.Begun)
+	require.Equal(t, "ci-2", b.Worker)
 }
 
 func TestWorkersSkipsWarnings(t *testing.T) {

@@ -65,6 +65,7 @@ type run struct {
 	in     Inputs
 	volume cluster.Volume // nil for a scenario without shared storage
 	fly    *fly           // nil until somebody has logged in
+	quiet  func()         // ends the builds beside, see login
 }
 
 // begin returns a scenario with a volume of that size; empty is as large as the pool.
@@ -72,7 +73,7 @@ func begin(ctx context.Context, t T, c cluster.Cluster, in Inputs, size string) 
 	t.Helper()
 	volume, err := c.NewVolume(ctx, size)
 	require.NoError(t, err)
-	return &run{T: t, ctx: ctx, c: c, in: in, volume: volume}
+	return &run{T: t, ctx: ctx, c: c, in: in, volume: volume, quiet: func() {}}
 }
 
 // options are those of a deployment; others override or add to them.

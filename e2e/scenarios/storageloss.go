@@ -35,8 +35,12 @@ func StorageLoss(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.buildOn("a build on every worker after the recovery", workersOf(deployed.Status))
 
 	units := unitsBut(deployed.Status, "")
+	r.quiet()
+	var losses []cluster.Fault
 	for _, unit := range units {
-		require.NoError(t, r.volume.Lost(unit).Inject(ctx))
+		lost := r.volume.Lost(unit)
+		require.NoError(t, lost.Inject(ctx))
+		losses = append(losses, lost)
 	}
 	r.phase("loss of all volumes said", lossTarget, func() cluster.Held {
 		var all []cluster.Condition
@@ -46,8 +50,8 @@ func StorageLoss(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		return r.wait("loss of all volumes", cluster.All(all...))
 	})
 	in.Record.Observe(ctx, "all volumes lost", true, "")
-	for _, unit := range units {
-		require.NoError(t, r.volume.Attach(ctx, unit))
+	for _, lost := range losses {
+		require.NoError(t, lost.Heal(ctx))
 	}
 	r.recover("recovery of all units", 3)
 	r.buildOn("a build on every worker after all volumes came back", workersOf(deployed.Status))

@@ -177,6 +177,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 
 	s.schedule.run(limited, t, func() {
 		sc.Run(limited, t, recorder.Cluster(), in)
+		recorder.End()
 		if !t.Failed() {
 			recorder.Observe(limited, "end of the scenario", false, "")
 		}

@@ -326,7 +326,7 @@ func (c Charm) observe(ctx context.Context, d reconcile.Desired, n notes) (Volum
 		}
 	}
 	if o.Volume.WorkDir, err = volume.WorkerDir(ctx); err != nil {
-		o.Volume.Fault, o.Volume.Detail = reconcile.Broken, err.Error()
+		o.Volume.Fault, o.Volume.Detail = reconcile.Broken, product.Explain(err).Error()
 	}
 	return volume, o, nil
 }
