@@ -38,12 +38,7 @@ func Auto(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(deployed, from)
 	r.buildOn("a build on every worker", workersOf(deployed.Status))
 
-	r.phase("upgrade to "+to.Version, upgradeTarget, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(three.Status), to.Version))
-		return r.active(3, to.Version)
-	})
-	upgraded := r.atRest("upgrade", to.Version)
-	r.login(upgraded, to)
+	upgraded := r.moved("upgrade", upgradeTarget, to, func() error { return r.upgrade(r.leader(three.Status), to.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(upgraded.Status))
 
 	var added []string

@@ -214,6 +214,21 @@ func (r *run) upgrade(leader, version string) error {
 	return err
 }
 
+// moved asks for another release, waits until all units run it, and logs in at its web
+// server. No builds run beside it: an upgrade is known to lose them.
+func (r *run) moved(phase string, target time.Duration, to Release, ask func() error) observation.Observation {
+	r.Helper()
+	r.quiet()
+	units := len(r.in.Record.Record().Last().Status.Units(app))
+	r.phase(phase, target, func() cluster.Held {
+		require.NoError(r, ask())
+		return r.active(units, to.Version)
+	})
+	o := r.atRest(phase, to.Version)
+	r.login(o, to)
+	return o
+}
+
 // aMoment is what a scenario lets pass in which nothing must happen.
 func (r *run) aMoment(d time.Duration) {
 	select {

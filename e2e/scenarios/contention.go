@@ -48,6 +48,7 @@ func Contention(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	require.Equal(t, map[string]int{"Acquired": 1, "Waiting for": 2, "Released": 1}, logged, "lines about the lock")
 
 	r.login(o, in.From)
+	r.quiet() // all services restart
 	r.configure("log-level", "debug")
 	require.NoError(t, cluster.Poll(ctx, "all services with another log level", time.Second, patience, func(ctx context.Context) (bool, error) {
 		now := in.Record.Observe(ctx, "an option being changed", false, "")

@@ -56,6 +56,7 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	}
 	r.buildOn("a build on every worker", workersOf(deployed.Status))
 
+	r.quiet()
 	var all []cluster.Fault
 	for _, unit := range unitsBut(deployed.Status, "") {
 		all = append(all, c.Machine(unit).Stop())

@@ -18,6 +18,7 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	deployed := r.active(3, in.From.Version)
 	r.login(r.atRest("three units", in.From.Version), in.From)
 	old := r.leader(deployed.Status)
+	r.quiet() // a failover is known to lose builds
 
 	r.during(c.Machine(old).Stop(), func() {
 		moved := r.phase("another unit leads and serves", 0, func() cluster.Held {
@@ -34,6 +35,7 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.buildOn("a build on every worker", workersOf(back.Status))
 
 	leader := r.leader(back.Status)
+	r.quiet() // leadership moves again
 	r.during(c.Machine(leader).StopAgent(), func() {
 		r.wait("another unit to lead", func(s cluster.Status) error {
 			if u, ok := s.Leader(app); !ok || u.Name == leader {

@@ -19,6 +19,7 @@ const toGo = time.Minute
 func UpgradeWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(3)
+	r.quiet()
 	ended := r.underWayOn(workersOf(deployed), toGo)
 	r.phase("upgrade beside builds", 0, func() cluster.Held {
 		require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
@@ -34,6 +35,7 @@ func FailoverWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) 
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(3)
 	old := r.leader(deployed)
+	r.quiet()
 	ended := r.underWayOn(workersOf(deployed), 3*toGo)
 	require.NoError(t, c.Machine(old).Stop().Inject(ctx))
 	r.phase("another unit leads and serves", 0, func() cluster.Held {
@@ -49,6 +51,7 @@ func WebRestart(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(2)
 	before := in.Record.Record().Last()
+	r.quiet()
 	ended := r.underWayOn(workersOf(deployed), toGo)
 	longest := in.Record.WatchWeb(ctx, before.Web.URL)
 	r.configure("external-url", before.Web.URL+"/")
@@ -72,6 +75,7 @@ func Downgrade(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	in.Record.Build(r.fly.job(ctx))
 	in.Record.Judge(judge.Always()...)
 
+	r.quiet()
 	refused := cluster.Blocked(leader, in.Old.Version)
 	held := r.phase("downgrade made or refused", 0, func() cluster.Held {
 		require.NoError(t, r.upgrade(leader, in.Old.Version))

@@ -36,11 +36,7 @@ func Mirror(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(r.atRest("a rate limit and resets", in.From.Version), in.From)
 
 	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "slow, without ranges", NoRanges: true, Rate: 40 << 20})
-	r.phase("upgrade from a slow mirror", 0, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(deployed.Status), in.To.Version))
-		return r.active(3, in.To.Version)
-	})
-	r.login(r.atRest("a slow mirror", in.To.Version), in.To)
+	r.moved("upgrade from a slow mirror", 0, in.To, func() error { return r.upgrade(r.leader(deployed.Status), in.To.Version) })
 	r.buildOn("a build on every worker", workersOf(deployed.Status))
 }
 

@@ -50,10 +50,6 @@ func Refresh(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.demand("undisturbed", judge.Undisturbed(before, r.atRest("all units refreshed", in.From.Version)))
 	r.buildOn("a build on every worker", workersOf(deployed))
 
-	r.phase("upgrade by the refreshed charm", upgradeTarget, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
-		return r.active(3, in.To.Version)
-	})
-	r.login(r.atRest("upgrade by the refreshed charm", in.To.Version), in.To)
+	r.moved("upgrade by the refreshed charm", upgradeTarget, in.To, func() error { return r.upgrade(r.leader(deployed), in.To.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(deployed))
 }

@@ -18,6 +18,7 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(r.atRest("three units", in.From.Version), in.From)
 	leader := r.leader(deployed.Status)
 
+	r.quiet() // another unit becomes the web server
 	r.phase("leader removed", 0, func() cluster.Held {
 		require.NoError(t, c.RemoveUnit(ctx, leader))
 		return r.wait("removal of the leader", cluster.All(cluster.Gone(leader), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
@@ -26,6 +27,7 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(two, in.From)
 	r.buildOn("a build on the worker that is left", workersOf(two.Status))
 
+	r.quiet()
 	r.phase("application removed", 0, func() cluster.Held {
 		require.NoError(t, c.RemoveApp(ctx, app))
 		return r.wait("removal of the application", func(s cluster.Status) error {

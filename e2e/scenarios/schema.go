@@ -21,20 +21,10 @@ func Schema(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(before, old)
 	r.buildOn("a build on every worker of the old release", workersOf(before.Status))
 
-	r.phase("upgrade with a change of the schema", 0, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(before.Status), next.Version))
-		return r.active(3, next.Version)
-	})
-	after := r.atRest("upgrade with a change of the schema", next.Version)
-	r.login(after, next)
+	after := r.moved("upgrade with a change of the schema", 0, next, func() error { return r.upgrade(r.leader(before.Status), next.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(after.Status))
 
-	r.phase("upgrade to a third release", upgradeTarget, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(after.Status), in.To.Version))
-		return r.active(3, in.To.Version)
-	})
-	third := r.atRest("upgrade to a third release", in.To.Version)
-	r.login(third, in.To)
+	third := r.moved("upgrade to a third release", upgradeTarget, in.To, func() error { return r.upgrade(r.leader(after.Status), in.To.Version) })
 	r.buildOn("a build on every worker of the third release", workersOf(third.Status))
 }
 

@@ -33,26 +33,16 @@ func Upgrade(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		r.buildOn("a build on every worker after asking for "+wrong.name, workersOf(deployed))
 	}
 
-	r.phase("upgrade by the option", upgradeTarget, func() cluster.Held {
+	r.moved("upgrade by the option", upgradeTarget, to, func() error {
 		in.Mirror.Repair(to.Version)
-		r.configure("version", to.Version)
-		return r.active(3, to.Version)
+		return c.Configure(ctx, app, map[string]string{"version": to.Version})
 	})
-	r.login(r.atRest("upgrade by the option", to.Version), to)
 	r.buildOn("a build on every worker after the upgrade", workersOf(deployed))
-
-	r.phase("back by the action", upgradeTarget, func() cluster.Held {
-		require.NoError(t, r.upgrade(leader, from.Version))
-		return r.active(3, from.Version)
-	})
-	r.login(r.atRest("back by the action", from.Version), from)
-
-	r.phase("by the option and the action", upgradeTarget, func() cluster.Held {
+	r.moved("back by the action", upgradeTarget, from, func() error { return r.upgrade(leader, from.Version) })
+	r.moved("by the option and the action", upgradeTarget, to, func() error {
 		r.configure("version", from.Version)
 		r.configure("version", to.Version)
-		require.NoError(t, r.upgrade(leader, to.Version))
-		return r.active(3, to.Version)
+		return r.upgrade(leader, to.Version)
 	})
-	r.login(r.atRest("by the option and the action", to.Version), to)
 	r.buildOn("a build on every worker after both", workersOf(deployed))
 }
