@@ -26,6 +26,8 @@ type fly struct {
 
 	mu     sync.Mutex
 	binary string
+	url    string
+	left   chan struct{} // closed by a login at another web server
 }
 
 // task is a build without a network: the release's own mock type is the image.
@@ -47,7 +49,7 @@ jobs:
     config:
       platform: linux
       image_resource: {type: mock, source: {}}
-      run: {path: echo, args: [begun, built]}
+      run: {path: sh, args: [-ec, 'echo begun job; echo built job']}
 `
 
 // buildLimit is far above what a build takes beside the time that it is told to last;
@@ -61,8 +63,17 @@ func (f *fly) run(ctx context.Context, args ...string) (string, error) {
 // watch is run that hands on all that fly has printed, each time that it prints more.
 func (f *fly) watch(ctx context.Context, more func(printed string), args ...string) (string, error) {
 	f.mu.Lock()
-	binary := f.binary
+	binary, left := f.binary, f.left
 	f.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-left: // A machine that is off leaves its connections open.
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	out := output{more: more}
 	cmd := exec.CommandContext(ctx, binary, append([]string{"--target", "suite"}, args...)...)
 	cmd.Dir = f.home
@@ -89,6 +100,12 @@ func (o *output) Write(p []byte) (int, error) {
 func (f *fly) login(ctx context.Context, binary, url, user, password string) error {
 	f.mu.Lock()
 	f.binary = binary
+	if f.url != url {
+		if f.left != nil {
+			close(f.left)
+		}
+		f.url, f.left = url, make(chan struct{})
+	}
 	f.mu.Unlock()
 	_, err := f.run(ctx, "login", "--concourse-url", url, "--username", user, "--password", password)
 	return err
@@ -137,7 +154,7 @@ var results = map[int]string{0: "succeeded", 1: "failed", 2: "errored"}
 func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worker string)) observation.Build {
 	n := f.builds.Add(1)
 	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
-	return f.account(ctx, fmt.Sprintf("build %d", n), lasting, "begun "+nonce, "built "+nonce, func(ctx context.Context) (string, error) {
+	return f.account(ctx, fmt.Sprintf("build %d", n), lasting, nonce, func(ctx context.Context) (string, error) {
 		dir := filepath.Join(f.home, fmt.Sprintf("build-%d", n))
 		if err := os.MkdirAll(filepath.Join(dir, "in"), 0o755); err != nil {
 			return "", err
@@ -152,7 +169,7 @@ func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worke
 		}
 		runs := false
 		return f.watch(ctx, func(printed string) {
-			if !runs && strings.Contains(printed, "begun "+nonce) {
+			if !runs && printedLine(printed, "begun "+nonce) {
 				runs = true
 				begun(lastWorker(printed))
 			}
@@ -176,15 +193,15 @@ func (f *fly) jobs(ctx context.Context) error {
 // job runs a build of the pipeline's job.
 func (f *fly) job(ctx context.Context) observation.Build {
 	name := fmt.Sprintf("job %d", f.builds.Add(1))
-	return f.account(ctx, name, 0, "begun", "built", func(ctx context.Context) (string, error) {
+	return f.account(ctx, name, 0, "job", func(ctx context.Context) (string, error) {
 		return f.run(ctx, "trigger-job", "--job", "suite/build", "--watch")
 	})
 }
 
 // account says what became of a build that fly runs and watches. It asks the web server
-// about one whose end fly has not seen. A task prints begun when it begins, and built at
-// its end.
-func (f *fly) account(ctx context.Context, name string, lasting time.Duration, begun, built string, run func(context.Context) (string, error)) observation.Build {
+// about one whose end fly has not seen. A task prints begun with the nonce when it
+// begins, and built at its end.
+func (f *fly) account(ctx context.Context, name string, lasting time.Duration, nonce string, run func(context.Context) (string, error)) observation.Build {
 	b := observation.Build{Name: name, Started: time.Now().UTC(), Result: "unknown"}
 	ctx, cancel := context.WithTimeout(ctx, lasting+buildLimit)
 	defer cancel()
@@ -200,7 +217,7 @@ func (f *fly) account(ctx context.Context, name string, lasting time.Duration, b
 	}
 	number := numbered.FindStringSubmatch(out)
 	switch {
-	case b.Result == "succeeded" && !strings.Contains(out, built):
+	case b.Result == "succeeded" && !printedLine(out, "built "+nonce):
 		b.Result = "failed"
 		out = "it succeeded without running its task:\n" + out
 	case b.Result == "succeeded":
@@ -210,13 +227,13 @@ func (f *fly) account(ctx context.Context, name string, lasting time.Duration, b
 		if result, err := f.resultOf(ctx, number[1]+number[2]); err == nil {
 			b.Result = result
 		}
-		if all, _ := f.run(ctx, "watch", "--build", number[1]); strings.Contains(all, begun) {
+		if all, _ := f.run(ctx, "watch", "--build", number[1]); printedLine(all, "begun "+nonce) {
 			out = all
 		}
 	}
 	b.Ended = time.Now().UTC()
 	b.Worker = lastWorker(out)
-	b.Begun = strings.Count(out, begun)
+	b.Begun = strings.Count(out, "\nbegun "+nonce)
 	if b.Result != "succeeded" || b.Begun > 1 {
 		if b.Output = out; err != nil {
 			b.Output += "\n" + err.Error()
@@ -229,6 +246,9 @@ func (f *fly) account(ctx context.Context, name string, lasting time.Duration, b
 	}
 	return b
 }
+
+// printedLine tells whether a line begins so. The command of a task is printed, too.
+func printedLine(printed, begin string) bool { return strings.Contains(printed, "\n"+begin) }
 
 // lastWorker is the worker of a build's last step, its task: steps that check and fetch
 // come before it.

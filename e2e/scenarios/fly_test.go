@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -39,7 +40,7 @@ func TestResultsOfBuilds(t *testing.T) {
 		return `;; builds) echo '[{"id":7,"status":"` + result + `"},{"id":6,"status":"succeeded"}]';; esac`
 	}
 	for name, test := range map[string]struct{ script, result, flaw string }{
-		"its task did not run":    {"echo succeeded", "failed", ""},
+		"its task did not run":    {`for a; do case $a in in=*) nonce=$(cat "${a#in=}/nonce");; esac; done; echo "running sh -c echo built $nonce"`, "failed", ""},
 		"its task failed":         {executing + "exit 1" + says("failed"), "failed", ""},
 		"it errored":              {executing + "echo no worker fits; exit 2" + says("errored"), "errored", ""},
 		"a known flaw":            {executing + "echo load proc: no running process found; exit 2" + says("errored"), "errored", "concourse#7056"},
@@ -70,6 +71,25 @@ esac`)
 	require.Equal(t, "succeeded", b.Result, b.Output)
 	require.Equal(t, 2, b.Begun)
 	require.Equal(t, "ci-2", b.Worker)
+}
+
+// TestBuildOfAServerThatIsGone: fly waits for ever at a machine that is off. After a login
+// at the next web server that one knows what became of the build.
+func TestBuildOfAServerThatIsGone(t *testing.T) {
+	f := printing(t, `
+case $3 in
+execute) echo executing build 7; touch running; exec sleep 600;;
+builds) echo '[{"id":7,"status":"succeeded"}]';;
+esac`)
+	require.NoError(t, f.login(t.Context(), f.binary, "http://10.0.3.1:8080", "admin", "secret"))
+	built := make(chan observation.Build)
+	go func() { built <- f.build(t.Context(), 0, func(string) {}) }()
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(filepath.Join(f.home, "running"))
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, f.login(t.Context(), f.binary, "http://10.0.3.2:8080", "admin", "secret"))
+	require.Equal(t, "succeeded", (<-built).Result)
 }
 
 func TestWorkersSkipsWarnings(t *testing.T) {
