@@ -82,7 +82,7 @@ func (r *run) buildOn(phase string, workers []string) {
 				if b.Result == "succeeded" {
 					reached[b.Worker] = true
 				}
-				r.Logf("%s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
+				r.Logf("build %s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
 			}
 			builds = append(builds, round...)
 			r.in.Record.Judge(judge.Always()...)
@@ -121,7 +121,7 @@ func (r *run) build(lasting time.Duration) observation.Build {
 	b := r.fly.build(r.ctx, lasting, func(string) {})
 	r.in.Record.Build(b)
 	if b.Flaw != "" {
-		r.Logf("%s: %s: once more", b.Name, b.Flaw)
+		r.Logf("build %s: %s: once more", b.Name, b.Flaw)
 		b = r.fly.build(r.ctx, lasting, func(string) {})
 		r.in.Record.Build(b)
 	}
@@ -156,7 +156,7 @@ func (r *run) underWayOn(workers []string, lasting time.Duration) (ended func())
 		all.Wait()
 		close(builds)
 		for b := range builds {
-			r.Logf("%s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
+			r.Logf("build %s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
 			r.in.Record.Build(b)
 		}
 		r.in.Record.Judge(judge.Always()...)

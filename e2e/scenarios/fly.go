@@ -154,7 +154,7 @@ var results = map[int]string{0: "succeeded", 1: "failed", 2: "errored"}
 func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worker string)) observation.Build {
 	n := f.builds.Add(1)
 	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
-	return f.account(ctx, fmt.Sprintf("build %d", n), lasting, nonce, func(ctx context.Context) (string, error) {
+	return f.account(ctx, fmt.Sprint(n), lasting, nonce, func(ctx context.Context) (string, error) {
 		dir := filepath.Join(f.home, fmt.Sprintf("build-%d", n))
 		if err := os.MkdirAll(filepath.Join(dir, "in"), 0o755); err != nil {
 			return "", err
@@ -192,7 +192,7 @@ func (f *fly) jobs(ctx context.Context) error {
 
 // job runs a build of the pipeline's job.
 func (f *fly) job(ctx context.Context) observation.Build {
-	name := fmt.Sprintf("job %d", f.builds.Add(1))
+	name := fmt.Sprintf("%d of the job", f.builds.Add(1))
 	return f.account(ctx, name, 0, "job", func(ctx context.Context) (string, error) {
 		return f.run(ctx, "trigger-job", "--job", "suite/build", "--watch")
 	})
