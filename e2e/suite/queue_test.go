@@ -166,6 +166,10 @@ func TestAdmission(t *testing.T) {
 	known = true
 	a.running = entries(1, 1, 1)
 	require.Equal(t, -1, a.next(entries(1)), "three run")
+	a.running = entries(1)
+	require.Equal(t, 0, a.next(entries(1)))
+	a.running[0].Alone = "It fills the pool."
+	require.Equal(t, -1, a.next(entries(1)), "one runs that must be alone")
 }
 
 // Each line of what several scenarios print names the scenario.
