@@ -236,7 +236,7 @@ func TestInterruptOfSeveral(t *testing.T) {
 		ctx, interrupt := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Minute, func() { interrupt(errors.New("interrupt signal received")) })
 		f := &fleet{host: newHost()}
-		reports, _, base := play(t, f, Options{Parallel: 2}, ctx, lasting("a", 9, 1), lasting("b", 9, 1), lasting("c", 9, 1))
+		reports, printed, base := play(t, f, Options{Parallel: 2}, ctx, lasting("a", 9, 1), lasting("b", 9, 1), lasting("c", 9, 1))
 		require.Equal(t, time.Minute, time.Since(start))
 		require.Len(t, f.clusters, 2)
 		require.Equal(t, 2, f.destroyed())
@@ -246,6 +246,7 @@ func TestInterruptOfSeveral(t *testing.T) {
 			require.FileExists(t, filepath.Join(base, r.Scenario, "record.json"), "evidence is taken")
 		}
 		require.Equal(t, []string{"it did not begin: interrupt signal received"}, reports[2].Failures)
+		require.Contains(t, printed, "FAILED: it did not begin: interrupt signal received")
 	})
 }
 

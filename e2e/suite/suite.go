@@ -111,6 +111,11 @@ func (s *Suite) run(ctx context.Context, sc Scenario, missing string, slot int, 
 	default:
 		s.runOn(ctx, sc, r, say)
 	}
+	if r.Evidence == "" {
+		for _, failure := range r.Failures {
+			say.observation("FAILED: " + failure)
+		}
+	}
 	say.scenario("%s", r.Headline())
 
 	s.mu.Lock()
