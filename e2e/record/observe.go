@@ -47,7 +47,11 @@ func (r *Recorder) Observe(ctx context.Context, phase string, resting bool, expe
 			o.Resting, o.Expected = false, ""
 		}
 		violations, lasting := r.judge(o)
-		if mayWait && !lasting && len(violations)+len(moved) > 0 {
+		switch {
+		case !mayWait:
+		case len(lasting) > 0:
+			violations = lasting // The others may settle.
+		case len(violations)+len(moved) > 0:
 			why := moved
 			if len(violations) > 0 {
 				why = violations[0].String()
@@ -73,15 +77,17 @@ func (r *Recorder) Observe(ctx context.Context, phase string, resting bool, expe
 	}
 }
 
-// judge applies the rules to the record with one more observation. Lasting tells that
-// one is broken that time must not mend.
-func (r *Recorder) judge(o observation.Observation) (violations []judge.Violation, lasting bool) {
+// judge applies the rules to the record with one more observation. Lasting are those of
+// the violations that time must not mend.
+func (r *Recorder) judge(o observation.Observation) (violations, lasting []judge.Violation) {
 	with := r.Record()
 	with.Observations = append(with.Observations, o)
 	for _, rule := range r.o.Rules {
 		broken := judge.Judge(with, rule)
 		violations = append(violations, broken...)
-		lasting = lasting || len(broken) > 0 && !rule.MaySettle(with)
+		if len(broken) > 0 && !rule.MaySettle(with) {
+			lasting = append(lasting, broken...)
+		}
 	}
 	return violations, lasting
 }
@@ -113,12 +119,9 @@ func (r *Recorder) Glance(ctx context.Context, phase string) []judge.Violation {
 	if err != nil || r.readLog(ctx) != nil || ctx.Err() != nil {
 		return nil
 	}
-	violations, lasting := r.judge(o)
+	_, lasting := r.judge(o)
 	r.add(o)
-	if !lasting {
-		return nil // there may be time until the next rest
-	}
-	return violations
+	return lasting // The others have time until the next rest.
 }
 
 // look reads everything once. Unless it is quick, a machine that is not down on purpose
