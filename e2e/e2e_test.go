@@ -8,6 +8,8 @@
 //	E2E_REQUIRE=juju   run every scenario, also with -short, and fail where what it
 //	                   needs is missing; no other value is known
 //	E2E_ALL=1          run also the scenarios that run on request only, such as scale
+//	E2E_PARALLEL=N     run up to N scenarios at once, as far as memory allows; the default
+//	                   is 2 on a machine with two cores or more, else 1
 //	E2E_KEEP=1         keep the model and the volumes of every scenario
 //	E2E_CHARM=FILE     deploy a packed charm instead of this module's own; a path that is
 //	                   not absolute is below the module's root
@@ -22,15 +24,20 @@
 //
 // The last five minutes of go test's -timeout, or the last fifth if it is below 25
 // minutes, are kept: a scenario that still runs then fails, evidence is taken and
-// its model destroyed. -timeout 0 sets no limit.
+// its model destroyed. -timeout 0 sets no limit. An interrupt ends all that run in the same
+// way; a second one kills the process.
 package e2e
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +61,7 @@ func TestScenarios(t *testing.T) {
 		Keep:      os.Getenv("E2E_KEEP") != "",
 		Summary:   os.Getenv("GITHUB_STEP_SUMMARY"),
 		Again:     again,
+		Parallel:  parallel(t),
 	}
 	if deadline, limited := t.Deadline(); limited {
 		options.Deadline = deadline
@@ -70,12 +78,20 @@ func TestScenarios(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	// All print here, as it happens: lines of two tests in turn would need a header each.
+	queue := s.Queue(ctx, t.Output())
 	for _, scenario := range suite.All() {
 		if scenario.OnRequest && os.Getenv("E2E_ALL") == "" {
 			continue
 		}
 		t.Run(scenario.Name, func(t *testing.T) {
-			switch r := s.Run(t.Context(), scenario, t.Output()); r.Verdict {
+			wait := queue.Add(scenario)
+			t.Parallel() // goes on when all are added
+			r := wait()
+			fmt.Fprintln(t.Output(), r.Headline())
+			switch r.Verdict {
 			case report.Broken:
 				t.Fail() // It has said why.
 			case report.Skipped:
@@ -83,6 +99,18 @@ func TestScenarios(t *testing.T) {
 			}
 		})
 	}
+}
+
+// parallel returns how many scenarios may run at once; 0 is the default.
+func parallel(t *testing.T) int {
+	text := os.Getenv("E2E_PARALLEL")
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, "E2E_PARALLEL")
+	require.Positive(t, n, "E2E_PARALLEL")
+	return n
 }
 
 // artifacts returns the folder for what scenarios leave behind.

@@ -45,9 +45,28 @@ func TestUnitsAreOrderedByNumber(t *testing.T) {
 }
 
 func TestChanges(t *testing.T) {
-	require.Equal(t,
-		[]string{`ci/0*: active "b", agent idle, machine  `, "- ci/1"},
-		cluster.Changes(units("waiting a", "active c"), units("active b")))
+	machine := func(s cluster.Status, instance, agent, message string) cluster.Status {
+		s.Machines = map[string]cluster.MachineStatus{"0": {Instance: instance, Agent: agent, Message: message}}
+		return s
+	}
+	for name, test := range map[string]struct {
+		prev, next cluster.Status
+		want       []string
+	}{
+		"nothing":             {units("active a"), units("active a"), nil},
+		"what a unit says":    {units("waiting a", "active c"), units("active b", "active c"), []string{`ci/0* is active "b"`}},
+		"a unit goes":         {units("active a", "active c"), units("active a"), []string{"ci/1 is gone"}},
+		"a unit comes":        {units("active a"), units("active a", "waiting b"), []string{`ci/1 is waiting "b"`}},
+		"an agent works":      {units("active a"), with(units("active a"), "ci/0", func(u *cluster.UnitStatus) { u.Agent = "executing" }), nil},
+		"an agent is lost":    {units("active a"), lost("active a"), []string{`ci/0* is active "a", agent lost`}},
+		"a leader":            {units("active a", "active a"), with(units("active a", "active a"), "ci/1", func(u *cluster.UnitStatus) { u.Leader = true }), []string{`ci/1* is active "a"`}},
+		"a machine is made":   {machine(units("active a"), "allocating", "pending", "making it"), machine(units("active a"), "running", "started", "made"), nil},
+		"a machine is down":   {machine(units("active a"), "running", "started", ""), machine(units("active a"), "running", "down", ""), []string{"machine 0 is running, agent down"}},
+		"a machine is up":     {machine(units("active a"), "running", "down", ""), machine(units("active a"), "running", "started", ""), []string{"machine 0 is well, or gone"}},
+		"a machine is broken": {machine(units("active a"), "allocating", "pending", ""), machine(units("active a"), "provisioning error", "pending", "no space"), []string{"machine 0 is provisioning error, agent pending: no space"}},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, cluster.Changes(test.prev, test.next)) })
+	}
 }
 
 func TestExactlyOnce(t *testing.T) {

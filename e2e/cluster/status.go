@@ -123,25 +123,3 @@ func (s Status) Lines() []string {
 
 // String is the status as Lines has it.
 func (s Status) String() string { return strings.Join(s.Lines(), "\n") }
-
-// Changes returns the lines of next that prev does not have, and those that
-// are gone from it, marked with a minus.
-func Changes(prev, next Status) []string {
-	before, after := prev.Lines(), next.Lines()
-	subject := func(line string) string {
-		head, _, _ := strings.Cut(line, ":")
-		return strings.TrimSuffix(head, "*")
-	}
-	var out []string
-	for _, l := range after {
-		if !slices.Contains(before, l) {
-			out = append(out, l)
-		}
-	}
-	for _, l := range before {
-		if !slices.ContainsFunc(after, func(a string) bool { return subject(a) == subject(l) }) {
-			out = append(out, "- "+subject(l))
-		}
-	}
-	return out
-}

@@ -36,8 +36,8 @@ type Wait struct {
 	// Readings is how many consecutive readings must hold; the default is 3.
 	// One good reading may be a state passed through on the way to another.
 	Readings int
-	// Log receives the changes of status, each with the time of day and the time
-	// since the wait began.
+	// Log receives what is missing when the wait begins, and from then on what changes,
+	// each with the time of day and the time since the wait began.
 	Log func(format string, args ...any)
 }
 
@@ -70,13 +70,7 @@ func (w Wait) On(ctx context.Context, c StatusReader) (Held, error) {
 	if w.Readings == 0 {
 		w.Readings = 3
 	}
-	start := time.Now()
-	log := func(text string) {
-		if w.Log != nil {
-			w.Log("%s +%s %s: %s", time.Now().Format(time.TimeOnly), elapsed(start), w.For, text)
-		}
-	}
-
+	log := &waitLog{log: w.Log, what: w.For, start: time.Now()}
 	var held Held
 	agents := lostAgents{}
 	seen := map[string]bool{}
@@ -87,19 +81,17 @@ func (w Wait) On(ctx context.Context, c StatusReader) (Held, error) {
 		next, err := c.Status(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				log(fmt.Sprintf("cannot read status: %v", err))
+				log.unreadable(err)
 			}
 			clear(agents)
 			good = 0
 			return false, fmt.Errorf("cannot read status: %w", err)
 		}
-		for _, line := range Changes(held.Status, next) {
-			log(line)
-		}
 		held.Status = next
 
 		watched := next.without(w.Down)
 		if err := errors.Join(Failed(watched), agents.failed(watched)); err != nil {
+			log.reading(next, nil)
 			return true, err
 		}
 		missing := w.Until(next)
@@ -117,6 +109,7 @@ func (w Wait) On(ctx context.Context, c StatusReader) (Held, error) {
 			missing = errors.New("it held before, and nothing has changed since")
 		}
 		remember(seen, next)
+		log.reading(next, missing)
 		if missing != nil {
 			good = 0
 			return false, missing
@@ -127,7 +120,7 @@ func (w Wait) On(ctx context.Context, c StatusReader) (Held, error) {
 		if good < w.Readings {
 			return false, fmt.Errorf("it held for %d of %d readings", good, w.Readings)
 		}
-		log(fmt.Sprintf("holds since %s", held.Since.Format(time.TimeOnly)))
+		log.holds(held.Since)
 		return true, nil
 	})
 	if err != nil {

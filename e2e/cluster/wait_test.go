@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,18 +216,58 @@ func TestWaitReturnsTheLastStatus(t *testing.T) {
 	})
 }
 
-func TestWaitLogsChangesOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log []string
-		s := &script{readings: []any{units("waiting a"), units("waiting a"), units("active b")}}
-		_, err := cluster.Wait{
-			For: "b", Until: cluster.AllActive("ci", 1),
-			Log: func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) },
-		}.On(t.Context(), s)
-		require.NoError(t, err)
-		require.Len(t, log, 3, "two states and the end: %q", log)
-		require.Regexp(t, `^\d\d:\d\d:\d\d \+0s b: ci/0\*: waiting "a"`, log[0])
-		require.Regexp(t, `^\d\d:\d\d:\d\d \+2s b: ci/0\*: active "b"`, log[1])
-		require.Regexp(t, `^\d\d:\d\d:\d\d \+4s b: holds since \d\d:\d\d:\d\d$`, log[2])
-	})
+// second is the time of day so long after the beginning of a synctest bubble.
+func second(n int) string {
+	return time.Date(2000, 1, 1, 0, 0, n, 0, time.UTC).Local().Format(time.TimeOnly)
+}
+
+func TestWaitLog(t *testing.T) {
+	gone := errors.New("controller restarts")
+	idle := with(units("active b"), "ci/0", func(u *cluster.UnitStatus) { u.Agent = "executing" })
+	for name, test := range map[string]struct {
+		until    cluster.Condition
+		readings []any
+		want     []string // without the time of day
+	}{
+		"what is missing, and what changes": {
+			cluster.AllActive("ci", 2),
+			[]any{units("waiting a", "active b"), units("waiting a", "active b"), units("active b", "active b")},
+			[]string{`+0s it: ci/0 is waiting "a", not active ""`, `+2s ci/0* is active "b"`, `+4s it: holds since ` + second(2)},
+		},
+		"nothing is missing": {
+			cluster.AllActive("ci", 1), []any{units("active b")},
+			[]string{`+2s it: holds since ` + second(0)},
+		},
+		"what changes, and is missing, too": {
+			cluster.Idle("ci"), []any{units("waiting a"), idle, idle, units("active b")},
+			[]string{`+1s ci/0* is active "b"`, `+5s it: holds since ` + second(3)},
+		},
+		"what is missing changes": {
+			cluster.Idle("ci"), []any{units("active b"), idle, idle, units("active b")},
+			[]string{`+1s agent of ci/0 is executing, not idle`, `+5s it: holds since ` + second(3)},
+		},
+		"what cannot be read": {
+			cluster.AllActive("ci", 1), []any{gone, gone, gone, units("active b")},
+			[]string{`+0s cannot read status: controller restarts`, `+3s status can be read again`, `+5s it: holds since ` + second(3)},
+		},
+		"what fails": {
+			cluster.AllActive("ci", 1), []any{units("active b"), units("error hook failed")},
+			[]string{`+1s ci/0* is error "hook failed"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log []string
+				_, _ = cluster.Wait{
+					For: "it", Until: test.until, Within: time.Minute,
+					Log: func(format string, args ...any) {
+						clock, text, _ := strings.Cut(fmt.Sprintf(format, args...), " ")
+						require.Equal(t, time.Now().Format(time.TimeOnly), clock)
+						log = append(log, text)
+					},
+				}.On(t.Context(), &script{readings: test.readings})
+				require.Equal(t, test.want, log)
+			})
+		})
+	}
 }

@@ -7,8 +7,8 @@ import (
 )
 
 var buildRules = []Rule{
-	{"no-lost-build", "Every build succeeds at the first attempt, unless a known flaw of Concourse or a fault on its worker's machine explains why not.", lostBuilds},
-	{"builds-on-units", "Builds run on the units' workers.", strayBuilds},
+	{Name: "no-lost-build", Promise: "Every build succeeds at the first attempt, unless a known flaw of Concourse or a fault on its worker's machine explains why not.", Broken: lostBuilds},
+	{Name: "builds-on-units", Promise: "Builds run on the units' workers.", Broken: strayBuilds},
 }
 
 // knownFlaws of Concourse make a build end as errored for no fault of anybody.

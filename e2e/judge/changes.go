@@ -8,7 +8,7 @@ import (
 )
 
 var optionRules = []Rule{
-	{"wrong-option", "An option that cannot be meant touches no running service.", touchedByOption},
+	{Name: "wrong-option", Promise: "An option that cannot be meant touches no running service.", Broken: touchedByOption},
 }
 
 // Undisturbed compares two observations: between them, no service of a unit may have

@@ -7,8 +7,8 @@ import (
 )
 
 var releaseRules = []Rule{
-	{"one-current-release", "The names on the volume lead to the release that is current, and that is the one all units should run.", wrongCurrent},
-	{"bin-is-the-release", "What bin/concourse leads to is the file that units of the current release run.", wrongBin},
+	{Name: "one-current-release", Promise: "The names on the volume lead to the release that is current, and that is the one all units should run.", Broken: wrongCurrent},
+	{Name: "bin-is-the-release", Promise: "What bin/concourse leads to is the file that units of the current release run.", Broken: wrongBin},
 }
 
 // inUse yields the machines at rest whose units use a volume, with the volume in place.

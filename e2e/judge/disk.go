@@ -7,8 +7,11 @@ import (
 )
 
 var diskRules = []Rule{
-	{"no-copies", "No unit has a release on its own disk.", ownCopies},
-	{"disk-use", "Volume and units together take little more than the releases that are kept.", wastedDisk},
+	{Name: "no-copies", Promise: "No unit has a release on its own disk.", Broken: ownCopies},
+	{
+		Name: "disk-use", Promise: "Volume and units together take little more than the releases that are kept.", Broken: wastedDisk,
+		Settles: "What is being removed still takes room.",
+	},
 }
 
 func ownCopies(r observation.Record) []string {

@@ -11,8 +11,11 @@ import (
 )
 
 var downloadRules = []Rule{
-	{"one-download", "Every byte of a release that is installed was sent once, to one unit, and no byte twice.", sentAgain},
-	{"one-line-a-download", "The log tells of a download as often as there was one.", wrongLines},
+	{Name: "one-download", Promise: "Every byte of a release that is installed was sent once, to one unit, and no byte twice.", Broken: sentAgain},
+	{
+		Name: "one-line-a-download", Promise: "The log tells of a download as often as there was one.", Broken: wrongLines,
+		Settles: "Juju hands out what units log some seconds later.",
+	},
 }
 
 // allowed is how often the archive of a version may be sent.

@@ -7,8 +7,8 @@ import (
 )
 
 var fileRules = []Rule{
-	{"one-file", "All units that run one download of a release run the same file of the volume.", differentFiles},
-	{"no-deleted-program", "No process runs from a release that was removed, or is being removed.", deletedPrograms},
+	{Name: "one-file", Promise: "All units that run one download of a release run the same file of the volume.", Broken: differentFiles},
+	{Name: "no-deleted-program", Promise: "No process runs from a release that was removed, or is being removed.", Broken: deletedPrograms},
 }
 
 // differentFiles compares the files that processes were started from, not their paths:

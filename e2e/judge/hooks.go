@@ -10,7 +10,7 @@ import (
 )
 
 var restRules = []Rule{
-	{"hooks-rest", "Hooks come to rest when nobody does anything.", restless},
+	{Name: "hooks-rest", Promise: "Hooks come to rest when nobody does anything.", Broken: restless},
 }
 
 // What a cluster at rest may do. Hooks that were already due end in the first seconds. A

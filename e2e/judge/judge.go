@@ -26,6 +26,17 @@ type Rule struct {
 	// unit, what was seen, what is right. It is empty where nothing is wrong, or
 	// where too little was seen.
 	Broken func(observation.Record) []string
+	// Settles says why a cluster at rest may break the rule for some seconds. It is empty
+	// for what must not be seen broken once.
+	Settles string
+	// Recovers says the same of a cluster that had a fault.
+	Recovers string
+}
+
+// MaySettle tells whether what breaks the rule in the record's last observation may be
+// mended by itself in some seconds.
+func (rule Rule) MaySettle(r observation.Record) bool {
+	return rule.Settles != "" || rule.Recovers != "" && hadFault(r)
 }
 
 // Violation is a broken rule.

@@ -7,8 +7,11 @@ import (
 )
 
 var keepRules = []Rule{
-	{"keeps-previous", "After an upgrade the release before it stays on the volume, for a rollback without a download.", lostPrevious},
-	{"collects-old", "Where all units run one release, no release stays but the current, the previous and pinned ones.", keptOld},
+	{Name: "keeps-previous", Promise: "After an upgrade the release before it stays on the volume, for a rollback without a download.", Broken: lostPrevious},
+	{
+		Name: "collects-old", Promise: "Where all units run one release, no release stays but the current, the previous and pinned ones.", Broken: keptOld,
+		Settles: "A watcher collects once its unit has pinned another release, and removes thousands of files.",
+	},
 }
 
 // lostPrevious says nothing after a rollback: what it would lead to next was collected

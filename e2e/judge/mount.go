@@ -7,8 +7,8 @@ import (
 )
 
 var mountRules = []Rule{
-	{"needs-its-volume", "Without its mount and the marker on it, a unit is not active, starts nothing and writes nothing.", withoutVolume},
-	{"one-volume", "All units use the same volume, and never another one unasked.", severalVolumes},
+	{Name: "needs-its-volume", Promise: "Without its mount and the marker on it, a unit is not active, starts nothing and writes nothing.", Broken: withoutVolume},
+	{Name: "one-volume", Promise: "All units use the same volume, and never another one unasked.", Broken: severalVolumes},
 }
 
 // withoutVolume lets a web server go on that was started before the mount went away:

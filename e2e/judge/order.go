@@ -8,7 +8,7 @@ import (
 )
 
 var orderRules = []Rule{
-	{"web-first", "Workers start a release when a web server has answered with it.", startedTooEarly},
+	{Name: "web-first", Promise: "Workers start a release when a web server has answered with it.", Broken: startedTooEarly},
 }
 
 // These are the statuses that Juju records in the log: of a web server that has answered,

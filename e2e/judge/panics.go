@@ -8,7 +8,7 @@ import (
 )
 
 var panicRules = []Rule{
-	{"no-panic", "No program of the charm panics.", panicked},
+	{Name: "no-panic", Promise: "No program of the charm panics.", Broken: panicked},
 }
 
 var (

@@ -7,9 +7,12 @@ import (
 )
 
 var programRules = []Rule{
-	{"runs-what-it-says", "Every service runs the release that its unit says, and that all units should.", wrongPrograms},
-	{"runs-its-role", "A unit that says it is ready runs the service of its role, and no other.", wrongRoles},
-	{"own-directory", "Each worker keeps its state in its own directory on the volume.", wrongDirectories},
+	{Name: "runs-what-it-says", Promise: "Every service runs the release that its unit says, and that all units should.", Broken: wrongPrograms},
+	{
+		Name: "runs-its-role", Promise: "A unit that says it is ready runs the service of its role, and no other.", Broken: wrongRoles,
+		Recovers: "systemd starts what was killed, and what a machine has lost, while its unit says what it said.",
+	},
+	{Name: "own-directory", Promise: "Each worker keeps its state in its own directory on the volume.", Broken: wrongDirectories},
 }
 
 // wrongPrograms looks at what each process executes. A service that goes on while its

@@ -9,7 +9,7 @@ import (
 )
 
 var receivedRules = []Rule{
-	{"bytes-once", "Only the unit that the mirror sent a release to receives it over the network.", receivedTwice},
+	{Name: "bytes-once", Promise: "Only the unit that the mirror sent a release to receives it over the network.", Broken: receivedTwice},
 }
 
 // What a machine receives beside releases, in bytes. A new one fetches Juju's agent,

@@ -6,7 +6,7 @@ import (
 )
 
 var restartRules = []Rule{
-	{"active-means-up", "A unit whose service ends again and again is not active.", activeWhileRestarting},
+	{Name: "active-means-up", Promise: "A unit whose service ends again and again is not active.", Broken: activeWhileRestarting},
 }
 
 // tooOften is how many restarts by systemd, between two observations, are no accident.

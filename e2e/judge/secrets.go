@@ -11,8 +11,8 @@ import (
 )
 
 var secretRules = []Rule{
-	{"no-secret", "No secret is in the log, in a status or anywhere on a machine but in its own files.", leakedSecrets},
-	{"no-private-key", "No private key is in the log or in a status.", leakedKeys},
+	{Name: "no-secret", Promise: "No secret is in the log, in a status or anywhere on a machine but in its own files.", Broken: leakedSecrets},
+	{Name: "no-private-key", Promise: "No private key is in the log or in a status.", Broken: leakedKeys},
 }
 
 // telling is the shortest text that is looked for: a shorter one is found everywhere.

@@ -10,9 +10,9 @@ import (
 )
 
 var statusRules = []Rule{
-	{"no-error", "No hook fails: what goes wrong is a status.", failedHooks},
-	{"says-what-to-do", "A unit that is blocked says what its operator has to do.", blockedInSilence},
-	{"blocked-not-waiting", "A unit that needs its operator is blocked, and one that waits says for what.", waitsForOperator},
+	{Name: "no-error", Promise: "No hook fails: what goes wrong is a status.", Broken: failedHooks},
+	{Name: "says-what-to-do", Promise: "A unit that is blocked says what its operator has to do.", Broken: blockedInSilence},
+	{Name: "blocked-not-waiting", Promise: "A unit that needs its operator is blocked, and one that waits says for what.", Broken: waitsForOperator},
 }
 
 // hookFailed is how Juju logs it.

@@ -2,6 +2,8 @@ package judge
 
 import (
 	"iter"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
@@ -56,4 +58,22 @@ func faulty(r observation.Record, from, to time.Time) bool {
 		}
 	}
 	return false
+}
+
+// volumeChanged is what the name of the act says by which a scenario damages a volume.
+var volumeChanged = regexp.MustCompile(`^change .* on the volume `)
+
+// hadFault tells whether anything was wrong, or was damaged, between the last observation
+// and the one at rest before it.
+func hadFault(r observation.Record) bool {
+	var before, last observation.Observation
+	for i, o := range r.Observations {
+		last = o
+		if o.Resting && i < len(r.Observations)-1 {
+			before = o
+		}
+	}
+	return faulty(r, before.Time, last.Time) || slices.ContainsFunc(r.Acts, func(a observation.Act) bool {
+		return volumeChanged.MatchString(a.Name) && a.Time.After(before.Time) && !a.Time.After(last.Time)
+	})
 }

@@ -10,9 +10,16 @@ import (
 )
 
 var volumeRules = []Rule{
-	{"sound-volume", "Where all units run one release, nothing on the volume is damaged, has failed or is left half done.", unsoundVolume},
-	{"known-units", "The volume has the state of the units that are there, and of nobody else.", strangers},
-	{"pins-what-it-runs", "A unit has pinned the download that it runs from, and what is pinned is there.", wrongPins},
+	{
+		Name: "sound-volume", Promise: "Where all units run one release, it is on the volume, and nothing there is damaged.", Broken: unsoundVolume,
+		Recovers: "A damaged release is downloaded again beside what runs.",
+	},
+	{
+		Name: "nothing-left", Promise: "Where all units run one release, nothing on the volume has failed or is left half done.", Broken: leftHalfDone,
+		Settles: "A watcher removes what is left over.",
+	},
+	{Name: "known-units", Promise: "The volume has the state of the units that are there, and of nobody else.", Broken: strangers},
+	{Name: "pins-what-it-runs", Promise: "A unit has pinned the download that it runs from, and what is pinned is there.", Broken: wrongPins},
 }
 
 // unsoundVolume leaves damage alone while a fault is there that may have done it.
@@ -35,6 +42,19 @@ func unsoundVolume(r observation.Record) []string {
 			if _, ok := released(v.Inspection, o.Expected); !ok {
 				f.add(o, unit, "release %s is not on the volume", o.Expected)
 			}
+		}
+	}
+	return f
+}
+
+func leftHalfDone(r observation.Record) []string {
+	var f findings
+	for o := range resting(r) {
+		if o.Expected == "" {
+			continue
+		}
+		for unit, m := range inUse(o) {
+			v := m.Volume
 			for _, version := range slices.Sorted(maps.Keys(v.Failures)) {
 				if _, ok := released(v.Inspection, version); ok {
 					f.add(o, unit, "a failure is noted of %s, which is installed: %s", version, v.Failures[version])

@@ -19,6 +19,16 @@ var volumeTables = []table{
 			{"a release with another content", onVolume(func(v *observation.Volume) { v.Unsound = map[string]string{from: "bin/concourse differs"} }),
 				"release 7.14.2 is not sound: bin/concourse differs"},
 			{"no release", onVolume(func(v *observation.Volume) { v.Releases = v.Releases[:1] }), "release 7.14.3 is not on the volume"},
+		},
+		keeps: []row{
+			{"damage by a fault", func(r *observed) {
+				volumeOf(r, upgraded, func(v *observation.Volume) { v.Damaged = map[string]string{"activations/1": "it cannot be read"} })
+				r.Faults = []observation.Fault{{Name: "volume: activations/1 damaged", Begin: at(190)}}
+			}, ""},
+		},
+	},
+	{rule: "nothing-left",
+		breaks: []row{
 			{"a failure of what is installed", onVolume(func(v *observation.Volume) { v.Failures = map[string]string{to: "digest mismatch"} }),
 				"a failure is noted of 7.14.3, which is installed: digest mismatch"},
 			{"a download", onVolume(func(v *observation.Volume) { v.Progress = &coordinator.Progress{Unit: "ci/1", Version: to} }),
@@ -30,10 +40,6 @@ var volumeTables = []table{
 		keeps: []row{
 			{"a failure of another version", onVolume(func(v *observation.Volume) { v.Failures = map[string]string{"7.14.9": "not found"} }), ""},
 			{"a part of another version", onVolume(func(v *observation.Volume) { v.Staged = []string{"7.14.9.1.ci-0"} }), ""},
-			{"damage by a fault", func(r *observed) {
-				volumeOf(r, upgraded, func(v *observation.Volume) { v.Damaged = map[string]string{"activations/1": "it cannot be read"} })
-				r.Faults = []observation.Fault{{Name: "volume: activations/1 damaged", Begin: at(190)}}
-			}, ""},
 			{"a release that comes", func(r *observed) {
 				r.Observations[upgraded].Expected = ""
 				volumeOf(r, upgraded, func(v *observation.Volume) {

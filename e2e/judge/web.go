@@ -5,8 +5,14 @@ import (
 )
 
 var webRules = []Rule{
-	{"web-answers", "The web server answers with the version that all units should run.", wrongAnswer},
-	{"workers-registered", "The web server knows the workers of all units as running, and no others.", wrongWorkers},
+	{
+		Name: "web-answers", Promise: "The web server answers with the version that all units should run.", Broken: wrongAnswer,
+		Recovers: "A web server that was killed is started again while its unit says what it said.",
+	},
+	{
+		Name: "workers-registered", Promise: "The web server knows the workers of all units as running, and no others.", Broken: wrongWorkers,
+		Settles: "Workers are registered by their heartbeats, and forgotten when these stay away.",
+	},
 }
 
 func wrongAnswer(r observation.Record) []string {

@@ -7,13 +7,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
@@ -54,8 +51,10 @@ type Options struct {
 	Others []string
 	// Versions are the releases whose downloads are counted.
 	Versions []string
+	// Rules are applied to each observation; nil is judge.Always.
+	Rules []judge.Rule
 	// Settle is how long after its units have said what they say a cluster at rest may
-	// break rules: it collects what nobody needs, and hands out its log. 0 is 30 s.
+	// break the rules that give it time, see judge.Rule. 0 is 30 s.
 	Settle time.Duration
 	// Look asks a machine what is seen there. What is asked of a unit that is not there
 	// is cluster.ErrNoUnit.
@@ -90,47 +89,13 @@ type Recorder struct {
 // New returns a Recorder with an empty record.
 func New(o Options) *Recorder {
 	o.Settle = cmp.Or(o.Settle, 30*time.Second)
+	if o.Rules == nil {
+		o.Rules = judge.Always()
+	}
 	if o.Version == nil {
 		o.Version = askVersion
 	}
 	return &Recorder{o: o, record: observation.Record{Scenario: o.Scenario, Secrets: map[string]string{}}}
-}
-
-// Observe looks at the cluster at the end of a phase, records what it sees and applies
-// the rules that hold at any moment. The scenario ends if one is broken, or if it cannot
-// look: a machine may refuse only while it is down on purpose.
-//
-// Resting tells that every unit says what it will say until somebody does something.
-// Expected is the version that all units should run; empty while they may differ.
-func (r *Recorder) Observe(ctx context.Context, phase string, resting bool, expected string) observation.Observation {
-	r.o.T.Helper()
-	for start := time.Now(); ; {
-		o, err := r.look(ctx, phase, resting, Full)
-		if err == nil {
-			err = r.readLog(ctx)
-		}
-		if err != nil {
-			r.o.T.Errorf("cannot observe the cluster at the end of %q: %v", phase, err)
-			r.o.T.FailNow()
-		}
-		o.Expected = expected
-		with := r.Record()
-		with.Observations = append(with.Observations, o)
-		violations := judge.Judge(with, judge.Always()...)
-		if len(violations) > 0 && resting && time.Since(start) < r.o.Settle && ctx.Err() == nil {
-			// Said, so that a rule which is broken for a moment leaves a trace.
-			r.o.T.Logf("not at rest yet at the end of %q: %s", phase, violations[0])
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-			}
-			continue
-		}
-		r.add(o)
-		r.o.T.Logf("observed at the end of %q: %s", phase, summary(o))
-		r.Fail(violations)
-		return o
-	}
 }
 
 // ObserveFailure records what can still be seen of a cluster whose scenario has failed.
@@ -252,114 +217,4 @@ func (r *Recorder) add(o observation.Observation) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.Observations = append(r.record.Observations, o)
-}
-
-// Glance looks at the cluster quickly while a scenario waits, records what it sees, and
-// returns the broken rules. A machine that does not answer is left out.
-func (r *Recorder) Glance(ctx context.Context, phase string) []judge.Violation {
-	o, err := r.look(ctx, phase, false, Quick)
-	if err != nil || r.readLog(ctx) != nil || ctx.Err() != nil {
-		return nil
-	}
-	r.add(o)
-	return judge.Judge(r.Record(), judge.Always()...)
-}
-
-// look reads everything once. Unless it is quick, a machine that is not down on purpose
-// and cannot be asked is an error.
-func (r *Recorder) look(ctx context.Context, phase string, resting bool, how Thoroughness) (observation.Observation, error) {
-	o := observation.Observation{
-		Time: time.Now().UTC(), Phase: phase, Resting: resting,
-		Machines: map[string]observation.Machine{}, Downloads: map[string]cluster.Transfer{},
-	}
-	var err error
-	if o.Status, err = r.o.Cluster.Status(ctx); err != nil {
-		return o, err
-	}
-	r.mu.Lock()
-	apps, workers := slices.Clone(r.apps), r.workers
-	r.mu.Unlock()
-	down := r.down(0)
-
-	var mu sync.Mutex
-	var asked errgroup.Group
-	for _, app := range apps {
-		read := false // one unit reads every byte, for all that share the volume
-		for _, u := range o.Status.Units(app) {
-			if u.Instance == "" {
-				continue
-			}
-			answers := how > Quick && !down[u.Name]
-			how := how
-			if resting && answers && !read {
-				how, read = Deep, true
-			}
-			asked.Go(func() error {
-				m, err := r.ask(ctx, u.Name, how, answers)
-				if errors.Is(err, cluster.ErrNoUnit) || err != nil && !answers {
-					return nil
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				o.Machines[u.Name] = m
-				return err
-			})
-		}
-	}
-	if err := asked.Wait(); err != nil {
-		return o, err
-	}
-	for _, version := range r.o.Versions {
-		o.Downloads[version] = r.o.Mirror.Transfer(version)
-	}
-	if url, ok := webServer(o, apps); ok {
-		o.Web = r.askWeb(ctx, url, workers)
-	}
-	return o, nil
-}
-
-// ask looks at a unit's machine. One that must answer is asked again when it does not.
-func (r *Recorder) ask(ctx context.Context, unit string, how Thoroughness, must bool) (m observation.Machine, err error) {
-	machine := r.o.Cluster.Machine(unit)
-	if !must {
-		ctx, cancel := context.WithTimeout(ctx, downLimit)
-		defer cancel()
-		return r.o.Look(ctx, machine, how)
-	}
-	err = cluster.Poll(ctx, "the machine of "+unit+" to be looked at", time.Second, askLimit, func(ctx context.Context) (bool, error) {
-		m, err = r.o.Look(ctx, machine, how)
-		return err == nil || errors.Is(err, cluster.ErrNoUnit), err
-	})
-	return m, err
-}
-
-// readLog replaces the recorded log by the whole of it.
-func (r *Recorder) readLog(ctx context.Context) error {
-	var lines []cluster.LogLine
-	err := cluster.Poll(ctx, "Juju's log", time.Second, logLimit, func(ctx context.Context) (bool, error) {
-		var err error
-		lines, err = r.o.Cluster.DebugLog(ctx)
-		return err == nil, err
-	})
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.record.Log = lines
-	return nil
-}
-
-// summary is an observation in a few words.
-func summary(o observation.Observation) string {
-	text := fmt.Sprintf("%d machines", len(o.Machines))
-	for _, version := range slices.Sorted(maps.Keys(o.Downloads)) {
-		if d := o.Downloads[version]; d.Sent > 0 {
-			text += fmt.Sprintf("; %s: %s", version, d)
-		}
-	}
-	if o.Web != nil {
-		text += fmt.Sprintf("; %s answers with version %q", o.Web.URL, o.Web.Version)
-	}
-	return text
 }

@@ -77,7 +77,7 @@ func recorder(o record.Options) (*record.Recorder, *scenario, *clustertest.Clust
 	if o.Version == nil {
 		o.Version = func(context.Context, string) (string, error) { return "7.14.2", nil }
 	}
-	o.Settle = time.Nanosecond
+	o.Settle = max(o.Settle, time.Nanosecond)
 	return record.New(o), s, c
 }
 
@@ -193,6 +193,10 @@ func TestGlance(t *testing.T) {
 	require.Equal(t, "no-panic", broken[0].Rule)
 	require.Empty(t, s.failures, "the scenario ends itself")
 	require.PanicsWithValue(t, errEnded, func() { r.Fail(broken) })
+
+	settles := brokenFor(1, judge.Rule{Settles: "It takes time."})
+	r, _, _ = recorder(record.Options{Rules: []judge.Rule{settles}})
+	require.Empty(t, r.Glance(t.Context(), "waiting"), "it may settle until the cluster is at rest")
 }
 
 func TestBrokenRulesEndTheScenario(t *testing.T) {

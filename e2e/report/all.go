@@ -41,7 +41,10 @@ func (a All) WriteText(w io.Writer) error {
 		for _, text := range r.Failures {
 			fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))
 		}
-		fmt.Fprintf(&b, "  evidence: %s\n  run it again: %s\n", r.Evidence, r.Again)
+		if r.Evidence != "" {
+			fmt.Fprintf(&b, "  evidence: %s\n", r.Evidence)
+		}
+		fmt.Fprintf(&b, "  run it again: %s\n", r.Again)
 	}
 	fmt.Fprintf(&b, "\n%s\n", a.counts())
 	_, err := io.WriteString(w, b.String())

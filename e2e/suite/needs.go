@@ -13,15 +13,20 @@ type Needs struct {
 }
 
 // missing says what this host lacks; empty if it lacks nothing.
-func (n Needs) missing() string {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return ""
-	}
-	if available, ok := availableMemory(string(text)); ok && available < n.Memory {
-		return fmt.Sprintf("needs %.1f GB of memory, %.1f GB are available", float64(n.Memory)/1e9, float64(available)/1e9)
+func (n Needs) missing(available func() (int64, bool)) string {
+	if bytes, ok := available(); ok && bytes < n.Memory {
+		return fmt.Sprintf("needs %.1f GB of memory, %.1f GB are available", float64(n.Memory)/1e9, float64(bytes)/1e9)
 	}
 	return ""
+}
+
+// memoryNow returns the memory that this host has available.
+func memoryNow() (bytes int64, ok bool) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, false
+	}
+	return availableMemory(string(text))
 }
 
 // availableMemory reads proc_meminfo(5).

@@ -12,10 +12,19 @@ import (
 // printer says what happens, in three levels: the scenario, its phases, and what is
 // observed in them. Each line begins with the time of day. Secrets are not printed.
 type printer struct {
-	mu     sync.Mutex
 	w      io.Writer
+	column string // begins each line after the time; empty where one scenario runs at a time
+
+	mu     sync.Mutex
 	known  func() map[string]string // secrets; nil while there are none
 	closed bool
+}
+
+func newPrinter(w io.Writer) *printer { return &printer{w: w} }
+
+// name has each line name the scenario, in a column of that width: several print at once.
+func (p *printer) name(scenario string, width int) {
+	p.column = fmt.Sprintf("%-*s  ", width, scenario)
 }
 
 // The indentation of the levels.
@@ -37,13 +46,25 @@ func (p *printer) print(indent, text string) {
 	if said := clock.FindString(text); said != "" {
 		now, text = said, text[len(said):]
 	}
-	further := "\n" + strings.Repeat(" ", len(now)) + indent + "  "
-	p.plain(now + indent + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", further) + "\n")
+	further := "\n" + strings.Repeat(" ", len(now)) + p.column + indent + "  "
+	p.write(now + p.column + indent + strings.ReplaceAll(p.cleaned(strings.TrimRight(text, "\n")), "\n", further) + "\n")
 }
 
-// plain prints a text as it is.
-func (p *printer) plain(text string) {
-	text = p.cleaned(text)
+// block prints lines that have no time, after an empty one.
+func (p *printer) block(text string) {
+	begin := ""
+	if p.column != "" {
+		begin = strings.Repeat(" ", len(time.TimeOnly)+1) + p.column
+	}
+	var b strings.Builder
+	for line := range strings.Lines("\n" + p.cleaned(strings.TrimRight(text, "\n")) + "\n") {
+		b.WriteString(strings.TrimRight(begin+line, " \n") + "\n")
+	}
+	p.write(b.String())
+}
+
+// write writes whole lines at once: nobody else's come between them.
+func (p *printer) write(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
@@ -21,7 +22,12 @@ type Scenario struct {
 	Known  Known
 	// OnRequest leaves it out unless it is asked for by its name.
 	OnRequest bool
-	Run       func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
+	// Takes is how long it takes about. Where several run at once, the longest begin
+	// first; 0 is not known, and comes after them.
+	Takes time.Duration
+	// Alone says why no other may run beside it; empty for one that bears others.
+	Alone string
+	Run   func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
 }
 
 // Known is the one way in which a scenario must fail today, as something is missing that

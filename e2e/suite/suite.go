@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +44,9 @@ type Options struct {
 	// destroyed. A zero Deadline is no limit.
 	Deadline time.Time
 	Timeout  time.Duration
+	// Parallel is how many scenarios of a Queue run at once, where there is memory for
+	// the needs of all; 0 is two on a machine with two cores or more.
+	Parallel int
 }
 
 // Suite is one run of scenarios.
@@ -50,10 +54,12 @@ type Suite struct {
 	o        Options
 	host     Host
 	schedule schedule
+	// available returns the memory that is available.
+	available func() (bytes int64, ok bool)
 
 	mu       sync.Mutex
-	reports  report.All
-	problems []error // of reports that could not be written
+	reports  report.All // in the order of the slots; nil until a scenario has ended
+	problems []error    // of reports that could not be written
 }
 
 // New returns a suite that runs scenarios on a host, which it closes at its end.
@@ -62,7 +68,8 @@ func New(host Host, o Options) *Suite {
 	if o.Again == nil {
 		o.Again = func(scenario string) string { return "ccbench run " + scenario }
 	}
-	s := &Suite{o: o, host: host}
+	o.Parallel = cmp.Or(o.Parallel, min(runtime.NumCPU(), 2))
+	s := &Suite{o: o, host: host, available: memoryNow}
 	if !o.Deadline.IsZero() {
 		s.schedule = newSchedule(o.Deadline, o.Timeout)
 	}
@@ -72,30 +79,56 @@ func New(host Host, o Options) *Suite {
 // Run runs one scenario on a cluster of its own and says on out what happens. The
 // scenario has failed if the report's verdict is report.Broken.
 func (s *Suite) Run(ctx context.Context, sc Scenario, out io.Writer) *report.Report {
+	return s.run(ctx, sc, sc.Needs.missing(s.available), s.reserve(), newPrinter(out))
+}
+
+// reserve returns the slot of a report.
+func (s *Suite) reserve() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports = append(s.reports, nil)
+	return len(s.reports) - 1
+}
+
+// run runs one scenario, unless something is missing for it; its report gets the slot.
+func (s *Suite) run(ctx context.Context, sc Scenario, missing string, slot int, say *printer) *report.Report {
 	r := report.New(sc.Name)
 	r.Group, r.Proves, r.Again = sc.Group, sc.Proves, s.o.Again(sc.Name)
-	say := &printer{w: out}
 	defer say.close()
 	r.Show = say.phase
+	ctx, cancel := s.schedule.begin(ctx)
+	defer cancel()
 
 	say.scenario("%s: %s", sc.Name, sc.Proves)
-	switch why := sc.Needs.missing(); {
-	case why != "" && !s.o.Required:
-		r.Reason = why
+	switch {
+	case ctx.Err() != nil:
+		r.End(report.Broken, []string{fmt.Sprintf("it did not begin: %v", context.Cause(ctx))})
+	case missing != "" && !s.o.Required:
+		r.Reason = missing
 		r.End(report.Skipped, nil)
-	case why != "":
-		r.End(report.Broken, []string{why})
+	case missing != "":
+		r.End(report.Broken, []string{missing})
 	default:
 		s.runOn(ctx, sc, r, say)
+	}
+	if r.Evidence == "" {
+		for _, failure := range r.Failures {
+			say.observation("FAILED: " + failure)
+		}
 	}
 	say.scenario("%s", r.Headline())
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reports = append(s.reports, r)
+	s.reports[slot] = r
 	// Written after each, for the process may be killed.
-	s.problem(writeFile(filepath.Join(s.o.Artifacts, "junit.xml"), s.reports.WriteJUnit))
+	s.problem(writeFile(filepath.Join(s.o.Artifacts, "junit.xml"), s.ended().WriteJUnit))
 	return r
+}
+
+// ended returns the reports that there are. The caller has the lock.
+func (s *Suite) ended() report.All {
+	return slices.DeleteFunc(slices.Clone(s.reports), func(r *report.Report) bool { return r == nil })
 }
 
 // runOn runs a scenario whose needs are met and ends its report.
@@ -125,7 +158,7 @@ func (s *Suite) runOn(ctx context.Context, sc Scenario, r *report.Report, say *p
 	}
 	var table strings.Builder
 	err = errors.Join(r.WriteText(&table), r.Save(dir))
-	say.plain("\n" + table.String())
+	say.block(table.String())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.problem(err)
@@ -134,8 +167,6 @@ func (s *Suite) runOn(ctx context.Context, sc Scenario, r *report.Report, say *p
 // attempt makes what the scenario needs, runs it, and takes all away again. Failures go
 // to t; the violations are those among them that are broken rules.
 func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *tester, say *printer) []judge.Violation {
-	limited, cancel := s.schedule.begin(ctx)
-	defer cancel()
 	temp, err := os.MkdirTemp("", "scenario-")
 	if err != nil {
 		t.Errorf("%v", err)
@@ -144,8 +175,8 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 	defer os.RemoveAll(temp)
 	t.temp = temp
 
-	stage, err := s.prepare(limited, r, say)
-	if cause := context.Cause(limited); err != nil && cause != nil {
+	stage, err := s.prepare(ctx, r, say)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	if err != nil {
@@ -175,11 +206,11 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 		Record:   recorder,
 	}
 
-	s.schedule.run(limited, t, func() {
-		sc.Run(limited, t, recorder.Cluster(), in)
+	s.schedule.run(ctx, t, func() {
+		sc.Run(ctx, t, recorder.Cluster(), in)
 		recorder.End()
 		if !t.Failed() {
-			recorder.Observe(limited, "end of the scenario", false, "")
+			recorder.Observe(ctx, "end of the scenario", false, "")
 		}
 	})
 	violations := recorder.Violations()
@@ -188,7 +219,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 			t.Errorf("%s took %s, longer than its target of %s", p.Name, p.Took.Round(100*time.Millisecond), p.Target)
 		}
 	}
-	s.cleanUp(limited, stage, recorder, r.Evidence, t, say)
+	s.cleanUp(ctx, stage, recorder, r.Evidence, t, say)
 	return violations
 }
 
@@ -244,11 +275,12 @@ func (s *Suite) cleanUp(ctx context.Context, st stage, recorder *record.Recorder
 	say.phase(fmt.Sprintf("model destroyed: %s", time.Since(start).Round(100*time.Millisecond)))
 }
 
-// Reports returns those of the scenarios that were run, in their order.
+// Reports returns those of the scenarios that have ended, in the order in which they were
+// added or begun.
 func (s *Suite) Reports() report.All {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.reports)
+	return s.ended()
 }
 
 // Close says on out how the scenarios went, what failed last, appends that to the
@@ -257,10 +289,10 @@ func (s *Suite) Close(out io.Writer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.problem(s.host.Close())
-	if len(s.reports) > 0 {
-		s.problem(s.reports.WriteText(out))
+	if reports := s.ended(); len(reports) > 0 {
+		s.problem(reports.WriteText(out))
 		if s.o.Summary != "" {
-			s.problem(appendFile(s.o.Summary, s.reports.WriteMarkdown))
+			s.problem(appendFile(s.o.Summary, reports.WriteMarkdown))
 		}
 	}
 	return errors.Join(s.problems...)
