@@ -80,7 +80,7 @@ func New(scenario string) *Report {
 // Time runs a phase and records how long it took, also when the phase ends the goroutine,
 // as an assertion that fails does. A target of 0 is none.
 func (r *Report) Time(name string, target time.Duration, run func() error) (err error) {
-	r.show("%s", name)
+	r.Begin(name)
 	this := running{name, time.Now()}
 	r.mu.Lock()
 	r.running = append(r.running, this)
@@ -95,6 +95,9 @@ func (r *Report) Time(name string, target time.Duration, run func() error) (err 
 	err = run()
 	return err
 }
+
+// Begin shows that a phase begins, and records nothing.
+func (r *Report) Begin(name string) { r.show("%s", name) }
 
 // Add records a phase that was timed elsewhere.
 func (r *Report) Add(name string, took, target time.Duration, err error) {

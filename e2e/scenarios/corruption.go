@@ -38,3 +38,19 @@ func Corruption(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	in.Report.Add("a missing file found, the release downloaded anew", time.Since(start), mendTarget, nil)
 	r.recover("a damaged release mended", 3)
 }
+
+// FlippedByte changes one byte of a file of the installed release. It is found and mended.
+func FlippedByte(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	r.deploy(2, nil)
+	r.active(2, in.From.Version)
+	r.atRest("two units", in.From.Version)
+
+	in.Record.Allow(in.From.Version, 2)
+	require.NoError(t, r.volume.Change(ctx, "releases/"+in.From.Version+"/bin/runc", func(content []byte) []byte {
+		content[len(content)/2] ^= 1
+		return content
+	}))
+	r.aMoment(time.Minute)
+	r.recover("a flipped byte mended", 2)
+}

@@ -152,6 +152,7 @@ func (r *run) active(units int, version string) cluster.Held {
 // took until then. A target of 0 is none.
 func (r *run) phase(name string, target time.Duration, do func() cluster.Held) cluster.Held {
 	r.Helper()
+	r.in.Report.Begin(name)
 	start := time.Now()
 	var held cluster.Held
 	ended := false

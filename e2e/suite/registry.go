@@ -45,6 +45,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "Three units on one volume download each release once and run builds on every worker, also after an upgrade, with a fourth unit, and without it.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  180 * time.Second,
 			Run:    scenarios.Auto,
 		},
 		{
@@ -52,6 +53,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A unit with mode=all serves and works; a second one on the same volume downloads nothing.",
 			Needs:  Needs{Memory: 3 << 30},
+			Takes:  80 * time.Second,
 			Run:    scenarios.All,
 		},
 		{
@@ -59,6 +61,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A cluster moves to another release by the option and by the action, and back, with one download each.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  200 * time.Second,
 			Run:    scenarios.Upgrade,
 		},
 		{
@@ -66,6 +69,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "An upgrade over four years, with a real change of the database's schema, keeps the cluster running builds.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  120 * time.Second,
 			Run:    scenarios.Schema,
 		},
 		{
@@ -73,6 +77,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "No build is lost in an upgrade.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  180 * time.Second,
 			Run:    scenarios.UpgradeWithBuilds,
 		},
 		{
@@ -80,6 +85,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "No build is lost when the web server's machine is.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  240 * time.Second,
 			Run:    scenarios.FailoverWithBuilds,
 		},
 		{
@@ -87,6 +93,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "An option of the web server silences it for a moment only.",
 			Needs:  Needs{Memory: 3 << 30},
+			Takes:  150 * time.Second,
 			Known:  Known{Rule: "web-gap", Missing: "a web server that is told to stop hangs once it has drained, and is killed after 30 s"},
 			Run:    scenarios.WebRestart,
 		},
@@ -95,6 +102,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A release that cannot read the database's schema is refused, or made to run jobs.",
 			Needs:  Needs{Memory: 3 << 30},
+			Takes:  120 * time.Second,
 			Run:    scenarios.Downgrade,
 		},
 		{
@@ -102,6 +110,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A change of the schema has the time that it takes.",
 			Needs:  Needs{Memory: 3 << 30},
+			Takes:  360 * time.Second,
 			Run:    scenarios.SlowMigration,
 		},
 		{
@@ -109,6 +118,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "Units of an earlier charm and of this one share a volume, while one after the other is refreshed, and no service is disturbed.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  240 * time.Second,
 			Run:    scenarios.Refresh,
 		},
 		{
@@ -116,6 +126,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "A volume that can only be read, or is lost in the middle of a download, is said within half a minute and mended without a human.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  200 * time.Second,
 			Run:    scenarios.StorageTrouble,
 		},
 		{
@@ -123,6 +134,7 @@ func All() []Scenario {
 			Group:  "errors",
 			Proves: "Whatever operator or network get wrong is named with its remedy, leaves nothing half installed, and is gone by itself with its cause.",
 			Needs:  Needs{Memory: 2 << 30},
+			Takes:  140 * time.Second,
 			Run:    scenarios.BadInput,
 		},
 		{
@@ -130,6 +142,7 @@ func All() []Scenario {
 			Group:  "errors",
 			Proves: "Mirrors that limit rates, break off, know no ranges or are slow cost no second download, and are asked ever more rarely.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  330 * time.Second,
 			Run:    scenarios.Mirror,
 		},
 		{
@@ -137,6 +150,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "A unit whose volume is gone, unmarked or another one says so within half a minute, writes nothing underneath, and recovers without a human.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  140 * time.Second,
 			Run:    scenarios.StorageLoss,
 		},
 		{
@@ -144,6 +158,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "Killed services, stopped, frozen and rebooted machines run again without a human and without a download.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  210 * time.Second,
 			Run:    scenarios.Crash,
 		},
 		{
@@ -151,6 +166,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "Another unit serves when the leader is gone, and a stopped agent stops no service.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  260 * time.Second,
 			Run:    scenarios.Failover,
 		},
 		{
@@ -158,13 +174,24 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "A damaged release is installed anew beside what runs.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  140 * time.Second,
 			Run:    scenarios.Corruption,
+		},
+		{
+			Name:   "flipped-byte",
+			Group:  "faults",
+			Proves: "A byte of a release that has changed on the volume is found, and the release installed anew.",
+			Needs:  Needs{Memory: 3 << 30},
+			Takes:  100 * time.Second,
+			Known:  Known{Rule: "sound-volume", Missing: "nobody reads the bytes of a release again that is installed"},
+			Run:    scenarios.FlippedByte,
 		},
 		{
 			Name:   "add-unit",
 			Group:  "cluster",
 			Proves: "Units that are added during a download wait for it, and a unit that is added to a running cluster downloads nothing.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  150 * time.Second,
 			Run:    scenarios.AddUnit,
 		},
 		{
@@ -172,6 +199,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "Of three units that begin together one gets the download lock, and the log tells who had it.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  80 * time.Second,
 			Run:    scenarios.Contention,
 		},
 		{
@@ -179,6 +207,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A leader and an application can be removed, and the application deployed again on its volume without a download.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  180 * time.Second,
 			Run:    scenarios.Remove,
 		},
 		{
@@ -186,6 +215,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "Without shared storage each unit downloads for itself, and nothing else differs.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  120 * time.Second,
 			Run:    scenarios.Baseline,
 		},
 		{
@@ -193,6 +223,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "An upgrade for which there is no room is refused with the reason, disturbs nothing, and is made when there is room.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  180 * time.Second,
 			Run:    scenarios.DiskFull,
 		},
 		{
@@ -200,6 +231,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "A worker that is cut off costs the others nothing, and is back without a human.",
 			Needs:  Needs{Memory: 4 << 30},
+			Takes:  240 * time.Second,
 			Run:    scenarios.Network,
 		},
 		{
@@ -207,6 +239,7 @@ func All() []Scenario {
 			Group:     "size",
 			Proves:    "Ten units on one volume are one download.",
 			Needs:     Needs{Memory: 8 << 30},
+			Takes:     300 * time.Second,
 			OnRequest: true,
 			Run:       scenarios.Scale,
 		},
