@@ -5,29 +5,31 @@ import (
 	"time"
 )
 
-// Rarer judges the times of attempts at what fails each time: in the last whole window
-// there are at most half as many as in the first. An attempt may be several requests.
-func Rarer(attempts []time.Time, window time.Duration) []string {
+// What a mirror that refuses can bear of each unit: an attempt of five requests, whose
+// pauses grow to 5 s, and after it a pause that has grown to 10 s, are 15 a minute.
+const (
+	hurried     = time.Minute // until pauses have grown
+	mostInAPace = 18
+	pace        = time.Minute
+)
+
+// Unhurried judges the times of one unit's attempts at what fails each time: pauses grow,
+// so that after the first minute there are few attempts in any minute.
+func Unhurried(attempts []time.Time) []string {
 	var f findings
-	if len(attempts) == 0 {
-		return nil
-	}
 	attempts = slices.SortedFunc(slices.Values(attempts), time.Time.Compare)
-	first, last := attempts[0], attempts[len(attempts)-1]
-	if last.Sub(first) < 2*window {
-		return nil // they have ended, or nobody has watched for long enough
-	}
-	within := func(from time.Time) (n int) {
-		for _, at := range attempts {
-			if !at.Before(from) && at.Sub(from) < window {
-				n++
-			}
+	for i, from := range attempts {
+		if from.Sub(attempts[0]) < hurried {
+			continue
 		}
-		return n
-	}
-	end := first.Add(last.Sub(first).Truncate(window) - window)
-	if early, late := within(first), within(end); 2*late > early {
-		f.note("there were %d attempts within %s of %s, and still %d within %s of %s", early, window, clock(first), late, window, clock(end))
+		n := 0
+		for n < len(attempts[i:]) && attempts[i+n].Sub(from) < pace {
+			n++
+		}
+		if n > mostInAPace {
+			f.note("there were %d attempts within %s of %s, more than %d", n, pace, clock(from), mostInAPace)
+			break
+		}
 	}
 	return f
 }

@@ -1,6 +1,7 @@
 package judge_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -9,38 +10,34 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
 )
 
-func TestRarer(t *testing.T) {
-	// every returns attempts at a pace, between two seconds.
+func TestUnhurried(t *testing.T) {
+	// every returns attempts of five requests each that begin at a pace, between two
+	// seconds.
 	every := func(pause, from, to float64) (at []float64) {
 		for s := from; s < to; s += pause {
-			at = append(at, s)
+			at = append(at, s, s+0.5, s+1.5, s+4, s+9)
 		}
 		return at
-	}
-	join := func(parts ...[]float64) (all []float64) {
-		for _, part := range parts {
-			all = append(all, part...)
-		}
-		return all
 	}
 	for name, test := range map[string]struct {
 		attempts []float64 // in seconds
 		broken   bool
 	}{
-		"no attempt":                       {nil, false},
-		"one":                              {[]float64{3}, false},
-		"too short to tell":                {every(1, 0, 110), false},
-		"half as many in the third minute": {join(every(2, 0, 60), every(4, 60, 240)), false},
-		"pauses that double":               {[]float64{0, 1, 3, 7, 15, 31, 63, 127, 190}, false},
-		"always alike":                     {every(3, 0, 200), true},
-		"begun anew":                       {join(every(2, 0, 60), every(10, 60, 120), every(2, 120, 190)), true},
+		"no attempt":                 {nil, false},
+		"one":                        {[]float64{3}, false},
+		"in haste at first":          {every(1, 0, 50), false},
+		"three attempts a minute":    {every(20, 0, 300), false},
+		"attempts without a pause":   {every(10, 0, 300), true},
+		"in haste at last":           {slices.Concat(every(20, 0, 200), every(5, 200, 230)), true},
+		"a request in three seconds": {slices.Concat(every(20, 0, 60), []float64{60, 63, 66, 69, 72, 75, 78, 81, 84, 87, 90, 93, 96, 99, 102, 105, 108, 111, 114, 117}), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var attempts []time.Time
 			for _, s := range test.attempts {
 				attempts = append(attempts, at(0).Add(time.Duration(s*float64(time.Second))))
 			}
-			require.Equal(t, test.broken, len(judge.Rarer(attempts, time.Minute)) > 0)
+			slices.Reverse(attempts)
+			require.Equal(t, test.broken, len(judge.Unhurried(attempts)) > 0)
 		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // demands are rules that a scenario applies itself.
-var demands = []string{"rarer", "undisturbed"}
+var demands = []string{"undisturbed", "unhurried"}
 
 // Every patch applies to what is checked out, and names a scenario and a rule that exist.
 func TestPatches(t *testing.T) {

@@ -10,13 +10,12 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
 )
 
-// refusedFor is how long a mirror refuses: in its third minute it has to be asked half as
-// often as in the first.
-const refusedFor = 190 * time.Second
+// refusedFor is how long a mirror refuses: in the second minute it is asked rarely.
+const refusedFor = 125 * time.Second
 
 // Mirror installs from mirrors that are down, limit rates, restart, reset connections, know
 // no ranges, give the same archive another ETag, and are slow. Each version is downloaded
-// once in the end; one that is down is asked ever more rarely.
+// once in the end; one that is down is asked rarely.
 func Mirror(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "maintenance", Status: 503})
@@ -24,7 +23,7 @@ func Mirror(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.asked(in.From.Version, 1)
 	r.aMoment(refusedFor)
 	attempts := in.Mirror.Attempts(in.From.Version, "")
-	r.demand("rarer", judge.Rarer(attempts, time.Minute))
+	r.demand("unhurried", judge.Unhurried(attempts))
 
 	in.Record.Allow(in.From.Version, 2) // what a reset has cut off may be sent again
 	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "too many requests", Status: 429, RetryAfter: time.Second, First: 1})
