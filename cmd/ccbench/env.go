@@ -43,7 +43,9 @@ func newUpCommand(o *environment.Options) *cobra.Command {
 		Long: `Bring up LXD, an image for its machines and a Juju controller. What answers is
 used as it is; what is left over from before is brought back; the rest is
 installed, as snaps where snapd runs, else from packages and built from source
-once (25 minutes on two cores, seconds from then on).
+once (25 minutes on two cores, seconds from then on). Before a controller is
+started, a container tries the network. Where another package manager runs, its
+end is waited for.
 
 A controller of yours is only used when you name it, and there only models
 named ` + environment.ModelPrefix + `* are made.`,
@@ -158,8 +160,11 @@ func newDoctorCommand(o *environment.Options) *cobra.Command {
 	doctor := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what up needs and name the remedies",
-		Long:  "Check each precondition of `ccbench env up`, changing nothing. The exit code is 1 when one is not met.",
-		Args:  cobra.NoArgs,
+		Long: `Check each precondition of ` + "`ccbench env up`" + `, and name the firewall that stands in
+the way of LXD's bridge. Where LXD and an image are there, a container tries the
+network: it gets an address, resolves a name and reaches this machine; it is
+removed. Nothing else is changed. The exit code is 1 when something is not met.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks, err := environment.Doctor(cmd.Context(), *o)
 			if err != nil {

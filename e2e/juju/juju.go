@@ -47,6 +47,7 @@ type Options struct {
 type Cluster struct {
 	name      string
 	modelUUID string
+	project   string // LXD project of the model's machines; empty while unknown
 	options   Options
 	log       *slog.Logger
 	lxd       *lxdServer
@@ -131,7 +132,7 @@ func (c *Cluster) Destroy(ctx context.Context) error {
 		c.disconnect(ctx),
 	)
 	modelErr := c.destroyModel(ctx)
-	err = errors.Join(err, modelErr, c.deleteContainers(ctx), c.deleteVolumes(ctx))
+	err = errors.Join(err, modelErr, c.findProject(ctx), c.deleteContainers(ctx), c.deleteVolumes(ctx))
 	if modelErr == nil {
 		err = errors.Join(err, c.awaitModelGone(ctx))
 	}

@@ -1,6 +1,7 @@
 package juju
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,7 +21,8 @@ import (
 )
 
 // partOfLXD serves the part of LXD's API that has no websockets: instances, their states
-// and devices, and custom volumes. Its operations have ended when they are answered.
+// and devices, and custom volumes, each in its project. Its operations have ended when
+// they are answered.
 type partOfLXD struct {
 	mu        sync.Mutex
 	instances map[string]*api.Instance
@@ -57,7 +59,7 @@ func (l *partOfLXD) handler() http.Handler {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if name := r.PathValue("name"); name != "" && l.instances[name] == nil {
+			if name := r.PathValue("name"); name != "" && (l.instances[name] == nil || l.instances[name].Project != projectAsked(r)) {
 				refuse(w, http.StatusNotFound)
 				return
 			}
@@ -66,12 +68,15 @@ func (l *partOfLXD) handler() http.Handler {
 	}
 	handle("GET /1.0", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, api.Server{
-			ServerUntrusted: api.ServerUntrusted{APIExtensions: []string{"instances", "storage", "container_full", "etag"}},
+			ServerUntrusted: api.ServerUntrusted{APIExtensions: []string{"instances", "storage", "container_full", "etag", "instance_all_projects"}},
 			Environment:     api.ServerEnvironment{KernelFeatures: l.features},
 		})
 	})
 	handle("GET /1.0/instances", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, slices.Collect(maps.Values(l.instances)))
+		found := slices.Collect(maps.Values(l.instances))
+		answer(w, slices.DeleteFunc(found, func(i *api.Instance) bool {
+			return r.URL.Query().Get("all-projects") != "true" && i.Project != projectAsked(r)
+		}))
 	})
 	handle("GET /1.0/instances/{name}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, l.instances[r.PathValue("name")])
@@ -107,22 +112,35 @@ func (l *partOfLXD) handler() http.Handler {
 		delete(l.instances, r.PathValue("name"))
 		done(w)
 	})
-	handle("GET /1.0/storage-pools/default/volumes", func(w http.ResponseWriter, r *http.Request) { answer(w, l.volumes) })
+	handle("GET /1.0/storage-pools/default/volumes", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, slices.DeleteFunc(slices.Clone(l.volumes), func(v api.StorageVolume) bool { return !sameProject(v, r) }))
+	})
 	handle("POST /1.0/storage-pools/default/volumes/custom", func(w http.ResponseWriter, r *http.Request) {
 		var post api.StorageVolumesPost
 		json.NewDecoder(r.Body).Decode(&post)
-		l.volumes = append(l.volumes, api.StorageVolume{Name: post.Name, Type: "custom", Config: post.Config})
+		l.volumes = append(l.volumes, api.StorageVolume{Name: post.Name, Type: "custom", Config: post.Config, Project: projectAsked(r)})
 		done(w)
 	})
 	handle("DELETE /1.0/storage-pools/default/volumes/custom/{volume}", func(w http.ResponseWriter, r *http.Request) {
-		l.volumes = slices.DeleteFunc(l.volumes, func(v api.StorageVolume) bool { return v.Type == "custom" && v.Name == r.PathValue("volume") })
+		l.volumes = slices.DeleteFunc(l.volumes, func(v api.StorageVolume) bool {
+			return v.Type == "custom" && v.Name == r.PathValue("volume") && sameProject(v, r)
+		})
 		done(w)
 	})
 	return mux
 }
 
+// projectAsked is the project that a request is for.
+func projectAsked(r *http.Request) string {
+	return cmp.Or(r.URL.Query().Get("project"), defaultProject)
+}
+
+func sameProject(v api.StorageVolume, r *http.Request) bool {
+	return cmp.Or(v.Project, defaultProject) == projectAsked(r)
+}
+
 func container(name string, state api.StatusCode) *api.Instance {
-	return &api.Instance{Name: name, StatusCode: state, Status: state.String(), Type: "container"}
+	return &api.Instance{Name: name, StatusCode: state, Status: state.String(), Type: "container", Project: defaultProject}
 }
 
 func (l *partOfLXD) names() []string {

@@ -37,7 +37,7 @@ func (c *Cluster) createModel(ctx context.Context) error {
 	}
 	c.modelUUID = uuid
 	c.log.Info("model created", "model", c.name, "uuid", uuid)
-	return nil
+	return c.learnProject(ctx)
 }
 
 func (c *Cluster) modelConfig() map[string]any {
