@@ -153,6 +153,7 @@ func TestBroken(t *testing.T) {
 		"claims are replaced":              {install, rules{claimOverwrites: true}, "two units hold one generation"},
 		"no fence at publish":              {install, rules{noFenceAtPublish: true}, late},
 		"nobody takes over what is staged": {install, rules{noTakeOver: true}, late},
+		"claim given up, then published":   {install, rules{givesUpEarly: true}, "published under a claim that nobody held"},
 		"staging trees removed in place":   {repair, rules{takeAwayInPlace: true}, torn},
 		"release copied to its place":      {install, rules{publishCopies: true}, torn},
 		"corrupt release removed first":    {corrupt, rules{unlinkFirst: true}, missing},
