@@ -20,7 +20,8 @@ type Replay struct {
 	// over are generations of which nothing could come any more at some look: it was known
 	// that they are not the newest, and their holders had nothing staged.
 	over        map[entry]bool
-	claims      map[entry]Claim // as they were first seen
+	links       map[string]string // where each release led when it was last there
+	claims      map[entry]Claim   // as they were first seen
 	activations map[int]Activation
 }
 
@@ -28,7 +29,7 @@ type Replay struct {
 // broken since the last look.
 func (r *Replay) Next(v Volume) []error {
 	if r.before == nil {
-		*r = Replay{over: map[entry]bool{}, claims: map[entry]Claim{}, activations: map[int]Activation{}}
+		*r = Replay{over: map[entry]bool{}, links: map[string]string{}, claims: map[entry]Claim{}, activations: map[int]Activation{}}
 	}
 	var b broken
 	r.checkClaims(v, &b)
@@ -43,6 +44,7 @@ func (r *Replay) Next(v Volume) []error {
 			}
 		}
 	}
+	maps.Copy(r.links, v.Releases)
 	r.before = &v
 	return b
 }
@@ -141,10 +143,8 @@ func (r *Replay) checkReleases(v Volume, b *broken) {
 	for version := range v.Releases {
 		versions[version] = true
 	}
-	if r.before != nil {
-		for version := range r.before.Releases {
-			versions[version] = true
-		}
+	for version := range r.links {
+		versions[version] = true
 	}
 	current, previous := v.kept()
 	for _, version := range []string{current, previous} {
@@ -159,14 +159,11 @@ func (r *Replay) checkReleases(v Volume, b *broken) {
 			r.checkPublisher(v, version, b)
 			continue
 		}
-		from, to := r.before.Releases[version], v.Releases[version]
-		if from == "" && to == "" && !is.Kept {
-			continue
-		}
+		last, from, to := r.links[version], r.before.Releases[version], v.Releases[version]
 		for _, name := range v.Pins {
-			is.Pinned = is.Pinned || from != "" && name == from
+			is.Pinned = is.Pinned || name == last
 		}
-		b.add(is.Check(), "%s, which led to %q", version, from)
+		b.add(is.Check(), "%s, which led to %q", version, last)
 		if from == to {
 			continue
 		}

@@ -143,6 +143,11 @@ func TestReplay(t *testing.T) {
 			l[collected].Pins["ci-1"], l[collected].Entries = "7.14.1.1", append(l[collected].Entries, "7.14.1.1")
 		},
 			"a pinned release is gone: 7.14.1"},
+		"pinned long after it was collected": {func(l looks) {
+			*l[downloading] = *upgrade()[collected]
+			l[downloading].Entries = append(l[downloading].Entries, "7.14.1.1")
+			l[collected].Pins["ci-1"], l[collected].Entries = "7.14.1.1", append(l[collected].Entries, "7.14.1.1")
+		}, "a pinned release is gone: 7.14.1"},
 		"a pinned entry gone": {func(l looks) { l[downloading].Pins["ci-1"] = "7.14.2.2" },
 			"a pinned entry is gone: ci-1 has pinned 7.14.2.2"},
 		"a pin of the first layout": {func(l looks) { l[downloading].Pins["ci-1"] = "7.14.2" }, ""},
