@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,8 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/require"
+
+	past "github.com/concourse-ci-machine/concourse-ci-machine/coordinator/history"
 )
 
 // operation of a unit: what it did, and what came of it.
@@ -122,6 +126,36 @@ func histories(t *testing.T, trace string) (claims, activations []porcupine.Oper
 	return claims, activations
 }
 
+// watch replays what the volume shows, until enough is called.
+func watch(t *testing.T, root string) (enough func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	looks := 0
+	go func() {
+		defer close(stopped)
+		var r past.Replay
+		for ; ; looks++ {
+			v, err := past.Look(root)
+			if err == nil {
+				err = errors.Join(r.Next(v)...)
+			}
+			if err != nil {
+				t.Errorf("look %d: %v\n%+v", looks, err, v)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(rand.N(20 * time.Millisecond)):
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+		t.Logf("looked %d times", looks)
+	}
+}
+
 // Eight processes install and activate four releases in different orders; four
 // of them are killed while they hold the claim, and come back.
 func TestHistories(t *testing.T) {
@@ -143,6 +177,7 @@ func TestHistories(t *testing.T) {
 			for _, point := range []string{"claimed", "staged", "fenced", "published"} {
 				require.NoError(t, os.WriteFile(filepath.Join(deaths, point), nil, 0o644))
 			}
+			enough := watch(t, root)
 			const units = 8
 			start := func(i int) (*exec.Cmd, *bytes.Buffer) {
 				mine := append(append([]string{}, versions[i%4:]...), versions[:i%4]...)
@@ -165,6 +200,7 @@ func TestHistories(t *testing.T) {
 					cmds[i], outputs[i] = start(i)
 				}
 			}
+			enough()
 			claims, activations := histories(t, trace)
 			t.Logf("%d killed, %d operations on claims, %d on the log of activations", killed, len(claims), len(activations))
 			require.Equal(t, 4, killed)

@@ -244,6 +244,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 				t.Parallel()
 				src := newSource(t, "7.14.3")
 				root := t.TempDir()
+				defer watch(t, root)()
 				if !flock {
 					withoutFlock(t, root)
 				}
@@ -291,6 +292,7 @@ func TestStoppedAtEachPoint(t *testing.T) {
 				const lease = time.Second
 				src := newSource(t, "7.14.3")
 				root := t.TempDir()
+				defer watch(t, root)()
 				if !flock {
 					withoutFlock(t, root)
 				}
@@ -335,6 +337,7 @@ func TestCollectorHitAtEachPoint(t *testing.T) {
 				const lease = time.Second
 				src := newSource(t, "7.14.0", "7.14.1", "7.14.2", "7.14.3")
 				root := t.TempDir()
+				defer watch(t, root)()
 				var output bytes.Buffer
 				victim := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.0,7.14.1,7.14.2,7.14.3", &output),
 					orders{Lease: lease, Point: point, Signal: signal, Litter: true})
@@ -368,6 +371,7 @@ func TestSleeperPublishesNothingUnderALaterClaim(t *testing.T) {
 	const lease = time.Second
 	src := newSource(t, "7.14.3")
 	root := t.TempDir()
+	defer watch(t, root)()
 	var output bytes.Buffer
 	sleeper := ordered(t, unitProcess(t, root, "concourse-ci/0", src.URL, "7.14.3", &output), orders{Lease: lease, Point: "staged", Signal: syscall.SIGSTOP})
 	require.NoError(t, sleeper.Start())
@@ -407,6 +411,7 @@ func TestManyProcessesDownloadOnceWithoutLocks(t *testing.T) {
 	const units = 8
 	src := newSource(t, "7.14.3")
 	root := t.TempDir()
+	defer watch(t, root)()
 	withoutFlock(t, root)
 	var logs [units]bytes.Buffer
 	var cmds [units]*exec.Cmd

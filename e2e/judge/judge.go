@@ -62,7 +62,7 @@ func Judge(r observation.Record, rules ...Rule) []Violation {
 func Always() []Rule {
 	return slices.Concat(
 		secretRules, panicRules, statusRules, restartRules, optionRules, restRules,
-		programRules, fileRules, mountRules, releaseRules, volumeRules, keepRules,
+		programRules, fileRules, mountRules, releaseRules, modelRules, volumeRules, keepRules,
 		downloadRules, receivedRules, diskRules, webRules, orderRules, buildRules,
 	)
 }

@@ -27,7 +27,7 @@ type table struct {
 
 var tables = slices.Concat(
 	secretTables, panicTables, statusTables, restartTables, optionTables, hookTables, programTables, fileTables,
-	mountTables, currentTables, volumeTables, keptTables, downloadTables, receivedTables, diskTables, webTables,
+	mountTables, currentTables, modelTables, volumeTables, keptTables, downloadTables, receivedTables, diskTables, webTables,
 	orderTables, buildTables,
 )
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/history"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
 )
@@ -50,7 +51,9 @@ func sound() *observation.Record {
 					"ci/0": {Mount: mounted, Received: agent + 20_000_000, Started: at(5), Volume: &observation.Volume{Inspection: coordinator.Inspection{
 						VolumeID: "V1", Layout: 2, Use: coordinator.Space{Staging: 30_000_000},
 						Progress: &coordinator.Progress{Version: from, Unit: "ci/0"},
-					}, Workers: []string{"ci-0"}, Staged: []string{from + ".1.ci-0"}}},
+					}, Workers: []string{"ci-0"}, Staged: []string{from + ".1.ci-0"}, History: &history.Volume{
+						ID: "V1", Claims: map[string][]history.Claim{from: {{Generation: 1, Unit: "ci/0", Nonce: from}}}, Staged: []string{from + ".1.ci-0"},
+					}}},
 					"ci/2": {Received: agent, Started: at(5), Mount: observation.Mount{Underneath: []string{}}},
 				},
 				Downloads: map[string]cluster.Transfer{from: sent(15_000_000), to: {}},
@@ -162,6 +165,23 @@ func release(version string) coordinator.Release {
 	return coordinator.Release{Version: version, Dir: root + "/store/" + version + ".1", InstalledBy: "ci/0", Bytes: installed}
 }
 
+// past is what the volume keeps of the steps that led to a version.
+func past(version string) *history.Volume {
+	h := &history.Volume{ID: "V1", Claims: map[string][]history.Claim{}, Releases: map[string]string{}, Pins: map[string]string{}}
+	for i, v := range []string{from, to} {
+		h.Activations = append(h.Activations, history.Activation{Number: i + 1, Version: v, Unit: "ci/0"})
+		h.Claims[v] = []history.Claim{{Generation: 1, Unit: "ci/0", Nonce: v, Ended: true}}
+		h.Releases[v], h.Entries = v+".1", append(h.Entries, v+".1")
+		if v == version {
+			break
+		}
+	}
+	for n := range 3 {
+		h.Pins[fmt.Sprintf("ci-%d", n)] = version + ".1"
+	}
+	return h
+}
+
 func volume(version string) *observation.Volume {
 	_, file := program(version)
 	v := &observation.Volume{
@@ -172,7 +192,7 @@ func volume(version string) *observation.Volume {
 			Pins: map[string]string{"ci-0": version + ".1", "ci-1": version + ".1", "ci-2": version + ".1"},
 		},
 		InstalledVersion: version, Bin: "releases/" + version + "/bin", BinFile: file,
-		Workers: []string{"ci-0", "ci-1", "ci-2"}, Staged: []string{}, Unsound: map[string]string{},
+		Workers: []string{"ci-0", "ci-1", "ci-2"}, Staged: []string{}, Unsound: map[string]string{}, History: past(version),
 	}
 	if version == to {
 		v.Use.Store *= 2

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/history"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
@@ -108,7 +109,10 @@ var unbroken = []row{
 		// To what was there before the upgrade: nothing is before that.
 		o := atRest(280, "rolled back", from)
 		for _, m := range o.Machines {
-			pins, used := m.Volume.Pins, volume(to).Use
+			pins, used, kept := m.Volume.Pins, volume(to).Use, past(to)
+			kept.Activations = append(kept.Activations, history.Activation{Number: 3, Version: from, Unit: "ci/0"})
+			kept.Pins = m.Volume.History.Pins
+			m.Volume.History = kept
 			m.Volume.Current = &coordinator.Activation{Generation: 3, Version: from, Unit: "ci/0", Restores: 1}
 			m.Volume.Releases, m.Volume.Pins, m.Volume.Use = []coordinator.Release{release(from), release(to)}, pins, used
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/history"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
 
@@ -128,6 +129,8 @@ type Volume struct {
 	Workers []string `json:"workers"`
 	// Staged are the names below staging/.
 	Staged []string `json:"staged"`
+	// History is what tells of the steps that the units have taken; nil if it was not read.
+	History *history.Volume `json:"history,omitempty"`
 	// Unsound are what is wrong with each release, file by file, after all of it was
 	// read; nil if that was not asked for.
 	Unsound map[string]string `json:"unsound,omitempty"`

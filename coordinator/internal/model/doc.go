@@ -2,6 +2,10 @@
 // units, of which any may die at any point and as often as it likes, and a step for
 // each access to the volume. Its tests visit every state.
 //
+// The rules are in rules.go. Package history replays by them what was seen of a volume:
+// whatever the model does, it finds nothing (TestReplay), and it finds most of what
+// TestBroken breaks.
+//
 // # What the units do
 //
 // Install: a unit claims a generation with link(2), in the log of the version; takes over
@@ -67,9 +71,9 @@
 // processor time and 600 MB:
 //
 //	                                        states
-//	one version, nobody collects             2,916
+//	one version, nobody collects             2,743
 //	two versions, nobody collects           86,978
-//	one version, which may become corrupt    2,743
+//	one version, which may become corrupt    2,916
 //	one version, and collecting it         234,520
 //	the same, and it may become corrupt  1,500,318
 //	two versions, and collecting the one

@@ -1,5 +1,7 @@
 package model_test
 
+import "github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/model"
+
 // ensure is the rest of a call of Ensure; the claim is also that of Collect.
 func (m *move) ensure() {
 	v := m.me.want
@@ -35,9 +37,7 @@ func (m *move) ensure() {
 		m.lookAtFence()
 	case storeEntry:
 		m.my.staged, m.my.stored = emptied, true
-		if m.me.staged == torn {
-			m.n.broken = errTorn
-		}
+		m.commit(model.Publication{Claimed: m.me.claimed, Torn: m.me.staged == torn}.Check())
 		m.to(lookAtRelease, "puts its tree of %d into the store", v)
 	case lookAtRelease:
 		m.lookAtRelease()
@@ -70,7 +70,7 @@ func (m *move) claim() {
 		m.to(idle, "claims the next generation, and is told that it failed")
 		m.n = claimed
 	}
-	m.my.fresh = true
+	m.my.fresh, m.my.claimed = true, true
 	if m.me.collector {
 		m.to(listStaged, "claims the next generation")
 		return
@@ -127,7 +127,7 @@ func (m *move) lookAtFence() {
 		m.to(idle, "has downloaded %d and finds that it lost its generation", v)
 		return
 	}
-	m.my.fresh = false
+	m.my.fresh, m.my.claimed = false, !m.but.givesUpEarly
 	m.to(storeEntry, "has downloaded %d and takes itself to be the holder", v)
 }
 
@@ -156,9 +156,7 @@ func (m *move) link() {
 		m.to(lookAtRelease, "finds that %d is there by now", v)
 		return
 	}
-	if m.me.late && !m.allow.late {
-		m.n.broken = errLate
-	}
+	m.commit(model.Publication{Claimed: m.me.claimed, Late: m.me.late && !m.allow.late}.Check())
 	m.replaced(v)
 	m.my.staged, m.my.stored = absent, false
 	m.n.releases[v] = whole

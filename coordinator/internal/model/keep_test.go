@@ -1,5 +1,7 @@
 package model_test
 
+import "github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/model"
+
 // activate is the first step of Activate.
 func (m *move) activate() {
 	v := m.my.want
@@ -155,9 +157,7 @@ func (m *move) putEntry() {
 		}
 		return
 	}
-	if !m.me.aware {
-		m.n.broken = errOvertaken
-	}
+	m.commit(model.Activation{Aware: m.me.aware}.Check())
 	if m.s.current != v {
 		m.n.previous = m.s.current
 	}
@@ -355,11 +355,7 @@ func (m *move) remove() {
 			m.my.doomedOld &^= one(i)
 			o := &m.s.units[i]
 			relies := o.at == putEntry || o.at == writePin || o.at == dropHold
-			if o.pin == v && o.old {
-				m.n.broken = errUnpinned
-			} else if o.want == v && o.heldOld && m.holds(o) && relies {
-				m.n.broken = errUnheld
-			}
+			m.commit(model.Removal{Pinned: o.pin == v && o.old, Held: o.want == v && o.heldOld && m.holds(o) && relies}.Check())
 			m.to(lookAtClaim, "removes the entry that unit %d has", uint8(i))
 			return
 		}

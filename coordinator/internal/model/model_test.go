@@ -95,17 +95,22 @@ func (p protocol) seenBy(s *state, u int) {
 	}
 }
 
-// TestProtocol visits all states of the experiments, and has each unit finish alone
-// from each of them.
-func TestProtocol(t *testing.T) {
-	for name, p := range map[string]protocol{
+// experiments are protocols that break no rule.
+func experiments() map[string]protocol {
+	return map[string]protocol{
 		"one version":                {wants: []uint8{1}},
 		"two versions":               {wants: []uint8{1, 2}},
 		"corruption":                 {wants: []uint8{1}, corrupt: true, start: installed()},
 		"collecting":                 {wants: []uint8{1}, collect: true, collects: []uint8{1}, start: used()},
 		"collecting what was before": {wants: []uint8{1, 2}, collect: true, collects: []uint8{2}, start: used()},
 		"collecting, and corruption": {wants: []uint8{1}, collect: true, collects: []uint8{1}, corrupt: true, start: used()},
-	} {
+	}
+}
+
+// TestProtocol visits all states of the experiments, and has each unit finish alone
+// from each of them.
+func TestProtocol(t *testing.T) {
+	for name, p := range experiments() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
@@ -136,52 +141,57 @@ func TestBroken(t *testing.T) {
 	before := collect // what was current before
 	before.wants, before.collects = []uint8{1, 2}, []uint8{2}
 	const (
-		late      = "a holder published after a newer one had begun to download"
-		torn      = "a published release is incomplete"
-		overtaken = "an activation replaces one that it was decided without"
-		missing   = "a release's path is missing, and nobody has collected it"
-		unpinned  = "a pinned release is gone"
-		unheld    = "a release is gone that a call holds"
-		unkept    = "the current or the previous release is gone"
+		twice         = "two units hold one generation"
+		unclaimed     = "a release is published under a claim that nobody held"
+		unpinnedEntry = "a pinned entry is gone"
+		late          = "a holder published after a newer one had begun to download"
+		torn          = "a published release is incomplete"
+		overtaken     = "an activation replaces one that it was decided without"
+		missing       = "a release's path is missing, and nobody has collected it"
+		unpinned      = "a pinned release is gone"
+		unheld        = "a release is gone that a call holds"
+		unkept        = "the current or the previous release is gone"
 	)
 	for name, test := range map[string]struct {
 		protocol
-		but  rules
-		want string
+		but   rules
+		want  string
+		shows string // what a replay of what the volume shows finds, if it can
 	}{
-		"no stat after link":               {install, rules{noStat: true}, "a unit holds the newest generation and does not know"},
-		"claims are replaced":              {install, rules{claimOverwrites: true}, "two units hold one generation"},
-		"no fence at publish":              {install, rules{noFenceAtPublish: true}, late},
-		"nobody takes over what is staged": {install, rules{noTakeOver: true}, late},
-		"staging trees removed in place":   {repair, rules{takeAwayInPlace: true}, torn},
-		"release copied to its place":      {install, rules{publishCopies: true}, torn},
-		"corrupt release removed first":    {corrupt, rules{unlinkFirst: true}, missing},
-		"the same, for want of room":       {corrupt, rules{unlinkEarly: true}, missing},
-		"link is not fenced":               {collect, rules{linkUnfenced: true}, missing},
-		"what is staged is not taken away": {collect, rules{noTakeAway: true}, missing},
-		"collector is not fenced":          {collect, rules{noFenceAtCollect: true}, missing},
-		"pins name versions":               {repair, rules{pinVersions: true}, "an entry is gone that a call holds"},
-		"entry moved before its link":      {collect, rules{entryFirst: true}, missing},
-		"place of the link is not blocked": {collect, rules{linkNotBlocked: true}, unheld},
+		"no stat after link":               {install, rules{noStat: true}, "a unit holds the newest generation and does not know", ""}, // what a unit knows does not show
+		"claims are replaced":              {install, rules{claimOverwrites: true}, twice, twice},
+		"no fence at publish":              {install, rules{noFenceAtPublish: true}, late, late},
+		"nobody takes over what is staged": {install, rules{noTakeOver: true}, late, ""}, // whether the newer one has begun does not show
+		"claim given up, then published":   {install, rules{givesUpEarly: true}, unclaimed, unclaimed},
+		"staging trees removed in place":   {repair, rules{takeAwayInPlace: true}, torn, ""}, // the model goes on with a whole tree
+		"release copied to its place":      {install, rules{publishCopies: true}, torn, torn},
+		"corrupt release removed first":    {corrupt, rules{unlinkFirst: true}, missing, unkept},
+		"the same, for want of room":       {corrupt, rules{unlinkEarly: true}, missing, unkept},
+		"link is not fenced":               {collect, rules{linkUnfenced: true}, missing, missing},
+		"what is staged is not taken away": {collect, rules{noTakeAway: true}, missing, missing},
+		"collector is not fenced":          {collect, rules{noFenceAtCollect: true}, missing, missing},
+		"pins name versions":               {repair, rules{pinVersions: true}, "an entry is gone that a call holds", unpinnedEntry},
+		"entry moved before its link":      {collect, rules{entryFirst: true}, missing, missing},
+		"place of the link is not blocked": {collect, rules{linkNotBlocked: true}, unheld, unpinned},
 
-		"log read again when overtaken":    {change, rules{logReadAgain: true}, overtaken},
-		"log entries are replaced":         {change, rules{logOverwrites: true}, overtaken},
-		"bin linked without a second look": {change, rules{binOnce: true}, "bin is not the current release"},
+		"log read again when overtaken":    {change, rules{logReadAgain: true}, overtaken, ""}, // the log is as if the call had begun later
+		"log entries are replaced":         {change, rules{logOverwrites: true}, overtaken, overtaken},
+		"bin linked without a second look": {change, rules{binOnce: true}, "bin is not the current release", ""}, // bin is derived from the log, and not replayed
 
-		"activated without a hold":                {collect, rules{noHold: true}, unkept},
-		"calls of one unit share a hold":          {collect, rules{oneHold: true}, unpinned},
-		"collectors are never called off":         {collect, rules{noCallOff: true}, unheld},
-		"collectors called off before the hold":   {collect, rules{callOffFirst: true}, unheld},
-		"looked before collectors are called off": {collect, rules{lookFirst: true}, unheld},
+		"activated without a hold":                {collect, rules{noHold: true}, unkept, unkept},
+		"calls of one unit share a hold":          {collect, rules{oneHold: true}, unpinned, unpinned},
+		"collectors are never called off":         {collect, rules{noCallOff: true}, unheld, unpinnedEntry},
+		"collectors called off before the hold":   {collect, rules{callOffFirst: true}, unheld, unpinned},
+		"looked before collectors are called off": {collect, rules{lookFirst: true}, unheld, unpinned},
 
-		"collector ignores pins":            {collect, rules{ignorePins: true}, unheld},
-		"collector reads pins once":         {collect, rules{pinsOnce: true}, unpinned},
-		"collector reads pins after log":    {before, rules{pinsLast: true}, unkept},
-		"collector ignores previous":        {before, rules{ignorePrevious: true}, unkept},
-		"previous read, then current":       {before, rules{logTwice: true}, unkept},
-		"collector announces last":          {collect, rules{announceLast: true}, unheld},
-		"removed first, put back if wanted": {collect, rules{noCallOff: true, lookTwice: true}, unheld},
-		"release removed in place":          {collect, rules{removeInPlace: true}, torn},
+		"collector ignores pins":            {collect, rules{ignorePins: true}, unheld, unpinned},
+		"collector reads pins once":         {collect, rules{pinsOnce: true}, unpinned, unpinned},
+		"collector reads pins after log":    {before, rules{pinsLast: true}, unkept, unkept},
+		"collector ignores previous":        {before, rules{ignorePrevious: true}, unkept, unkept},
+		"previous read, then current":       {before, rules{logTwice: true}, unkept, unkept},
+		"collector announces last":          {collect, rules{announceLast: true}, unheld, unpinnedEntry},
+		"removed first, put back if wanted": {collect, rules{noCallOff: true, lookTwice: true}, unheld, late},
+		"release removed in place":          {collect, rules{removeInPlace: true}, torn, torn},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,6 +200,18 @@ func TestBroken(t *testing.T) {
 			states, err := explore.All(p.spec())
 			require.ErrorContains(t, err, test.want)
 			t.Logf("found after %d states: %v", len(states), err)
+			var violation *explore.Violation
+			require.ErrorAs(t, err, &violation)
+			steps, passed, found := p.way(p.pack(&p.start), violation.Steps)
+			require.True(t, found)
+			steps, passed = p.onward(steps, passed)
+			broken := replayed(p.start, steps, passed, func() bool { return true })
+			if test.shows == "" {
+				require.Empty(t, broken)
+				return
+			}
+			require.NotEmpty(t, broken)
+			require.ErrorContains(t, broken[0], test.shows)
 		})
 	}
 }

@@ -41,7 +41,7 @@ func (p protocol) pack(s *state) packed {
 func (u *unit) word() uint64 {
 	return uint64(u.at) | uint64(u.want)<<6 | uint64(u.staged)<<8 | uint64(u.pin)<<10 | uint64(u.saw)<<12 |
 		bit(u.fresh)<<14 | bit(u.activates)<<15 | bit(u.aware)<<16 | bit(u.late)<<17 | bit(u.bare)<<18 |
-		bit(u.collector)<<19 | bit(u.stored)<<20 | bit(u.old)<<21 | bit(u.heldOld)<<22 | bit(u.doomLink)<<23 | bit(u.doomLinked)<<24
+		bit(u.collector)<<19 | bit(u.stored)<<20 | bit(u.old)<<21 | bit(u.heldOld)<<22 | bit(u.doomLink)<<23 | bit(u.doomLinked)<<24 | bit(u.claimed)<<25
 }
 
 func (k packed) unpack() state {
@@ -60,7 +60,7 @@ func (k packed) unpack() state {
 			at: place(w & 63), want: uint8(w >> 6 & 3), staged: tree(w >> 8 & 3), pin: uint8(w >> 10 & 3), saw: uint8(w >> 12 & 3),
 			fresh: w>>14&1 != 0, activates: w>>15&1 != 0, aware: w>>16&1 != 0, late: w>>17&1 != 0, bare: w>>18&1 != 0,
 			collector: w>>19&1 != 0, stored: w>>20&1 != 0, old: w>>21&1 != 0, heldOld: w>>22&1 != 0,
-			doomLink: w>>23&1 != 0, doomLinked: w>>24&1 != 0,
+			doomLink: w>>23&1 != 0, doomLinked: w>>24&1 != 0, claimed: w>>25&1 != 0,
 			todo: set(w>>todoAt) & others, moved: set(w>>movedAt) & others,
 			doomedOld: set(w>>doomedOldAt) & others, doomedUnlinked: set(w>>doomedUnlinkedAt) & others,
 		}

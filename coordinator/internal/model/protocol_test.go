@@ -2,7 +2,10 @@ package model_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/model"
 )
 
 const (
@@ -63,11 +66,11 @@ const (
 type tree uint8
 
 const (
-	absent tree = iota // also no link
-	whole
-	torn               // some files are missing
-	emptied            // staged only: the tree is in the store, the directory is still there
-	dangling = emptied // a link only: it leads to nothing
+	absent   = tree(model.Absent) // also no link
+	whole    = tree(model.Whole)
+	torn     = tree(model.Torn)
+	dangling = tree(model.Dangling) // a link only
+	emptied  = dangling             // staged only: the tree is in the store, the directory is still there
 )
 
 // set holds units or versions, by number.
@@ -86,6 +89,7 @@ type unit struct {
 	staged tree
 	// collector: the call is Collect, not Ensure.
 	collector bool
+	claimed   bool // and has not given up
 	stored    bool // its entry is in the store, and no release is linked to it yet
 	// todo are units whose staging tree to take over or away, or whose collection to
 	// call off. For a collector that reads the pins they are units whose pin has changed
@@ -134,23 +138,16 @@ const (
 )
 
 // deeds are violations that a step commits, so that no state shows them later.
-var deeds = []string{
-	errLate:      "a holder published after a newer one had begun to download",
-	errOvertaken: "an activation replaces one that it was decided without",
-	errTorn:      "a published release is incomplete",
-	errMissing:   "a release's path is missing, and nobody has collected it",
-	errUnpinned:  "a pinned entry is gone",
-	errUnheld:    "an entry is gone that a call holds",
+var deeds = []error{
+	nil, model.ErrLate, model.ErrOvertaken, model.ErrTorn, model.ErrMissing, model.ErrUnpinned, model.ErrUnheld, model.ErrUnclaimed,
 }
 
-const (
-	errLate = iota + 1
-	errOvertaken
-	errTorn
-	errMissing
-	errUnpinned
-	errUnheld
-)
+// commit notes the rule that a step breaks, if any.
+func (m *move) commit(err error) {
+	if err != nil {
+		m.n.broken = uint8(slices.Index(deeds, err))
+	}
+}
 
 // rules that are different in a variant. All but the last make it worse.
 type rules struct {
@@ -158,7 +155,7 @@ type rules struct {
 	noFenceAtPublish, noTakeOver, takeAwayInPlace       bool
 	publishCopies, unlinkFirst, unlinkEarly             bool
 	linkUnfenced, swapBlindly                           bool
-	logReadAgain, logOverwrites, binOnce                bool
+	logReadAgain, logOverwrites, binOnce, givesUpEarly  bool
 	noHold, noCallOff, callOffFirst, lookFirst, oneHold bool
 	ignorePins, ignorePrevious, pinsOnce                bool
 	announceLast, pinsLast, logTwice                    bool
@@ -250,12 +247,7 @@ func (m *move) to(at place, what string, about ...uint8) {
 		m.rest(m.u)
 	}
 	for v, was := range m.s.releases {
-		if was != absent && m.n.releases[v] == absent && !m.collected {
-			m.n.broken = errMissing
-		}
-		if m.n.releases[v] == dangling && was != dangling {
-			m.n.broken = errMissing
-		}
+		m.commit(model.Move{From: model.Link(was), To: model.Link(m.n.releases[v]), Collected: m.collected}.Check())
 	}
 	m.collected = false
 	m.drop()
