@@ -201,7 +201,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		return 0, err
 	}
 	defer d.Close()
-	s.total, s.proof.Source = d.Size, d.Fingerprint()
+	s.total, s.proof.Source = d.Size, d.Fingerprint
 	if err := s.makeRoom(ctx, d.Size, d.Reused); err != nil {
 		s.keep = d.Reused > 0
 		return 0, err

@@ -110,8 +110,7 @@ type Source struct {
 	// Connections is how many ranges are fetched at a time; 0 is
 	// DefaultConnections.
 	Connections int
-	// Chunk is the length of a range in bytes; 0 is DefaultChunk. Archives of more
-	// than a million chunks have longer ones.
+	// Chunk is the length of a range in bytes; 0 is DefaultChunk.
 	Chunk int64
 	// MaxBytes is how long an archive may be; 0 is without a bound.
 	MaxBytes int64

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -31,7 +32,7 @@ var (
 // file should be is none: a proxy wants somebody to log in.
 func (s Source) request(ctx context.Context, method, url string, header http.Header) (*http.Response, error) {
 	client := s.client()
-	var last error
+	last := errors.New("no answer")
 	for attempt := range s.Policy.Attempts {
 		if attempt > 0 {
 			if err := sleep(ctx, s.pause(attempt, last)); err != nil {
@@ -40,31 +41,26 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 		}
 		req, err := http.NewRequestWithContext(ctx, method, url, nil)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, unwrapURL(err))
+			return nil, unreachable(url, errors.Unwrap(err))
 		}
-		for k, v := range header {
-			req.Header[k] = v
-		}
+		maps.Copy(req.Header, header)
 		// Bytes as they are on the server: the digest is made of those.
 		req.Header.Set("Accept-Encoding", "identity")
 		if s.Token != "" && s.trusts(req.URL) {
 			req.Header.Set("Authorization", "Bearer "+s.Token)
 		}
 		resp, err := client.Do(req)
-		if ctx.Err() != nil {
-			if err == nil {
-				resp.Body.Close()
-			}
-			return nil, late(url, context.Cause(ctx), last)
-		}
-		if err == nil {
-			if err = check(resp); err == nil {
-				return resp, nil
-			}
+		if err != nil {
+			err = errors.Unwrap(err) // the method and the URL, which the sentence has already
+		} else if err = check(resp); err == nil && ctx.Err() == nil {
+			return resp, nil
+		} else {
 			resp.Body.Close()
 		}
-		last = unwrapURL(err)
-		if !temporary(last) {
+		if ctx.Err() != nil {
+			return nil, late(url, context.Cause(ctx), last)
+		}
+		if last = err; !temporary(err) {
 			break
 		}
 	}
@@ -75,7 +71,11 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 	case errors.As(last, &status):
 		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind(), status)
 	}
-	return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, last)
+	return nil, unreachable(url, last)
+}
+
+func unreachable(url string, err error) error {
+	return fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
 }
 
 // client is the source's with this package's rules for redirects.
@@ -130,31 +130,29 @@ func temporary(err error) bool {
 type statusError struct {
 	code    int
 	limited bool          // too many requests were made
-	wait    time.Duration // until the server wants to be asked again; 0 if it does not say
-	until   time.Time     // the same by the server's clock; zero if that is not known
+	until   time.Time     // when the server wants to be asked again, by its clock; zero if it does not say
+	wait    time.Duration // how long that is from now
 }
 
 // newStatusError reads what the server says about rates: Retry-After, in both of
 // its forms, or GitHub's X-RateLimit headers. Times are compared with the
-// server's clock.
+// server's clock, if it has one.
 func newStatusError(resp *http.Response) *statusError {
 	e := &statusError{code: resp.StatusCode}
 	after, spent := resp.Header.Get("Retry-After"), resp.Header.Get("X-RateLimit-Remaining") == "0"
 	e.limited = e.code == http.StatusTooManyRequests || e.code == http.StatusForbidden && (after != "" || spent)
-	now, _ := http.ParseTime(resp.Header.Get("Date")) // zero if there is none
-	if seconds, err := strconv.ParseInt(after, 10, 64); err == nil {
-		// A year is as good as for ever, and cannot overflow.
-		e.wait = time.Duration(min(seconds, 366*24*3600)) * time.Second
-		if !now.IsZero() {
-			e.until = now.Add(e.wait)
-		}
-		return e
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
 	}
 	e.until, _ = http.ParseTime(after)
-	if seconds, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64); err == nil && spent && e.until.IsZero() {
+	if seconds, err := strconv.ParseInt(after, 10, 64); err == nil {
+		// A year is as good as for ever, and cannot overflow.
+		e.until = now.Add(time.Duration(min(seconds, 366*24*3600)) * time.Second)
+	} else if seconds, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64); err == nil && spent && e.until.IsZero() {
 		e.until = time.Unix(seconds, 0)
 	}
-	if !e.until.IsZero() && !now.IsZero() {
+	if !e.until.IsZero() {
 		e.wait = e.until.Sub(now)
 	}
 	return e
@@ -188,8 +186,6 @@ func (e *statusError) Error() string {
 	switch {
 	case e.limited && !e.until.IsZero():
 		text += ": rate limited until " + e.until.UTC().Format(time.RFC3339)
-	case e.limited && e.wait > 0:
-		text += fmt.Sprintf(": rate limited for another %s", e.wait)
 	case e.limited:
 		text += ": rate limited"
 	}
@@ -199,13 +195,10 @@ func (e *statusError) Error() string {
 // late says whom a deadline was waiting for. Other ends of a context have their
 // own reason.
 func late(url string, cause, last error) error {
-	switch {
-	case !errors.Is(cause, context.DeadlineExceeded):
+	if !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
-	case last == nil:
-		return fmt.Errorf("%s: %w: no answer: %w", redact(url), ErrUnreachable, cause)
 	}
-	return fmt.Errorf("%s: %w: %w: %w", redact(url), ErrUnreachable, last, cause)
+	return unreachable(url, fmt.Errorf("%w: %w", last, cause))
 }
 
 // pause doubles with each attempt, and differs between machines so that they do
@@ -231,19 +224,9 @@ func (s Source) readFile(ctx context.Context, url string, limit int64) ([]byte, 
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
+		return nil, unreachable(url, err)
 	}
 	return data, nil
-}
-
-// unwrapURL drops the method and URL that net/http puts before an error: the
-// sentence has the URL already.
-func unwrapURL(err error) error {
-	var e *url.Error
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }
 
 // redact keeps passwords in URLs out of logs and statuses.
@@ -256,12 +239,10 @@ func redact(raw string) string {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-t.C:
+	case <-time.After(d):
 		return nil
 	}
 }
