@@ -16,7 +16,7 @@ const received = 256 << 10
 
 // connection fetches one part of an archive after another.
 type connection struct {
-	id      int // from 1
+	id      int
 	remote  *remote
 	partial *partial
 }
@@ -46,6 +46,11 @@ func (c connection) run(ctx context.Context, a *answer) error {
 		a.close()
 		last := a
 		a = nil
+		if moved >= last.received/8 {
+			useless = nil
+		} else if err != nil {
+			useless = err
+		}
 		switch {
 		case err == nil:
 			broken = 0
@@ -54,9 +59,6 @@ func (c connection) run(ctx context.Context, a *answer) error {
 			return context.Cause(ctx)
 		case hopeless(err):
 			return err
-		}
-		if useless = nil; moved < last.received/8 {
-			useless = err
 		}
 		c.remote.forget(last.location)
 		if moved > policy.Rate*int64(policy.Stall/time.Second) {

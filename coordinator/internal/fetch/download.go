@@ -116,7 +116,7 @@ func (d *Download) ask(s Source, url string, k kept, want Digest) (err error) {
 	}
 	d.remote = newRemote(s, url, k.expected())
 	d.partial = newPartial(k, s.Chunk)
-	if missing := d.partial.plan.claim(1, 0); !missing.empty() {
+	if missing := d.partial.plan.claim(0, 0); !missing.empty() {
 		if d.first, err = d.remote.ask(d.ctx, missing); err != nil {
 			return err
 		}
@@ -163,31 +163,23 @@ func (d *Download) Start() error {
 			return syncNowAndThen(d.ctx, pause, d.partial.dirty, func() error { return d.partial.sync(d.Sync) })
 		})
 	}
-	d.connect()
+	n := d.remote.source.Connections // those that are not needed leave at once
+	d.partial.locked(func(p *plan) {
+		for id := range n {
+			p.giveBack(id)
+		}
+		p.claim(0, 0)
+	})
+	for id := range n {
+		var a *answer
+		if id == 0 {
+			a = d.first
+		}
+		d.run(func() error { return connection{id, d.remote, d.partial}.run(d.ctx, a) })
+	}
 	d.run(d.hash)
 	context.AfterFunc(d.ctx, func() { d.partial.finish(nil, context.Cause(d.ctx)) })
 	return nil
-}
-
-// connect starts the connections, the first of which reads what Open has asked for.
-func (d *Download) connect() {
-	n := d.remote.source.Connections
-	switch {
-	case d.first == nil:
-		n = 0
-	case d.remote.sequential.Load():
-		n = 1
-	}
-	answers := append([]*answer{d.first}, make([]*answer, n)...)[:n]
-	d.partial.locked(func(p *plan) {
-		for i := range answers {
-			p.giveBack(i + 1)
-		}
-		p.claim(1, 0)
-	})
-	for i, a := range answers {
-		d.run(func() error { return connection{i + 1, d.remote, d.partial}.run(d.ctx, a) })
-	}
 }
 
 // run calls f beside the caller. Its error ends the download.

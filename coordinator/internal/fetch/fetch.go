@@ -99,8 +99,6 @@ type Source struct {
 	// URL is that of the repository, such as https://github.com/OWNER/REPOSITORY.
 	URL    string
 	Layout Layout
-	// Arch is whose archives are fetched; empty is that of the running program.
-	Arch   string
 	Client *http.Client
 	Policy Policy
 	// Token goes with requests to the host of URL as "Authorization: Bearer", for
@@ -146,13 +144,9 @@ func (s Source) Validate() error {
 	return nil
 }
 
-// ArchiveURL returns where a release's archive is.
+// ArchiveURL returns where a release's archive for this machine is.
 func (s Source) ArchiveURL(version string) string {
-	arch := s.Arch
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
-	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Layout.Archive(version, arch), "/")
+	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Layout.Archive(version, runtime.GOARCH), "/")
 }
 
 // maxSide bounds the length of a side file.
@@ -168,7 +162,7 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	for _, algorithm := range []string{"sha256", "sha1"} {
 		text, err := s.readFile(ctx, archive+"."+algorithm, maxSide)
 		var status *statusError
-		if errors.As(err, &status) && status.refused() {
+		if errors.As(err, &status) && status.refused {
 			answers = append(answers, fmt.Sprintf(".%s: %s", algorithm, status))
 			continue
 		}
@@ -194,7 +188,7 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	case errors.Is(err, ErrUnauthorized):
 		// Unless it is HEAD that the server refuses: then the archive may be had.
 		return Digest{}, fmt.Errorf("%w; %w", err, none)
-	case err != nil && (errors.Is(err, ErrNotFound) || !errors.As(err, &status) || !status.refused() && status.code != http.StatusNotImplemented):
+	case err != nil && (errors.Is(err, ErrNotFound) || !errors.As(err, &status) || !status.refused && status.code != http.StatusNotImplemented):
 		return Digest{}, err
 	}
 	return Digest{}, fmt.Errorf("%s: %w", redact(archive), none)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -151,13 +150,8 @@ func refusesRanges(err error) bool {
 	if !errors.As(err, &status) {
 		return false
 	}
-	switch status.code {
-	case http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
-		return false
-	case http.StatusNotImplemented:
-		return true
-	}
-	return status.refused()
+	final := status.kind == ErrNotFound || status.code == http.StatusUnauthorized
+	return status.refused && !final || status.code == http.StatusNotImplemented
 }
 
 // extent reads which bytes an answer holds, and of what. A weak ETag is no promise
@@ -168,7 +162,12 @@ func extent(resp *http.Response) (part span, whole Fingerprint, err error) {
 		whole.Validator = tag
 	}
 	if resp.StatusCode == http.StatusPartialContent {
-		part, whole.Size, err = contentRange(resp.Header.Get("Content-Range"))
+		var last int64
+		_, err = fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &part.Start, &last, &whole.Size)
+		if err == nil && (part.Start < 0 || last < part.Start || whole.Size <= last) {
+			err = errors.New("it sent a range that cannot be")
+		}
+		part.End = last + 1
 		return part, whole, err
 	}
 	if resp.ContentLength < 0 {
@@ -176,22 +175,6 @@ func extent(resp *http.Response) (part span, whole Fingerprint, err error) {
 	}
 	whole.Size = resp.ContentLength
 	return span{0, whole.Size}, whole, nil
-}
-
-// contentRange reads "bytes 0-9/10".
-func contentRange(text string) (part span, total int64, err error) {
-	ranged, all, _ := strings.Cut(strings.TrimPrefix(text, "bytes "), "/")
-	from, to, _ := strings.Cut(ranged, "-")
-	start, err1 := strconv.ParseInt(from, 10, 64)
-	last, err2 := strconv.ParseInt(to, 10, 64)
-	total, err3 := strconv.ParseInt(all, 10, 64)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return span{}, 0, err
-	}
-	if start < 0 || last < start || total <= last {
-		return span{}, 0, errors.New("a range that cannot be")
-	}
-	return span{start, last + 1}, total, nil
 }
 
 // answer is a part of the archive, unread. Reading ends a transfer that is silent or

@@ -69,7 +69,7 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 	case errors.Is(last, unpack.ErrNotArchive):
 		return nil, fmt.Errorf("%s: %w", redact(url), last)
 	case errors.As(last, &status):
-		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind(), status)
+		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind, status)
 	}
 	return nil, unreachable(url, last)
 }
@@ -121,24 +121,28 @@ func check(resp *http.Response) error {
 func temporary(err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {
-		return status.temporary()
+		return status.temporary
 	}
 	return !errors.Is(err, errRedirects) && !errors.Is(err, errDowngrade) && !errors.Is(err, unpack.ErrNotArchive)
 }
 
 // statusError is an answer that is none of 200 and 206.
 type statusError struct {
-	code    int
-	limited bool          // too many requests were made
-	until   time.Time     // when the server wants to be asked again, by its clock; zero if it does not say
-	wait    time.Duration // how long that is from now
+	code      int
+	kind      error // ErrNotFound, ErrUnauthorized, or ErrUnreachable
+	temporary bool  // the same request may have another answer soon
+	refused   bool  // the server, not a proxy before it, says for good that this request is wrong
+	limited   bool  // too many requests were made
+
+	until time.Time     // when the server wants to be asked again, by its clock; zero if it does not say
+	wait  time.Duration // how long that is from now
 }
 
-// newStatusError reads what the server says about rates: Retry-After, in both of
-// its forms, or GitHub's X-RateLimit headers. Times are compared with the
-// server's clock, if it has one.
+// newStatusError also reads what the server says about rates: Retry-After, in both of
+// its forms, or GitHub's X-RateLimit headers. Times are compared with the server's
+// clock, if it has one.
 func newStatusError(resp *http.Response) *statusError {
-	e := &statusError{code: resp.StatusCode}
+	e := &statusError{code: resp.StatusCode, kind: ErrUnreachable}
 	after, spent := resp.Header.Get("Retry-After"), resp.Header.Get("X-RateLimit-Remaining") == "0"
 	e.limited = e.code == http.StatusTooManyRequests || e.code == http.StatusForbidden && (after != "" || spent)
 	now, err := http.ParseTime(resp.Header.Get("Date"))
@@ -155,30 +159,21 @@ func newStatusError(resp *http.Response) *statusError {
 	if !e.until.IsZero() {
 		e.wait = e.until.Sub(now)
 	}
-	return e
-}
-
-func (e *statusError) kind() error {
 	switch {
+	case e.limited:
+		e.temporary = e.wait <= maxRetryAfter
 	case e.code == http.StatusNotFound || e.code == http.StatusGone:
-		return ErrNotFound
-	case !e.limited && (e.code == http.StatusUnauthorized || e.code == http.StatusForbidden):
-		return ErrUnauthorized
+		e.kind, e.refused = ErrNotFound, true
+	case e.code == http.StatusUnauthorized || e.code == http.StatusForbidden:
+		e.kind, e.refused = ErrUnauthorized, true
+	case e.code == http.StatusRequestTimeout:
+		e.temporary = true
+	case e.code >= 500:
+		e.temporary = e.code != http.StatusNotImplemented
+	case e.code >= 400:
+		e.refused = e.code != http.StatusProxyAuthRequired
 	}
-	return ErrUnreachable
-}
-
-func (e *statusError) temporary() bool {
-	if e.limited {
-		return e.wait <= maxRetryAfter
-	}
-	return e.code == http.StatusRequestTimeout || e.code >= 500 && e.code != http.StatusNotImplemented
-}
-
-// refused tells whether the server, not a proxy before it, says for good that this
-// request is wrong.
-func (e *statusError) refused() bool {
-	return e.code/100 == 4 && !e.limited && !e.temporary() && e.code != http.StatusProxyAuthRequired
+	return e
 }
 
 func (e *statusError) Error() string {
