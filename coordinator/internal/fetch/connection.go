@@ -81,8 +81,7 @@ func (c connection) affords(start int64) (ok bool) {
 	if !c.remote.ignores.Load() && !c.remote.refuses.Load() {
 		return true
 	}
-	wasted := c.partial.wasted()
-	c.partial.locked(func(p *plan) { ok = 2*(wasted+start) <= max(p.size, p.There.bytes()) })
+	c.partial.locked(func(p *plan) { ok = 2*(c.partial.wasted.Load()+start) <= max(p.size, p.There.bytes()) })
 	return ok
 }
 
@@ -139,7 +138,9 @@ func (c connection) receive(a *answer, buf []byte) (moved int64, err error) {
 		n, err := a.Read(buf[:end-pos])
 		at := span{pos, pos + int64(n)}
 		pos = at.End
-		c.partial.moved.Add(int64(n))
+		if !write {
+			c.partial.wasted.Add(int64(n))
+		}
 		switch limit := c.remote.source.MaxBytes; {
 		case n > 0 && !more:
 			return moved, errors.New("it sent more than it announced")

@@ -281,37 +281,29 @@ func (d *Download) Wait() (map[string]string, error) {
 // Reader reads the archive from its start, waiting for what is not there yet.
 func (d *Download) Reader() io.Reader { return &reader{partial: d.partial} }
 
-// Resumable tells whether another attempt could go on from what is there.
-func (d *Download) Resumable() (resumable bool) {
-	d.partial.locked(func(*plan) { resumable = d.partial.noted > 0 })
-	return resumable
+// Stats says how far a download is, in bytes of the archive.
+type Stats struct {
+	Present   int64
+	Remaining int64 // -1 while the size is unknown
+	Hashed    int64 // by this download, not by an earlier one
+	// Wasted were received for nothing: they were there already, or another attempt has
+	// to receive them again.
+	Wasted    int64
+	Resumable bool // another attempt could go on from what is there
 }
 
-// Received returns how many bytes of the archive are there, and how many this
-// download, not an earlier one, has hashed.
-func (d *Download) Received() (present, hashed int64) {
-	d.partial.locked(func(p *plan) { present, hashed = p.There.bytes(), p.Hashed-d.kept.Hashed })
-	return present, hashed
-}
-
-// Wasted returns how many bytes were received for nothing: they were there already, or
-// another attempt has to receive them again.
-func (d *Download) Wasted() int64 {
-	if !d.Resumable() {
-		return d.partial.moved.Load()
-	}
-	return d.partial.wasted()
-}
-
-// Remaining returns how many bytes of the archive are not there yet; -1 while its
-// size is unknown.
-func (d *Download) Remaining() (n int64) {
+// Stats may be asked for at any time.
+func (d *Download) Stats() (s Stats) {
 	d.partial.locked(func(p *plan) {
-		if n = p.size - p.There.bytes(); p.size == 0 {
-			n = -1
+		s = Stats{Present: p.There.bytes(), Hashed: p.Hashed - d.kept.Hashed, Wasted: d.partial.wasted.Load(), Resumable: len(d.partial.noted.There) > 0}
+		if s.Remaining = p.size - s.Present; p.size == 0 {
+			s.Remaining = -1
 		}
 	})
-	return n
+	if !s.Resumable {
+		s.Wasted += s.Present
+	}
+	return s
 }
 
 // Discard removes what a download has left in dir, below root.

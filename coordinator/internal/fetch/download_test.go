@@ -300,7 +300,7 @@ func half(t *testing.T, s Source, dir string, want Digest) int64 {
 	_, err = io.CopyN(io.Discard, d.Reader(), d.Size/2)
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
-	_, hashed := d.Received()
+	hashed := d.Stats().Hashed
 	return hashed
 }
 
@@ -370,7 +370,7 @@ func TestResume(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, got == string(tt.get), "other bytes")
 			require.Equal(t, digestOf(tt.get).Hex, sums["sha256"])
-			_, hashed := d.Received()
+			hashed := d.Stats().Hashed
 			if !tt.reused {
 				require.Zero(t, d.Reused)
 				require.EqualValues(t, len(tt.get), hashed)
@@ -475,8 +475,8 @@ func TestResumesWithinAChunk(t *testing.T) {
 	require.NoError(t, d.Start())
 	_, err = io.CopyN(io.Discard, d.Reader(), 5<<20)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { _, hashed := d.Received(); return hashed == 5<<20 }, 5*time.Second, time.Millisecond)
-	require.True(t, d.Resumable())
+	require.Eventually(t, func() bool { hashed := d.Stats().Hashed; return hashed == 5<<20 }, 5*time.Second, time.Millisecond)
+	require.True(t, d.Stats().Resumable)
 	require.NoError(t, d.Close())
 	kept := Kept(root, ".")
 	require.Greater(t, kept, int64(4<<20-received))
@@ -490,7 +490,7 @@ func TestResumesWithinAChunk(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, digestOf(data).Hex, sums["sha256"])
 	require.EqualValues(t, int64(len(data))-kept, sent.Load())
-	_, hashed := again.Received()
+	hashed := again.Stats().Hashed
 	require.LessOrEqual(t, hashed, int64(4<<20))
 }
 

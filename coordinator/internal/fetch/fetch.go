@@ -83,24 +83,15 @@ func NewClient() *http.Client {
 	}}
 }
 
-// Layout says how a product names what it publishes.
-type Layout struct {
-	// Archive returns the path of an archive below Source.URL. The architecture is
-	// one of Go's names, such as "arm64".
-	Archive func(version, arch string) string
-	// Version returns the version that a tag names, as numbers with dots between
-	// them. It is false for tags of prereleases and of other products. Only Newest
-	// needs it.
-	Version func(tag string) (version string, ok bool)
-}
-
 // Source is a repository, and how it is asked.
 type Source struct {
 	// URL is that of the repository, such as https://github.com/OWNER/REPOSITORY.
-	URL    string
-	Layout Layout
-	Client *http.Client
-	Policy Policy
+	URL string
+	// Archive returns the path of an archive below URL. The architecture is one of
+	// Go's names, such as "arm64".
+	Archive func(version, arch string) string
+	Client  *http.Client
+	Policy  Policy
 	// Token goes with requests to the host of URL as "Authorization: Bearer", for
 	// GitHub's also to that of its API, and to no other host, wherever a request is
 	// redirected to.
@@ -134,8 +125,8 @@ func (s Source) Validate() error {
 			return fmt.Errorf("%s must be between %d and %d, not %d", v.name, v.low, v.high, v.value)
 		}
 	}
-	if s.Client == nil || s.Layout.Archive == nil {
-		return errors.New("a source needs a client and a layout")
+	if s.Client == nil || s.Archive == nil {
+		return errors.New("a source needs a client and the paths of archives")
 	}
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -146,11 +137,8 @@ func (s Source) Validate() error {
 
 // ArchiveURL returns where a release's archive for this machine is.
 func (s Source) ArchiveURL(version string) string {
-	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Layout.Archive(version, runtime.GOARCH), "/")
+	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Archive(version, runtime.GOARCH), "/")
 }
-
-// maxSide bounds the length of a side file.
-const maxSide = 1 << 20
 
 // Digest reads the side file .sha256 of the archive, else .sha1.
 func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
@@ -160,7 +148,7 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	archive := s.ArchiveURL(version)
 	var answers []string
 	for _, algorithm := range []string{"sha256", "sha1"} {
-		text, err := s.readFile(ctx, archive+"."+algorithm, maxSide)
+		text, err := s.readFile(ctx, archive+"."+algorithm)
 		var status *statusError
 		if errors.As(err, &status) && status.refused {
 			answers = append(answers, fmt.Sprintf(".%s: %s", algorithm, status))
@@ -179,10 +167,7 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	none := fmt.Errorf("%w: %s", ErrNoDigest, strings.Join(answers, ", "))
 	// Without this question a release that does not exist, or is not for everybody,
 	// would look like one that was published carelessly.
-	resp, err := s.request(ctx, http.MethodHead, archive, nil)
-	if err == nil {
-		resp.Body.Close()
-	}
+	_, err := s.Fingerprint(ctx, version)
 	var status *statusError
 	switch {
 	case errors.Is(err, ErrUnauthorized):

@@ -27,22 +27,21 @@ func serve(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Reque
 	}))
 	t.Cleanup(s.Close)
 	return Source{
-		URL: s.URL, Layout: testLayout, Client: NewClient(),
+		URL: s.URL, Archive: testArchive, Client: NewClient(),
 		Policy: Policy{Attempts: 3, Pause: time.Millisecond, Stall: 100 * time.Millisecond},
 	}, &n
 }
 
-var testLayout = Layout{
-	Archive: func(version, arch string) string {
-		return "releases/download/v" + version + "/concourse-" + version + "-linux-" + arch + ".tgz"
-	},
-	Version: func(tag string) (string, bool) {
-		m := regexp.MustCompile(`^v(\d+\.\d+\.\d+)$`).FindStringSubmatch(tag)
-		if m == nil {
-			return "", false
-		}
-		return m[1], true
-	},
+func testArchive(version, arch string) string {
+	return "releases/download/v" + version + "/concourse-" + version + "-linux-" + arch + ".tgz"
+}
+
+func testVersion(tag string) (string, error) {
+	m := regexp.MustCompile(`^v(\d+\.\d+\.\d+)$`).FindStringSubmatch(tag)
+	if m == nil {
+		return "", errors.New("no version")
+	}
+	return m[1], nil
 }
 
 func rootOf(t *testing.T, dir string) *os.Root {

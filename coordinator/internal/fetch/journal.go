@@ -20,7 +20,7 @@ const (
 
 const (
 	// noteEvery is how many bytes, received or hashed, the journal may lag behind: all
-	// that the death of the process costs.
+	// that the death of the process costs. What breaks off before leaves nothing.
 	noteEvery = 1 << 20
 	// maxJournal bounds what is read of a journal. A MiB of an archive takes two
 	// lines of together a kB: it suffices for 16 GiB, and what is behind it is only

@@ -159,7 +159,7 @@ func TestKeptDigest(t *testing.T) {
 func FuzzState(f *testing.F) {
 	data, behind := noise(1000), noise(1<<16)
 	want := digestOf(data)
-	s := Source{URL: "http://source.test/o/r", Layout: testLayout, Policy: Policy{Attempts: 1, Stall: DefaultPolicy.Stall}, Chunk: 100, Connections: 2}
+	s := Source{URL: "http://source.test/o/r", Archive: testArchive, Policy: Policy{Attempts: 1, Stall: DefaultPolicy.Stall}, Chunk: 100, Connections: 2}
 	s.Client = &http.Client{Transport: inProcess(func(w http.ResponseWriter, r *http.Request) { content(w, r, data, nil) })}
 	good := line(s, want, 1000)
 	sums, err := newSums(want).states()

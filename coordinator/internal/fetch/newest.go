@@ -12,10 +12,6 @@ import (
 	"strings"
 )
 
-// maxListing bounds what the API may answer: a hundred releases, with their notes
-// and the names of all their files.
-const maxListing = 32 << 20
-
 // release is what the API says about one.
 type release struct {
 	Tag        string `json:"tag_name"`
@@ -24,15 +20,14 @@ type release struct {
 }
 
 // Newest returns the highest version among the last hundred releases, drafts and
-// prereleases apart. Where there is no list of releases it is the latest one.
+// prereleases apart. Where there is no list of releases it is the latest one. A
+// version is numbers with dots between them; parse returns an error for tags of
+// prereleases and of other products.
 // Hosts other than github.com are asked in the layout of GitHub Enterprise. No
 // such release is ErrNotFound.
-func (s Source) Newest(ctx context.Context) (string, error) {
+func (s Source) Newest(ctx context.Context, parse func(tag string) (version string, err error)) (string, error) {
 	if err := s.Validate(); err != nil {
 		return "", err
-	}
-	if s.Layout.Version == nil {
-		return "", errors.New("a source needs a layout that reads tags")
 	}
 	u, _ := url.Parse(s.URL) // as Validate did
 	repository := strings.Trim(u.Path, "/")
@@ -56,8 +51,8 @@ func (s Source) Newest(ctx context.Context) (string, error) {
 	}
 	newest, best := "", []int(nil)
 	for _, r := range releases {
-		version, ok := s.Layout.Version(r.Tag)
-		if n := numbers(version); ok && !r.Draft && !r.Prerelease && slices.Compare(n, best) > 0 {
+		version, err := parse(r.Tag)
+		if n := numbers(version); err == nil && !r.Draft && !r.Prerelease && slices.Compare(n, best) > 0 {
 			newest, best = version, n
 		}
 	}
@@ -68,7 +63,7 @@ func (s Source) Newest(ctx context.Context) (string, error) {
 }
 
 func (s Source) readJSON(ctx context.Context, url string, answer any) error {
-	data, err := s.readFile(ctx, url, maxListing)
+	data, err := s.readFile(ctx, url)
 	if err != nil {
 		return err
 	}

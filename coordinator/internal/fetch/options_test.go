@@ -31,7 +31,7 @@ func TestImpossibleOptions(t *testing.T) {
 		"rate":                    func(s *Source) { s.Policy.Rate = -1 },
 		"total":                   func(s *Source) { s.Policy.Total = -1 },
 		"a client":                func(s *Source) { s.Client = nil },
-		"a layout":                func(s *Source) { s.Layout.Archive = nil },
+		"the paths":               func(s *Source) { s.Archive = nil },
 		`"" is not of the form`:   func(s *Source) { s.URL = "" },
 		`"ftp://`:                 func(s *Source) { s.URL = "ftp://example.com/o/r" },
 		`"/o/r" is not`:           func(s *Source) { s.URL = "/o/r" },
@@ -43,7 +43,7 @@ func TestImpossibleOptions(t *testing.T) {
 			change(&bad)
 			_, opened := bad.Open(t.Context(), "7.14.3", rootOf(t, t.TempDir()), ".", Digest{})
 			_, read := bad.Digest(t.Context(), "7.14.3")
-			_, newest := bad.Newest(t.Context())
+			_, newest := bad.Newest(t.Context(), testVersion)
 			for _, err := range []error{bad.Validate(), opened, read, newest} {
 				require.ErrorContains(t, err, name)
 				require.NotContains(t, err.Error(), "hunter2")
@@ -54,7 +54,7 @@ func TestImpossibleOptions(t *testing.T) {
 }
 
 func TestArchitecture(t *testing.T) {
-	s := Source{URL: "http://source.test/o/r/", Layout: testLayout}
+	s := Source{URL: "http://source.test/o/r/", Archive: testArchive}
 	require.Equal(t, "http://source.test/o/r/releases/download/v7.14.3/concourse-7.14.3-linux-"+runtime.GOARCH+".tgz", s.ArchiveURL("7.14.3"))
 }
 

@@ -15,13 +15,12 @@ type partial struct {
 	file    *os.File
 	journal *os.File      // nil while the size is unknown
 	dirty   chan struct{} // there is something to sync
-	moved   atomic.Int64  // bytes received
-	reused  int64         // bytes that an earlier attempt left
+	wasted  atomic.Int64  // bytes that were received and are there already
 
 	mu    sync.Mutex
 	grown sync.Cond
 	plan  plan
-	noted int64             // how much was done when that was last noted
+	noted state             // as the journal has it
 	sums  map[string]string // of the whole, once it is there and hashed
 	err   error             // why there will be no sums
 }
@@ -30,7 +29,7 @@ type partial struct {
 func newPartial(k kept, chunk int64) *partial {
 	f := &partial{
 		plan:  plan{state: k.state, size: k.Size, chunk: chunk, claims: map[int]span{}},
-		noted: k.done(), reused: k.There.bytes(), dirty: make(chan struct{}, 1),
+		noted: k.state, dirty: make(chan struct{}, 1),
 	}
 	f.grown.L = &f.mu
 	return f
@@ -82,10 +81,11 @@ func (f *partial) update(must bool, change func(p *plan)) error {
 	f.mu.Lock()
 	change(&f.plan)
 	f.grown.Broadcast()
-	s := f.plan.state
-	must = f.journal != nil && (must || s.done()-f.noted >= min(noteEvery, f.plan.chunk))
+	s, step := f.plan.state, min(noteEvery, f.plan.chunk)
+	must = must || s.There.bytes()-f.noted.There.bytes() >= step || s.Hashed-f.noted.Hashed >= step
+	must = must && f.journal != nil
 	if must {
-		f.noted = s.done()
+		f.noted = s
 	}
 	f.mu.Unlock()
 	if !must {
@@ -114,12 +114,6 @@ func (f *partial) sync(archive func() error) error {
 		return fmt.Errorf("cannot sync the journal: %w", err)
 	}
 	return nil
-}
-
-// wasted returns how many bytes were received that were there already.
-func (f *partial) wasted() (n int64) {
-	f.locked(func(p *plan) { n = f.moved.Load() - (p.There.bytes() - f.reused) })
-	return n
 }
 
 // reader reads the archive from some byte on, waiting for what is not there yet.

@@ -19,6 +19,9 @@ import (
 const (
 	// maxRetryAfter bounds how long a server's rate limit is waited for.
 	maxRetryAfter = time.Minute
+	// maxFile bounds what is read of a file that is no archive. The longest is a list
+	// of a hundred releases, with their notes and the names of all their files.
+	maxFile = 32 << 20
 	// maxRedirects: GitHub needs one.
 	maxRedirects = 10
 )
@@ -208,7 +211,7 @@ func (s Source) pause(attempt int, last error) time.Duration {
 }
 
 // readFile returns a small file.
-func (s Source) readFile(ctx context.Context, url string, limit int64) ([]byte, error) {
+func (s Source) readFile(ctx context.Context, url string) ([]byte, error) {
 	// One rate limit, and a minute for the file.
 	ctx, cancel := context.WithTimeout(ctx, maxRetryAfter+time.Minute)
 	defer cancel()
@@ -217,7 +220,7 @@ func (s Source) readFile(ctx context.Context, url string, limit int64) ([]byte, 
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxFile))
 	if err != nil {
 		return nil, unreachable(url, err)
 	}
