@@ -111,8 +111,8 @@ func (h header) expected() Fingerprint {
 // ask takes over what is kept, and asks for the first bytes that are not.
 func (d *Download) ask(s Source, url string, k kept, want Digest) (err error) {
 	d.Reused, d.first, d.sums = k.There.bytes(), nil, newSums(want)
-	if d.sums.restore(k.Sums) != nil {
-		k.Hashed, d.sums = 0, newSums(want)
+	if k.Hashed == 0 || d.sums.restore(k.Sums) != nil {
+		k.Hashed, k.Sums, d.sums = 0, nil, newSums(want)
 	}
 	d.remote = newRemote(s, url, k.expected())
 	d.partial = newPartial(k, s.Chunk)

@@ -31,6 +31,12 @@ func TestDamagedJournals(t *testing.T) {
 	good := line(s, want, 100)
 	state := func(there, more string) string { return `{"there":` + there + more + "}\n" }
 	const ten = `[{"start":0,"end":10}]`
+	other := newSums(want)
+	other["sha256"].Write(noise(20))
+	states, err := other.states()
+	require.NoError(t, err)
+	sums, err := json.Marshal(states)
+	require.NoError(t, err)
 	for name, journal := range map[string]string{
 		"empty":                    "",
 		"noise":                    string(noise(1000)),
@@ -56,6 +62,7 @@ func TestDamagedJournals(t *testing.T) {
 		"hashed beyond the prefix": good + state(ten, `,"hashed":50,"sums":{"sha256":"AAAA"}`),
 		"hash states of nothing":   good + state(ten, `,"hashed":10`),
 		"hash states of noise":     good + state(ten, `,"hashed":10,"sums":{"sha256":"AAAA"}`),
+		"hash states of no bytes":  good + state(ten, `,"sums":`+string(sums)),
 		"records of nothing":       good + strings.Repeat("{}\n", 10_000),
 	} {
 		t.Run(name, func(t *testing.T) {
