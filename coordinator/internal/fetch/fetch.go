@@ -149,8 +149,7 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	var answers []string
 	for _, algorithm := range []string{"sha256", "sha1"} {
 		text, err := s.readFile(ctx, archive+"."+algorithm)
-		var status *statusError
-		if errors.As(err, &status) && status.refused {
+		if status, ok := errors.AsType[*statusError](err); ok && status.refused {
 			answers = append(answers, fmt.Sprintf(".%s: %s", algorithm, status))
 			continue
 		}
@@ -168,13 +167,12 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	// Without this question a release that does not exist, or is not for everybody,
 	// would look like one that was published carelessly.
 	_, err := s.Fingerprint(ctx, version)
-	var status *statusError
 	switch {
 	case errors.Is(err, ErrUnauthorized):
 		// Unless it is HEAD that the server refuses: then the archive may be had.
 		return Digest{}, fmt.Errorf("%w; %w", err, none)
-	case err != nil && (errors.Is(err, ErrNotFound) || !errors.As(err, &status) || !status.refused && status.code != http.StatusNotImplemented):
-		return Digest{}, err
+	case err == nil || refuses(err):
+		return Digest{}, fmt.Errorf("%s: %w", redact(archive), none)
 	}
-	return Digest{}, fmt.Errorf("%s: %w", redact(archive), none)
+	return Digest{}, err
 }

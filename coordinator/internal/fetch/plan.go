@@ -19,20 +19,17 @@ type spans []span
 
 // add returns the spans with one more, joined where they meet.
 func (s spans) add(more span) spans {
-	var joined spans
-	for _, t := range sorted(append(slices.Clip(s), more)) {
-		if last := len(joined) - 1; last >= 0 && t.Start <= joined[last].End {
-			joined[last].End = max(joined[last].End, t.End)
+	all := append(slices.Clip(s), more)
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.Start, b.Start) })
+	joined := all[:1]
+	for _, t := range all[1:] {
+		if last := &joined[len(joined)-1]; t.Start <= last.End {
+			last.End = max(last.End, t.End)
 		} else {
 			joined = append(joined, t)
 		}
 	}
 	return joined
-}
-
-func sorted(s spans) spans {
-	slices.SortFunc(s, func(a, b span) int { return cmp.Compare(a.Start, b.Start) })
-	return s
 }
 
 // within tells whether they are what they must be, and end at a limit.
@@ -97,17 +94,16 @@ func (p *plan) claim(connection int, pos int64) span {
 		return claim
 	}
 	p.giveBack(connection)
-	end := cmp.Or(p.size, math.MaxInt64)
-	taken := slices.Clone(p.There)
+	end, taken := cmp.Or(p.size, math.MaxInt64), p.There
 	for _, c := range p.claims {
-		taken = append(taken, c)
+		taken = taken.add(c)
 	}
-	for _, t := range sorted(taken) {
+	for _, t := range taken {
 		if t.Start > pos {
 			end = min(end, t.Start)
-			break
+		} else {
+			pos = max(pos, t.End)
 		}
-		pos = max(pos, t.End)
 	}
 	if pos < end {
 		p.claims[connection] = span{pos, pos + min(p.chunk, end-pos)}

@@ -32,9 +32,9 @@ func (s Source) Fingerprint(ctx context.Context, version string) (Fingerprint, e
 		return Fingerprint{}, err
 	}
 	resp.Body.Close()
-	_, whole, err := extent(resp)
+	_, whole := extent(resp)
 	whole.Ranges = resp.Header.Get("Accept-Ranges") == "bytes"
-	return whole, err
+	return whole, nil
 }
 
 // remote is an archive on its server. It is safe for concurrent use.
@@ -85,7 +85,8 @@ func (r *remote) ask(ctx context.Context, want span) (*answer, error) {
 		r.forget(location)
 	}
 	a, err := r.get(ctx, r.source, r.url, asked, want)
-	if asked != "" && refusesRanges(err) {
+	// A 416 may also mean that the archive is shorter now: the whole of it tells.
+	if asked != "" && refuses(err) {
 		if a, err = r.get(ctx, r.source, r.url, "", want); err == nil {
 			r.refuses.Store(true)
 		}
@@ -115,9 +116,9 @@ func (r *remote) get(ctx context.Context, source Source, url, asked string, want
 	a := &answer{body: resp.Body, cancel: cancel, policy: source.Policy}
 	a.timer = time.AfterFunc(math.MaxInt64, func() { cancel(errStalled) })
 	partial := resp.StatusCode == http.StatusPartialContent
-	a.span, a.Fingerprint, err = extent(resp)
+	a.span, a.Fingerprint = extent(resp)
 	switch {
-	case err != nil || partial && (asked == "" || a.Start != want.Start || a.End > want.End):
+	case partial && (asked == "" || a.Start != want.Start || a.End > want.End):
 		err = errors.New("it sent another range than was asked for")
 	case r.known.Size > 0 && a.Size > 0 && a.Size != r.known.Size,
 		r.known.Validator != "" && a.Validator != r.known.Validator:
@@ -143,38 +144,27 @@ func (r *remote) get(ctx context.Context, source Source, url, asked string, want
 	return a, nil
 }
 
-// refusesRanges tells whether a request may do better without a range. A 416 may
-// also mean that the archive is shorter now: the whole of it tells.
-func refusesRanges(err error) bool {
-	var status *statusError
-	if !errors.As(err, &status) {
-		return false
-	}
-	final := status.kind == ErrNotFound || status.code == http.StatusUnauthorized
-	return status.refused && !final || status.code == http.StatusNotImplemented
-}
-
 // extent reads which bytes an answer holds, and of what. A weak ETag is no promise
 // about bytes.
-func extent(resp *http.Response) (part span, whole Fingerprint, err error) {
+func extent(resp *http.Response) (part span, whole Fingerprint) {
 	whole.Validator = resp.Header.Get("Last-Modified")
 	if tag := resp.Header.Get("ETag"); tag != "" && !strings.HasPrefix(tag, "W/") {
 		whole.Validator = tag
 	}
 	if resp.StatusCode == http.StatusPartialContent {
-		var last int64
-		_, err = fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &part.Start, &last, &whole.Size)
-		if err == nil && (part.Start < 0 || last < part.Start || whole.Size <= last) {
-			err = errors.New("it sent a range that cannot be")
+		var start, last, size int64
+		_, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &start, &last, &size)
+		if err != nil || start < 0 || last < start || size <= last {
+			return span{-1, -1}, whole // nowhere
 		}
-		part.End = last + 1
-		return part, whole, err
+		whole.Size = size
+		return span{start, last + 1}, whole
 	}
 	if resp.ContentLength < 0 {
-		return span{0, math.MaxInt64}, whole, nil
+		return span{0, math.MaxInt64}, whole
 	}
 	whole.Size = resp.ContentLength
-	return span{0, whole.Size}, whole, nil
+	return span{0, whole.Size}, whole
 }
 
 // answer is a part of the archive, unread. Reading ends a transfer that is silent or

@@ -53,11 +53,17 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 			req.Header.Set("Authorization", "Bearer "+s.Token)
 		}
 		resp, err := client.Do(req)
-		if err != nil {
-			err = errors.Unwrap(err) // the method and the URL, which the sentence has already
-		} else if err = check(resp); err == nil && ctx.Err() == nil {
+		switch {
+		case err != nil:
+			err = errors.Unwrap(err) // from the method and the URL, which the sentence has already
+		case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent:
+			err = newStatusError(resp)
+		case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html"):
+			err = fmt.Errorf("%w: it is an HTML page", unpack.ErrNotArchive)
+		case ctx.Err() == nil:
 			return resp, nil
-		} else {
+		}
+		if resp != nil {
 			resp.Body.Close()
 		}
 		if ctx.Err() != nil {
@@ -67,12 +73,11 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 			break
 		}
 	}
-	var status *statusError
-	switch {
-	case errors.Is(last, unpack.ErrNotArchive):
-		return nil, fmt.Errorf("%s: %w", redact(url), last)
-	case errors.As(last, &status):
+	if status, ok := errors.AsType[*statusError](last); ok {
 		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind, status)
+	}
+	if errors.Is(last, unpack.ErrNotArchive) {
+		return nil, fmt.Errorf("%s: %w", redact(url), last)
 	}
 	return nil, unreachable(url, last)
 }
@@ -109,21 +114,9 @@ func (s Source) trusts(target *url.URL) bool {
 		(target.Host == u.Host || u.Host == "github.com" && target.Host == "api.github.com")
 }
 
-// check returns what is wrong with an answer.
-func check(resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		return newStatusError(resp)
-	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
-		return fmt.Errorf("%w: it is an HTML page", unpack.ErrNotArchive)
-	}
-	return nil
-}
-
 // temporary tells whether the same request may have another answer soon.
 func temporary(err error) bool {
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		return status.temporary
 	}
 	return !errors.Is(err, errRedirects) && !errors.Is(err, errDowngrade) && !errors.Is(err, unpack.ErrNotArchive)
@@ -179,6 +172,13 @@ func newStatusError(resp *http.Response) *statusError {
 	return e
 }
 
+// refuses tells whether the server may have what is asked for, and gives it to another
+// request.
+func refuses(err error) bool {
+	e, ok := errors.AsType[*statusError](err)
+	return ok && (e.refused && e.kind != ErrNotFound && e.code != http.StatusUnauthorized || e.code == http.StatusNotImplemented)
+}
+
 func (e *statusError) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code)))
 	switch {
@@ -202,8 +202,7 @@ func late(url string, cause, last error) error {
 // pause doubles with each attempt, and differs between machines so that they do
 // not come back together. A server that names a time gets it.
 func (s Source) pause(attempt int, last error) time.Duration {
-	var status *statusError
-	if errors.As(last, &status) && status.wait > 0 {
+	if status, ok := errors.AsType[*statusError](last); ok && status.wait > 0 {
 		return min(status.wait, maxRetryAfter)
 	}
 	d := s.Policy.Pause << (attempt - 1)
