@@ -157,10 +157,9 @@ func (d *Download) Start() error {
 		pause := firstSync
 		if d.Reused > 0 {
 			pause = 0
-			d.partial.dirty <- struct{}{}
 		}
 		d.run(func() error {
-			return syncNowAndThen(d.ctx, pause, d.partial.dirty, func() error { return d.partial.sync(d.Sync) })
+			return syncNowAndThen(d.ctx, pause, func() error { return d.partial.sync(d.Sync) })
 		})
 	}
 	n := d.remote.source.Connections // those that are not needed leave at once
@@ -217,15 +216,10 @@ func (d *Download) hash() error {
 	}
 }
 
-// syncNowAndThen calls sync when something is dirty, first after a pause. It runs
-// beside the transfers, so that none waits for the disk.
-func syncNowAndThen(ctx context.Context, pause time.Duration, dirty <-chan struct{}, sync func() error) error {
+// syncNowAndThen calls sync, first after a pause. It runs beside the transfers, so
+// that none waits for the disk.
+func syncNowAndThen(ctx context.Context, pause time.Duration, sync func() error) error {
 	for sleep(ctx, pause) == nil {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-dirty:
-		}
 		start := time.Now()
 		if err := sync(); err != nil {
 			return err

@@ -532,4 +532,11 @@ func TestOtherKernelsTrustWhatWasSynced(t *testing.T) {
 		require.Equal(t, []byte{10}, there.Sums["sha256"])
 		require.False(t, there.Synced, "its next journal has yet to be synced")
 	}
+	calls := 0
+	for range 3 {
+		require.NoError(t, f.sync(func() error { calls++; return nil }))
+	}
+	require.Equal(t, 1, calls, "nothing is new")
+	require.Equal(t, here, readKept(root, ".", "here"))
+	require.Equal(t, here.state, readKept(root, ".", "there").state)
 }

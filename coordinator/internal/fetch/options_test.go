@@ -62,18 +62,15 @@ func TestArchitecture(t *testing.T) {
 func TestFirstSyncIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		dirty := make(chan struct{}, 1)
 		start := time.Now()
 		var at []time.Duration
-		dirty <- struct{}{}
 		done := make(chan error)
 		go func() {
-			done <- syncNowAndThen(ctx, firstSync, dirty, func() error {
+			done <- syncNowAndThen(ctx, firstSync, func() error {
 				at = append(at, time.Since(start))
 				if len(at) == 2 {
 					time.Sleep(10 * time.Second) // a slow disk
 				}
-				dirty <- struct{}{}
 				return nil
 			})
 		}()

@@ -13,9 +13,9 @@ import (
 // concurrent use.
 type partial struct {
 	file    *os.File
-	journal *os.File      // nil while the size is unknown
-	dirty   chan struct{} // there is something to sync
-	wasted  atomic.Int64  // bytes that were received and are there already
+	journal *os.File     // nil while the size is unknown
+	synced  int64        // how much was done when that was last synced
+	wasted  atomic.Int64 // bytes that were received and are there already
 
 	mu    sync.Mutex
 	grown sync.Cond
@@ -29,7 +29,7 @@ type partial struct {
 func newPartial(k kept, chunk int64) *partial {
 	f := &partial{
 		plan:  plan{state: k.state, size: k.Size, chunk: chunk, claims: map[int]span{}},
-		noted: k.state, dirty: make(chan struct{}, 1),
+		noted: k.state,
 	}
 	f.grown.L = &f.mu
 	return f
@@ -91,22 +91,21 @@ func (f *partial) update(must bool, change func(p *plan)) error {
 	if !must {
 		return nil
 	}
-	select {
-	case f.dirty <- struct{}{}:
-	default:
-	}
 	return note(f.journal, s)
 }
 
 // sync makes what the journal says, and before it what of the archive it says it of,
-// survive a power cut.
+// survive a power cut. It does nothing if there is nothing new.
 func (f *partial) sync(archive func() error) error {
 	var s state
 	f.locked(func(p *plan) { s = p.state })
+	if s.done() == f.synced {
+		return nil
+	}
 	if err := archive(); err != nil {
 		return err
 	}
-	s.Synced = true
+	s.Synced, f.synced = true, s.done()
 	if err := note(f.journal, s); err != nil {
 		return err
 	}
