@@ -53,16 +53,13 @@ func (s sums) restore(states map[string][]byte) (err error) {
 	return err
 }
 
-func (s sums) states() (map[string][]byte, error) {
+// states are what restore takes. What could not be kept would be hashed again.
+func (s sums) states() map[string][]byte {
 	states := map[string][]byte{}
 	for algorithm, h := range s {
-		state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
-		if err != nil {
-			return nil, fmt.Errorf("cannot keep the state of the digest: %w", err)
-		}
-		states[algorithm] = state
+		states[algorithm], _ = h.(encoding.BinaryMarshaler).MarshalBinary()
 	}
-	return states, nil
+	return states
 }
 
 func (s sums) hex() map[string]string {

@@ -205,12 +205,8 @@ func (d *Download) hash() error {
 		for _, h := range d.sums {
 			h.Write(buf[:n])
 		}
-		states, err := d.sums.states()
-		if err != nil {
-			return err
-		}
-		err = d.partial.update(r.pos == d.Size, func(p *plan) { p.Hashed, p.Sums = r.pos, states })
-		if err != nil {
+		states := d.sums.states()
+		if err := d.partial.update(r.pos == d.Size, func(p *plan) { p.Hashed, p.Sums = r.pos, states }); err != nil {
 			return err
 		}
 	}

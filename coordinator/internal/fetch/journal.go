@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -133,10 +134,7 @@ func newJournal(root *os.Root, dir string, k kept) (*os.File, error) {
 	name := path.Join(dir, journalName)
 	f, err := root.OpenFile(name+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
 	if err == nil {
-		err = note(f, k.header)
-	}
-	if err == nil {
-		err = note(f, k.state)
+		err = errors.Join(note(f, k.header), note(f, k.state))
 	}
 	if err == nil {
 		err = durable.Rename(root, name+".new", name)

@@ -38,9 +38,7 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 	last := errors.New("no answer")
 	for attempt := range s.Policy.Attempts {
 		if attempt > 0 {
-			if err := sleep(ctx, s.pause(attempt, last)); err != nil {
-				return nil, late(url, err, last)
-			}
+			sleep(ctx, s.pause(attempt, last)) // the next request tells if ctx has ended
 		}
 		req, err := http.NewRequestWithContext(ctx, method, url, nil)
 		if err != nil {
@@ -66,8 +64,10 @@ func (s Source) request(ctx context.Context, method, url string, header http.Hea
 		if resp != nil {
 			resp.Body.Close()
 		}
-		if ctx.Err() != nil {
-			return nil, late(url, context.Cause(ctx), last)
+		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+			return nil, unreachable(url, fmt.Errorf("%w: %w", last, cause)) // whom it was waiting for
+		} else if cause != nil {
+			return nil, cause
 		}
 		if last = err; !temporary(err) {
 			break
@@ -188,15 +188,6 @@ func (e *statusError) Error() string {
 		text += ": rate limited"
 	}
 	return text
-}
-
-// late says whom a deadline was waiting for. Other ends of a context have their
-// own reason.
-func late(url string, cause, last error) error {
-	if !errors.Is(cause, context.DeadlineExceeded) {
-		return cause
-	}
-	return unreachable(url, fmt.Errorf("%w: %w", last, cause))
 }
 
 // pause doubles with each attempt, and differs between machines so that they do
