@@ -175,6 +175,13 @@ func TestUnusableServers(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(data)+1))
 			w.Write(data)
 		}, "broke off after"},
+		"no length, and shorter than what is there": {func(n int, w http.ResponseWriter, r *http.Request) {
+			w.Write(data[:len(data)/min(n, 2)])
+			http.NewResponseController(w).Flush()
+			if n == 1 {
+				panic(http.ErrAbortHandler)
+			}
+		}, "broke off after"},
 		"redirects without end": {func(n int, w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, fmt.Sprintf("%s?%d", r.URL.Path, n), http.StatusFound)
 		}, "redirects without end"},
