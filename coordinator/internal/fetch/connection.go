@@ -27,7 +27,7 @@ func (c connection) run(ctx context.Context, a *answer) error {
 	policy := c.remote.source.Policy
 	buf := make([]byte, received)
 	var useless error // why the stream broke off that had little that is new
-	for broken := 0; ; {
+	for broken := 0; ; a = nil {
 		if a == nil {
 			var claim span
 			c.partial.locked(func(p *plan) { claim = p.next(c.id, c.remote.sequential.Load()) })
@@ -44,9 +44,7 @@ func (c connection) run(ctx context.Context, a *answer) error {
 		}
 		moved, err := c.receive(a, buf)
 		a.close()
-		last := a
-		a = nil
-		if moved >= last.received/8 {
+		if moved >= a.received/8 {
 			useless = nil
 		} else if err != nil {
 			useless = err
@@ -60,7 +58,7 @@ func (c connection) run(ctx context.Context, a *answer) error {
 		case hopeless(err):
 			return err
 		}
-		c.remote.forget(last.location)
+		c.remote.forget(a.location)
 		if moved > policy.Rate*int64(policy.Stall/time.Second) {
 			broken = 0
 		}

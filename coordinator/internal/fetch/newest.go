@@ -22,9 +22,8 @@ type release struct {
 // Newest returns the highest version among the last hundred releases, drafts and
 // prereleases apart. Where there is no list of releases it is the latest one. A
 // version is numbers with dots between them; parse returns an error for tags of
-// prereleases and of other products.
-// Hosts other than github.com are asked in the layout of GitHub Enterprise. No
-// such release is ErrNotFound.
+// prereleases and of other products. Hosts other than github.com are asked in the
+// layout of GitHub Enterprise. No such release is ErrNotFound.
 func (s Source) Newest(ctx context.Context, parse func(tag string) (version string, err error)) (string, error) {
 	if err := s.Validate(); err != nil {
 		return "", err
