@@ -51,7 +51,7 @@ func (m *meter) report(ctx context.Context) {
 		m.d.Stop(m.lost)
 		return
 	}
-	m.Bytes, _ = m.d.Received()
+	m.Bytes = m.d.Stats().Present
 	m.u.c.options.Progress(m.Progress)
 	// For people and for waiting units; no decision rests on it, so that a
 	// power cut may have it, and a failure is no reason to give up.

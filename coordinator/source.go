@@ -14,18 +14,8 @@ const maxArchive = 8 << 30
 // archives is where releases come from.
 func archives(o Options) fetch.Source {
 	return fetch.Source{
-		URL: o.Source, Layout: o.Product.layout(), Client: o.Client, Policy: fetch.DefaultPolicy,
+		URL: o.Source, Archive: o.Product.Archive, Client: o.Client, Policy: fetch.DefaultPolicy,
 		Token: o.Token, Connections: o.Connections, Chunk: o.Chunk, MaxBytes: maxArchive,
-	}
-}
-
-func (p Product) layout() fetch.Layout {
-	return fetch.Layout{
-		Archive: p.Archive,
-		Version: func(tag string) (string, bool) {
-			version, err := p.ParseVersion(tag)
-			return version, err == nil
-		},
 	}
 }
 
@@ -37,6 +27,6 @@ func Newest(ctx context.Context, client *http.Client, p Product, source, token s
 	if client == nil {
 		client = fetch.NewClient()
 	}
-	version, err := fetch.Source{URL: source, Layout: p.layout(), Client: client, Policy: fetch.DefaultPolicy, Token: token}.Newest(ctx)
+	version, err := fetch.Source{URL: source, Archive: p.Archive, Client: client, Policy: fetch.DefaultPolicy, Token: token}.Newest(ctx, p.ParseVersion)
 	return version, failed("find the newest release of", p.Name, err)
 }

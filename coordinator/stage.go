@@ -201,7 +201,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		return 0, err
 	}
 	defer d.Close()
-	s.total, s.proof.Source = d.Size, d.Fingerprint()
+	s.total, s.proof.Source = d.Size, d.Fingerprint
 	if err := s.makeRoom(ctx, d.Size, d.Reused); err != nil {
 		s.keep = d.Reused > 0
 		return 0, err
@@ -228,12 +228,12 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	present, hashed := d.Received()
-	s.total = max(s.total, present) // the server may not have said
-	u.c.options.Log.Debug("fetched", "bytes", present-d.Reused, "reused", d.Reused, "hashed", hashed)
+	stats := d.Stats()
+	s.total = max(s.total, stats.Present) // the server may not have said
+	u.c.options.Log.Debug("fetched", "bytes", stats.Present-d.Reused, "reused", d.Reused, "hashed", stats.Hashed)
 	useless := errors.Is(err, ErrDigest) || errors.Is(err, ErrNotArchive) || errors.Is(err, ErrTooLarge)
-	s.keep = err != nil && d.Resumable() && !useless
-	s.wasted += d.Wasted()
+	s.keep = err != nil && stats.Resumable && !useless
+	s.wasted += stats.Wasted
 	return d.Reused, err
 }
 
@@ -248,7 +248,7 @@ func (s *stage) extract(ctx context.Context, d *fetch.Download, want fetch.Diges
 	if err != nil && !errors.Is(err, ErrNotArchive) {
 		return err
 	}
-	if left := d.Remaining(); err != nil && (left < 0 || left > DefaultChunk) {
+	if left := d.Stats().Remaining; err != nil && (left < 0 || left > DefaultChunk) {
 		d.Stop(err) // nobody needs the rest
 		return fmt.Errorf("%s: %w", d.URL, err)
 	}

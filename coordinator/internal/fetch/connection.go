@@ -16,7 +16,7 @@ const received = 256 << 10
 
 // connection fetches one part of an archive after another.
 type connection struct {
-	id      int // from 1
+	id      int
 	remote  *remote
 	partial *partial
 }
@@ -26,27 +26,29 @@ type connection struct {
 func (c connection) run(ctx context.Context, a *answer) error {
 	policy := c.remote.source.Policy
 	buf := make([]byte, received)
-	var last error
-	fruitful := true // the stream that broke off has brought enough for its bytes
-	for broken := 0; ; {
+	var useless error // why the stream broke off that had little that is new
+	for broken := 0; ; a = nil {
 		if a == nil {
-			start, end, ok := c.partial.next(c.id, c.remote.sequential())
-			if !ok {
+			var claim span
+			c.partial.locked(func(p *plan) { claim = p.next(c.id, c.remote.sequential.Load()) })
+			if claim.empty() {
 				return nil
 			}
-			if last != nil && !fruitful && !c.affords(start) {
-				return c.leave(c.brokeOff(last))
+			if useless != nil && !c.affords(claim.Start) {
+				return c.leave(c.brokeOff(useless))
 			}
 			var err error
-			if a, err = c.remote.ask(ctx, start, end); err != nil {
+			if a, err = c.remote.ask(ctx, claim); err != nil {
 				return c.leave(err)
 			}
 		}
 		moved, err := c.receive(a, buf)
 		a.close()
-		fruitful = moved >= a.received/8
-		location := a.location
-		a = nil
+		if moved >= a.received/8 {
+			useless = nil
+		} else if err != nil {
+			useless = err
+		}
 		switch {
 		case err == nil:
 			broken = 0
@@ -56,8 +58,7 @@ func (c connection) run(ctx context.Context, a *answer) error {
 		case hopeless(err):
 			return err
 		}
-		last = err
-		c.remote.forget(location)
+		c.remote.forget(a.location)
 		if moved > policy.Rate*int64(policy.Stall/time.Second) {
 			broken = 0
 		}
@@ -75,18 +76,17 @@ func (c connection) run(ctx context.Context, a *answer) error {
 // taken up again at a byte. A server that ignores ranges sends all bytes before it once
 // more: what is received for nothing is at most half of an archive.
 func (c connection) affords(start int64) (ok bool) {
-	if !c.remote.ignoresRanges() {
+	if !c.remote.ignores.Load() && !c.remote.refuses.Load() {
 		return true
 	}
-	wasted := c.partial.moved.Load() - c.partial.fresh.Load()
-	c.partial.locked(func(p *plan) { ok = 2*(wasted+start) <= max(p.size, p.present) })
+	c.partial.locked(func(p *plan) { ok = 2*(c.partial.wasted.Load()+start) <= max(p.size, p.There.bytes()) })
 	return ok
 }
 
 func (c connection) brokeOff(err error) error {
-	var present, size int64
-	c.partial.locked(func(p *plan) { present, size = p.present, p.size })
-	return fmt.Errorf("%s: %w: broke off after %d of %d bytes: %w", redact(c.remote.url), ErrUnreachable, present, size, err)
+	var text string
+	c.partial.locked(func(p *plan) { text = fmt.Sprintf("broke off after %d of %d bytes", p.There.bytes(), p.size) })
+	return unreachable(c.remote.url, fmt.Errorf("%s: %w", text, err))
 }
 
 // hopeless tells whether another attempt would come to the same end.
@@ -100,9 +100,8 @@ func hopeless(err error) bool {
 func (c connection) leave(err error) error {
 	goOn := false
 	c.partial.locked(func(p *plan) {
-		p.giveBack(c.id)
-		p.working--
-		goOn = p.working > 0
+		delete(p.claims, c.id)
+		goOn = len(p.claims) > 0
 	})
 	if goOn && !errors.Is(err, ErrChanged) && (errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnauthorized)) {
 		return nil
@@ -113,46 +112,50 @@ func (c connection) leave(err error) error {
 // receive writes what of an answer is missing and nobody else fetches, and
 // returns how many bytes that were.
 func (c connection) receive(a *answer, buf []byte) (moved int64, err error) {
-	limit := c.remote.source.MaxBytes
-	for pos := a.start; ; {
-		var u use
-		var unknown bool
+	for pos := a.Start; ; {
+		var claim span
+		var size, present int64
+		more := pos < a.End
 		c.partial.locked(func(p *plan) {
-			if unknown = p.size == 0; pos < a.end {
-				u = p.useOf(pos, c.id)
+			size, present = p.size, p.There.bytes()
+			if more {
+				claim = p.claim(c.id, pos)
 			}
 		})
-		if u.stop {
-			return moved, nil
+		if more && claim.empty() {
+			return moved, nil // nobody needs what comes
 		}
-		space := buf
-		if pos < a.end {
-			space = buf[:min(int64(len(buf)), a.end-pos, u.end-pos)]
+		end := pos + int64(len(buf))
+		write := more && pos >= claim.Start
+		switch {
+		case write:
+			end = min(end, a.End, claim.End)
+		case more:
+			end = min(end, a.End, claim.Start)
 		}
-		n, err := a.body.Read(space)
-		a.received += int64(n)
-		c.partial.moved.Add(int64(n))
-		if n > 0 && pos >= a.end {
+		n, err := a.Read(buf[:end-pos])
+		at := span{pos, pos + int64(n)}
+		pos = at.End
+		if !write {
+			c.partial.wasted.Add(int64(n))
+		}
+		switch limit := c.remote.source.MaxBytes; {
+		case n > 0 && !more:
 			return moved, errors.New("it sent more than it announced")
-		}
-		if limit > 0 && pos+int64(n) > limit {
+		case limit > 0 && pos > limit:
 			return moved, tooLarge(c.remote.url, limit)
-		}
-		if n > 0 && u.write {
-			fresh, err := c.partial.write(u.chunk, pos, buf[:n])
-			moved += fresh
-			if err != nil {
+		case n > 0 && write:
+			if err := c.partial.write(buf[:n], at, pos == claim.End); err != nil {
 				return moved, err
 			}
+			moved += int64(n)
 		}
-		pos += int64(n)
 		switch {
-		case err == io.EOF && unknown && pos == 0:
+		case err == io.EOF && size == 0 && pos == 0:
 			return moved, fmt.Errorf("%s: %w: it is empty", redact(c.remote.url), unpack.ErrNotArchive)
-		case err == io.EOF && unknown && (a.size == 0 || a.size == pos):
-			c.partial.end(pos)
-			return moved, nil
-		case err == io.EOF && pos == a.end:
+		case err == io.EOF && size == 0 && pos >= present && (a.Size == 0 || a.Size == pos):
+			return moved, c.partial.update(false, func(p *plan) { p.size = pos })
+		case err == io.EOF && pos == a.End:
 			return moved, nil
 		case err == io.EOF:
 			return moved, io.ErrUnexpectedEOF

@@ -9,9 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +22,8 @@ const (
 	// disk has less time for the rest. One that is slow at it is left alone for
 	// three times as long as it took.
 	syncPause = 5 * time.Second
+	// hashedAtOnce bounds what is read back for the digests at a time.
+	hashedAtOnce = 1 << 20
 )
 
 var errClosed = errors.New("the download was closed")
@@ -35,12 +35,11 @@ var errClosed = errors.New("the download was closed")
 // A download that ends before its time leaves a partial file and a journal, with
 // which another, also on another machine, goes on. If the server still has the
 // same archive, only what the journal did not yet know of is fetched and hashed
-// again: a MiB for each connection, and after a power cut also what was not
-// synced.
+// again: a MiB, and after a power cut also what was not synced.
 type Download struct {
-	URL    string // without its password
-	Size   int64  // of the archive in bytes; 0 if the server did not say
-	Reused int64  // bytes that an earlier attempt left
+	URL         string // without its password
+	Fingerprint        // of the archive; its size is 0 if the server did not say
+	Reused      int64  // bytes that an earlier attempt left
 
 	root    *os.Root
 	dir     string // below root
@@ -49,7 +48,6 @@ type Download struct {
 	first   *answer // to the request that Open made, unread; nil if all is there
 	partial *partial
 	sums    sums
-	hashed  atomic.Int64 // bytes, by this attempt
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -78,19 +76,17 @@ func (s Source) Open(ctx context.Context, version string, root *os.Root, dir str
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	context.AfterFunc(d.ctx, stop)
 
-	fresh := kept{header: header{URL: d.URL, Digest: want.String(), Chunk: s.Chunk, Boot: bootID()}}
-	if k, ok := readKept(root, dir, fresh.Boot); ok && k.continues(fresh.header) && (s.MaxBytes == 0 || k.Size <= s.MaxBytes) {
-		k.Boot = fresh.Boot
-		err := d.goOn(s, url, k, want)
-		if err == nil {
-			return d, nil
-		}
-		if !errors.Is(err, ErrChanged) {
-			d.cancel(err)
-			return nil, err
-		}
+	anew := kept{header: header{URL: d.URL, Digest: want.String(), Boot: bootID()}}
+	k := readKept(root, dir, anew.Boot)
+	if !k.continues(anew.header) || s.MaxBytes > 0 && k.Size > s.MaxBytes {
+		k = anew
 	}
-	if err := d.begin(s, url, fresh, want); err != nil {
+	k.Boot = anew.Boot
+	err := d.ask(s, url, k, want)
+	if k.Size > 0 && errors.Is(err, ErrChanged) {
+		err = d.ask(s, url, anew, want)
+	}
+	if err != nil {
 		d.cancel(err)
 		return nil, err
 	}
@@ -105,49 +101,35 @@ func (k kept) continues(h header) bool {
 
 // expected is what the server must say of the archive. The nodes of a CDN may
 // differ about a validator: where there is a digest, that judges.
-func expected(h header) identity {
+func (h header) expected() Fingerprint {
 	if h.Digest != (Digest{}.String()) {
-		return identity{size: h.Size}
+		return Fingerprint{Size: h.Size}
 	}
-	return identity{h.Size, h.Validator}
+	return h.Fingerprint
 }
 
-// goOn takes over what an earlier attempt left, and asks for what it lacks.
-func (d *Download) goOn(s Source, url string, k kept, want Digest) (err error) {
-	sums := newSums(want)
-	if !sums.restore(k.sums) {
-		k.hashed = 0
+// ask takes over what is kept, and asks for the first bytes that are not.
+func (d *Download) ask(s Source, url string, k kept, want Digest) (err error) {
+	d.Reused, d.first, d.sums = k.There.bytes(), nil, newSums(want)
+	if k.Hashed == 0 || d.sums.restore(k.Sums) != nil {
+		k.Hashed, k.Sums, d.sums = 0, nil, newSums(want)
 	}
-	r := newRemote(s, url)
-	r.known = expected(k.header)
-	var first *answer
-	if !k.plan.complete() {
-		start, end := k.plan.missing(k.plan.lead)
-		if first, err = r.ask(d.ctx, start, end); err != nil {
+	d.remote = newRemote(s, url, k.expected())
+	d.partial = newPartial(k, s.Chunk)
+	if missing := d.partial.plan.claim(0, 0); !missing.empty() {
+		if d.first, err = d.remote.ask(d.ctx, missing); err != nil {
 			return err
 		}
 	}
-	d.Size, d.Reused = k.Size, k.plan.present
-	d.kept, d.remote, d.first, d.partial, d.sums = k, r, first, newPartial(k.plan), sums
-	return nil
-}
-
-// begin asks for the archive from its start.
-func (d *Download) begin(s Source, url string, k kept, want Digest) error {
-	r := newRemote(s, url)
-	first, err := r.ask(d.ctx, 0, s.Chunk)
-	if err != nil {
-		return err
+	if k.Size == 0 {
+		if s.MaxBytes > 0 && d.first.Size > s.MaxBytes {
+			d.first.close()
+			return tooLarge(url, s.MaxBytes)
+		}
+		k.Fingerprint = d.first.Fingerprint
+		d.remote.known, d.partial.plan.size = k.expected(), k.Size
 	}
-	if s.MaxBytes > 0 && first.size > s.MaxBytes {
-		first.close()
-		return tooLarge(url, s.MaxBytes)
-	}
-	k.plan = newPlan(first.size, s.Chunk)
-	k.Size, k.Validator, k.Chunk = first.size, first.validator, k.plan.length
-	r.known = expected(k.header)
-	d.Size = first.size
-	d.kept, d.remote, d.first, d.partial, d.sums = k, r, first, newPartial(k.plan), newSums(want)
+	d.kept, d.Fingerprint = k, k.Fingerprint
 	return nil
 }
 
@@ -175,39 +157,28 @@ func (d *Download) Start() error {
 		pause := firstSync
 		if d.Reused > 0 {
 			pause = 0
-			d.partial.touch()
 		}
 		d.run(func() error {
-			return syncNowAndThen(d.ctx, pause, d.partial.dirty, func() error { return d.partial.journal.sync(d.Sync) })
+			return syncNowAndThen(d.ctx, pause, func() error { return d.partial.sync(d.Sync) })
 		})
 	}
-	d.connect()
-	d.run(d.hash)
-	context.AfterFunc(d.ctx, func() { d.partial.fail(context.Cause(d.ctx)) })
-	return nil
-}
-
-// connect starts the connections.
-func (d *Download) connect() {
-	n := d.remote.source.Connections
-	switch {
-	case d.first == nil:
-		n = 0
-	case d.remote.sequential():
-		n = 1
-	}
+	n := d.remote.source.Connections // those that are not needed leave at once
 	d.partial.locked(func(p *plan) {
-		if p.working = n; n > 0 {
-			p.claim(p.lead, 1)
+		for id := range n {
+			p.giveBack(id)
 		}
+		p.claim(0, 0)
 	})
-	for i := range n {
-		var first *answer
-		if i == 0 {
-			first = d.first
+	for id := range n {
+		var a *answer
+		if id == 0 {
+			a = d.first
 		}
-		d.run(func() error { return connection{i + 1, d.remote, d.partial}.run(d.ctx, first) })
+		d.run(func() error { return connection{id, d.remote, d.partial}.run(d.ctx, a) })
 	}
+	d.run(d.hash)
+	context.AfterFunc(d.ctx, func() { d.partial.finish(nil, context.Cause(d.ctx)) })
+	return nil
 }
 
 // run calls f beside the caller. Its error ends the download.
@@ -219,42 +190,32 @@ func (d *Download) run(f func() error) {
 	})
 }
 
-// hash adds up the archive as it grows, and notes the digests' states now and
-// then.
+// hash adds up the archive as it grows. The states of the digests are kept.
 func (d *Download) hash() error {
-	r := &reader{partial: d.partial, pos: d.kept.hashed}
-	noted := r.pos
-	err := d.sums.follow(r, func(n int) error {
-		d.hashed.Add(int64(n))
-		if d.partial.journal == nil || r.pos-noted < min(noteEvery, d.kept.Chunk) && r.pos < d.Size {
+	buf := make([]byte, hashedAtOnce)
+	for r := (&reader{d.partial, d.kept.Hashed}); ; {
+		n, err := r.Read(buf)
+		if err == io.EOF {
+			d.partial.finish(d.sums.hex(), nil)
 			return nil
 		}
-		noted = r.pos
-		// The digest may be ahead of the journal, which is of no use then.
-		if err := d.partial.noteTo(r.pos); err != nil {
-			return err
-		}
-		states, err := d.sums.states()
 		if err != nil {
 			return err
 		}
-		return d.partial.journal.append(record{Hashed: r.pos, Sums: states})
-	})
-	if err == nil {
-		d.partial.finish(d.sums.hex())
+		for _, h := range d.sums {
+			h.Write(buf[:n])
+		}
+		states := d.sums.states()
+		if err := d.partial.update(r.pos == d.Size, func(p *plan) { p.Hashed, p.Sums = r.pos, states }); err != nil {
+			return err
+		}
 	}
-	return err
 }
 
-// syncNowAndThen calls sync when something is dirty, first after a pause. It runs
-// beside the transfers, so that none waits for the disk.
-func syncNowAndThen(ctx context.Context, pause time.Duration, dirty <-chan struct{}, sync func() error) error {
+// syncNowAndThen calls sync, first after a pause. It runs beside the transfers, so
+// that none waits for the disk.
+func syncNowAndThen(ctx context.Context, pause time.Duration, sync func() error) error {
 	for sleep(ctx, pause) == nil {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-dirty:
-		}
 		start := time.Now()
 		if err := sync(); err != nil {
 			return err
@@ -278,7 +239,7 @@ func (d *Download) Sync() error {
 // Stop ends the download with err, for all who read or wait. Its connections end
 // at once; what they have received but not begun to write is dropped.
 func (d *Download) Stop(err error) {
-	d.partial.fail(err)
+	d.partial.finish(nil, err)
 	d.cancel(err)
 }
 
@@ -290,11 +251,10 @@ func (d *Download) Close() error {
 		d.first.close()
 	}
 	var err error
-	if j := d.partial.journal; j != nil {
-		err = j.f.Close()
-	}
-	if d.partial.file != nil {
-		err = errors.Join(err, d.partial.file.Close())
+	for _, f := range []*os.File{d.partial.journal, d.partial.file} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 	}
 	return err
 }
@@ -303,42 +263,45 @@ func (d *Download) Close() error {
 // there. Errors are ErrUnreachable (with ErrChanged, if it is that), ErrNotFound,
 // ErrUnauthorized, ErrTooLarge, unpack.ErrNotArchive, those of the file system,
 // that of Stop, and the cause of the context's end.
-func (d *Download) Wait() (map[string]string, error) { return d.partial.wait() }
+func (d *Download) Wait() (map[string]string, error) {
+	err := d.partial.await(func() bool { return d.partial.sums != nil })
+	return d.partial.sums, err
+}
 
 // Reader reads the archive from its start, waiting for what is not there yet.
 func (d *Download) Reader() io.Reader { return &reader{partial: d.partial} }
 
-// Resumable tells whether another attempt could go on from what is there.
-func (d *Download) Resumable() (resumable bool) {
+// Stats says how far a download is, in bytes of the archive.
+type Stats struct {
+	Present   int64
+	Remaining int64 // -1 while the size is unknown
+	Hashed    int64 // by this download, not by an earlier one
+	// Wasted were received for nothing: they were there already, or another attempt has
+	// to receive them again.
+	Wasted    int64
+	Resumable bool // another attempt could go on from what is there
+}
+
+// Stats may be asked for at any time.
+func (d *Download) Stats() (s Stats) {
 	d.partial.locked(func(p *plan) {
-		resumable = d.Size > 0 && slices.ContainsFunc(p.chunks, func(c chunk) bool { return c.noted > 0 })
-	})
-	return resumable
-}
-
-// Received returns how many bytes of the archive are there, and how many this
-// download, not an earlier one, has hashed.
-func (d *Download) Received() (present, hashed int64) {
-	d.partial.locked(func(p *plan) { present = p.present })
-	return present, d.hashed.Load()
-}
-
-// Wasted returns how many bytes were received for nothing: they were there already, or
-// another attempt has to receive them again.
-func (d *Download) Wasted() int64 {
-	if !d.Resumable() {
-		return d.partial.moved.Load()
-	}
-	return d.partial.moved.Load() - d.partial.fresh.Load()
-}
-
-// Remaining returns how many bytes of the archive are not there yet; -1 while its
-// size is unknown.
-func (d *Download) Remaining() (n int64) {
-	d.partial.locked(func(p *plan) {
-		if n = p.size - p.present; p.size == 0 {
-			n = -1
+		s = Stats{Present: p.There.bytes(), Hashed: p.Hashed - d.kept.Hashed, Wasted: d.partial.wasted.Load(), Resumable: len(d.partial.noted.There) > 0}
+		if s.Remaining = p.size - s.Present; p.size == 0 {
+			s.Remaining = -1
 		}
 	})
-	return n
+	if !s.Resumable {
+		s.Wasted += s.Present
+	}
+	return s
+}
+
+// Discard removes what a download has left in dir, below root.
+func Discard(root *os.Root, dir string) error {
+	for _, name := range []string{journalName, partialName} {
+		if err := root.Remove(path.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove the archive: %w", err)
+		}
+	}
+	return nil
 }

@@ -175,6 +175,13 @@ func TestUnusableServers(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(data)+1))
 			w.Write(data)
 		}, "broke off after"},
+		"no length, and shorter than what is there": {func(n int, w http.ResponseWriter, r *http.Request) {
+			w.Write(data[:len(data)/min(n, 2)])
+			http.NewResponseController(w).Flush()
+			if n == 1 {
+				panic(http.ErrAbortHandler)
+			}
+		}, "broke off after"},
 		"redirects without end": {func(n int, w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, fmt.Sprintf("%s?%d", r.URL.Path, n), http.StatusFound)
 		}, "redirects without end"},
@@ -300,7 +307,7 @@ func half(t *testing.T, s Source, dir string, want Digest) int64 {
 	_, err = io.CopyN(io.Discard, d.Reader(), d.Size/2)
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
-	_, hashed := d.Received()
+	hashed := d.Stats().Hashed
 	return hashed
 }
 
@@ -321,7 +328,7 @@ func TestResume(t *testing.T) {
 	}{
 		"goes on":            {func(t *testing.T, s *Source, dir string) {}, digestOf(data), true, data},
 		"without any digest": {func(t *testing.T, s *Source, dir string) {}, Digest{}, true, data},
-		"other chunk size":   {func(t *testing.T, s *Source, dir string) { s.Chunk = 1000 }, digestOf(data), true, data},
+		"other chunk size":   {func(t *testing.T, s *Source, dir string) { s.Chunk = 10_000 }, digestOf(data), true, data},
 		"one connection":     {func(t *testing.T, s *Source, dir string) { s.Connections = 1 }, digestOf(data), true, data},
 		"torn journal": {func(t *testing.T, s *Source, dir string) {
 			f, err := os.OpenFile(filepath.Join(dir, journalName), os.O_APPEND|os.O_WRONLY, 0)
@@ -370,7 +377,7 @@ func TestResume(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, got == string(tt.get), "other bytes")
 			require.Equal(t, digestOf(tt.get).Hex, sums["sha256"])
-			_, hashed := d.Received()
+			hashed := d.Stats().Hashed
 			if !tt.reused {
 				require.Zero(t, d.Reused)
 				require.EqualValues(t, len(tt.get), hashed)
@@ -475,8 +482,8 @@ func TestResumesWithinAChunk(t *testing.T) {
 	require.NoError(t, d.Start())
 	_, err = io.CopyN(io.Discard, d.Reader(), 5<<20)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { _, hashed := d.Received(); return hashed == 5<<20 }, 5*time.Second, time.Millisecond)
-	require.True(t, d.Resumable())
+	require.Eventually(t, func() bool { hashed := d.Stats().Hashed; return hashed == 5<<20 }, 5*time.Second, time.Millisecond)
+	require.True(t, d.Stats().Resumable)
 	require.NoError(t, d.Close())
 	kept := Kept(root, ".")
 	require.Greater(t, kept, int64(4<<20-received))
@@ -490,7 +497,7 @@ func TestResumesWithinAChunk(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, digestOf(data).Hex, sums["sha256"])
 	require.EqualValues(t, int64(len(data))-kept, sent.Load())
-	_, hashed := again.Received()
+	hashed := again.Stats().Hashed
 	require.LessOrEqual(t, hashed, int64(4<<20))
 }
 
@@ -499,39 +506,44 @@ func TestOtherKernelsTrustWhatWasSynced(t *testing.T) {
 	dir := t.TempDir()
 	root := rootOf(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, partialName), make([]byte, 100), 0o600))
-	j, err := newJournal(root, ".", kept{header: header{URL: "u", Size: 100, Chunk: 10, Boot: "here"}})
+	f := newPartial(kept{header: header{Fingerprint: Fingerprint{Size: 100}, Boot: "here"}}, 10)
+	var err error
+	f.journal, err = newJournal(root, ".", kept{header: header{Fingerprint: Fingerprint{Size: 100}, Boot: "here"}})
 	require.NoError(t, err)
-	defer j.f.Close()
-	note := func(records ...record) {
-		for _, r := range records {
-			require.NoError(t, j.append(r))
-		}
+	defer f.journal.Close()
+	know := func(hashed int64, there ...span) {
+		require.NoError(t, f.update(true, func(p *plan) {
+			p.There, p.Hashed, p.Sums = there, hashed, map[string][]byte{"sha256": {byte(hashed)}}
+		}))
 	}
-	note(record{Got: 10}, record{Hashed: 10, Sums: map[string][]byte{"sha256": {1}}}, record{Chunk: 2, Got: 7})
+	know(10, span{0, 10}, span{20, 27})
 	synced := false
-	require.NoError(t, j.sync(func() error {
+	require.NoError(t, f.sync(func() error {
 		synced = true
-		note(record{Chunk: 3, Got: 10}) // too late for this sync
+		know(10, span{0, 10}, span{20, 27}, span{30, 40}) // too late for this sync
 		return nil
 	}))
 	require.True(t, synced)
-	note(record{Chunk: 1, Got: 10}, record{Chunk: 2, Got: 9}, record{Hashed: 29, Sums: map[string][]byte{"sha256": {3}}})
+	here := readKept(root, ".", "here")
+	require.Equal(t, spans{{0, 10}, {20, 27}, {30, 40}}, here.There, "a sync tells less than what came while it ran")
+	know(29, span{0, 29}, span{30, 40})
 
-	got := func(k kept) (bytes []int64) {
-		for _, c := range k.plan.chunks[:4] {
-			bytes = append(bytes, c.got)
-		}
-		return bytes
-	}
-	here, ok := readKept(root, ".", "here")
-	require.True(t, ok)
-	require.Equal(t, []int64{10, 10, 9, 10}, got(here))
-	require.EqualValues(t, 39, here.plan.present)
-	require.EqualValues(t, 29, here.hashed)
+	here = readKept(root, ".", "here")
+	require.Equal(t, spans{{0, 29}, {30, 40}}, here.There)
+	require.EqualValues(t, 29, here.Hashed)
+	require.Equal(t, []byte{29}, here.Sums["sha256"])
 	for _, boot := range []string{"there", ""} {
-		there, ok := readKept(root, ".", boot)
-		require.True(t, ok)
-		require.Equal(t, []int64{10, 0, 7, 0}, got(there))
-		require.EqualValues(t, 10, there.hashed)
+		there := readKept(root, ".", boot)
+		require.Equal(t, spans{{0, 10}, {20, 27}}, there.There)
+		require.EqualValues(t, 10, there.Hashed)
+		require.Equal(t, []byte{10}, there.Sums["sha256"])
+		require.False(t, there.Synced, "its next journal has yet to be synced")
 	}
+	calls := 0
+	for range 3 {
+		require.NoError(t, f.sync(func() error { calls++; return nil }))
+	}
+	require.Equal(t, 1, calls, "nothing is new")
+	require.Equal(t, here, readKept(root, ".", "here"))
+	require.Equal(t, here.state, readKept(root, ".", "there").state)
 }

@@ -83,26 +83,15 @@ func NewClient() *http.Client {
 	}}
 }
 
-// Layout says how a product names what it publishes.
-type Layout struct {
-	// Archive returns the path of an archive below Source.URL. The architecture is
-	// one of Go's names, such as "arm64".
-	Archive func(version, arch string) string
-	// Version returns the version that a tag names, as numbers with dots between
-	// them. It is false for tags of prereleases and of other products. Only Newest
-	// needs it.
-	Version func(tag string) (version string, ok bool)
-}
-
 // Source is a repository, and how it is asked.
 type Source struct {
 	// URL is that of the repository, such as https://github.com/OWNER/REPOSITORY.
-	URL    string
-	Layout Layout
-	// Arch is whose archives are fetched; empty is that of the running program.
-	Arch   string
-	Client *http.Client
-	Policy Policy
+	URL string
+	// Archive returns the path of an archive below URL. The architecture is one of
+	// Go's names, such as "arm64".
+	Archive func(version, arch string) string
+	Client  *http.Client
+	Policy  Policy
 	// Token goes with requests to the host of URL as "Authorization: Bearer", for
 	// GitHub's also to that of its API, and to no other host, wherever a request is
 	// redirected to.
@@ -110,8 +99,7 @@ type Source struct {
 	// Connections is how many ranges are fetched at a time; 0 is
 	// DefaultConnections.
 	Connections int
-	// Chunk is the length of a range in bytes; 0 is DefaultChunk. Archives of more
-	// than a million chunks have longer ones.
+	// Chunk is the length of a range in bytes; 0 is DefaultChunk.
 	Chunk int64
 	// MaxBytes is how long an archive may be; 0 is without a bound.
 	MaxBytes int64
@@ -137,8 +125,8 @@ func (s Source) Validate() error {
 			return fmt.Errorf("%s must be between %d and %d, not %d", v.name, v.low, v.high, v.value)
 		}
 	}
-	if s.Client == nil || s.Layout.Archive == nil {
-		return errors.New("a source needs a client and a layout")
+	if s.Client == nil || s.Archive == nil {
+		return errors.New("a source needs a client and the paths of archives")
 	}
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -147,17 +135,10 @@ func (s Source) Validate() error {
 	return nil
 }
 
-// ArchiveURL returns where a release's archive is.
+// ArchiveURL returns where a release's archive for this machine is.
 func (s Source) ArchiveURL(version string) string {
-	arch := s.Arch
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
-	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Layout.Archive(version, arch), "/")
+	return strings.TrimSuffix(s.URL, "/") + "/" + strings.TrimPrefix(s.Archive(version, runtime.GOARCH), "/")
 }
-
-// maxSide bounds the length of a side file.
-const maxSide = 1 << 20
 
 // Digest reads the side file .sha256 of the archive, else .sha1.
 func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
@@ -167,9 +148,8 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	archive := s.ArchiveURL(version)
 	var answers []string
 	for _, algorithm := range []string{"sha256", "sha1"} {
-		text, err := s.readFile(ctx, archive+"."+algorithm, maxSide)
-		var status *statusError
-		if errors.As(err, &status) && status.refused() {
+		text, err := s.readFile(ctx, archive+"."+algorithm)
+		if status, ok := errors.AsType[*statusError](err); ok && status.refused {
 			answers = append(answers, fmt.Sprintf(".%s: %s", algorithm, status))
 			continue
 		}
@@ -186,17 +166,13 @@ func (s Source) Digest(ctx context.Context, version string) (Digest, error) {
 	none := fmt.Errorf("%w: %s", ErrNoDigest, strings.Join(answers, ", "))
 	// Without this question a release that does not exist, or is not for everybody,
 	// would look like one that was published carelessly.
-	resp, err := s.request(ctx, http.MethodHead, archive, nil)
-	if err == nil {
-		resp.Body.Close()
-	}
-	var status *statusError
+	_, err := s.Fingerprint(ctx, version)
 	switch {
 	case errors.Is(err, ErrUnauthorized):
 		// Unless it is HEAD that the server refuses: then the archive may be had.
 		return Digest{}, fmt.Errorf("%w; %w", err, none)
-	case err != nil && (errors.Is(err, ErrNotFound) || !errors.As(err, &status) || !status.refused() && status.code != http.StatusNotImplemented):
-		return Digest{}, err
+	case err == nil || refuses(err):
+		return Digest{}, fmt.Errorf("%s: %w", redact(archive), none)
 	}
-	return Digest{}, fmt.Errorf("%s: %w", redact(archive), none)
+	return Digest{}, err
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,22 +27,21 @@ func serve(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Reque
 	}))
 	t.Cleanup(s.Close)
 	return Source{
-		URL: s.URL, Layout: testLayout, Arch: "amd64", Client: NewClient(),
+		URL: s.URL, Archive: testArchive, Client: NewClient(),
 		Policy: Policy{Attempts: 3, Pause: time.Millisecond, Stall: 100 * time.Millisecond},
 	}, &n
 }
 
-var testLayout = Layout{
-	Archive: func(version, arch string) string {
-		return "releases/download/v" + version + "/concourse-" + version + "-linux-" + arch + ".tgz"
-	},
-	Version: func(tag string) (string, bool) {
-		m := regexp.MustCompile(`^v(\d+\.\d+\.\d+)$`).FindStringSubmatch(tag)
-		if m == nil {
-			return "", false
-		}
-		return m[1], true
-	},
+func testArchive(version, arch string) string {
+	return "releases/download/v" + version + "/concourse-" + version + "-linux-" + arch + ".tgz"
+}
+
+func testVersion(tag string) (string, error) {
+	m := regexp.MustCompile(`^v(\d+\.\d+\.\d+)$`).FindStringSubmatch(tag)
+	if m == nil {
+		return "", errors.New("no version")
+	}
+	return m[1], nil
 }
 
 func rootOf(t *testing.T, dir string) *os.Root {
@@ -139,7 +139,7 @@ func TestChangedArchive(t *testing.T) {
 func TestSHA1IsTheSecondChoice(t *testing.T) {
 	const sum = "a9993e364706816aba3e25717850c26c9cd0d89d"
 	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, "/releases/download/v7.14.3/concourse-7.14.3-linux-amd64.tgz.sha1") {
+		if !strings.HasSuffix(r.URL.Path, "/releases/download/v7.14.3/concourse-7.14.3-linux-"+runtime.GOARCH+".tgz.sha1") {
 			http.NotFound(w, r)
 			return
 		}

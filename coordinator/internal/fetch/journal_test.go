@@ -17,8 +17,8 @@ import (
 )
 
 // line is the first of a journal that a download of s.Open would go on from.
-func line(s Source, want Digest, size, chunk int64) string {
-	return fmt.Sprintf(`{"url":%q,"validator":"","digest":%q,"size":%d,"chunk":%d,"boot":%q}`+"\n", redact(s.ArchiveURL("7.14.3")), want, size, chunk, bootID())
+func line(s Source, want Digest, size int64) string {
+	return fmt.Sprintf(`{"url":%q,"validator":"","digest":%q,"size":%d,"boot":%q}`+"\n", redact(s.ArchiveURL("7.14.3")), want, size, bootID())
 }
 
 // TestDamagedJournals: whatever a journal says, nothing wrong is accepted, and
@@ -28,32 +28,39 @@ func TestDamagedJournals(t *testing.T) {
 	s, _ := serve(t, func(n int, w http.ResponseWriter, r *http.Request) { content(w, r, data, nil) })
 	s.Chunk = 10
 	want := digestOf(data)
-	good := line(s, want, 100, 10)
+	good := line(s, want, 100)
+	state := func(there, more string) string { return `{"there":` + there + more + "}\n" }
+	const ten = `[{"start":0,"end":10}]`
+	other := newSums(want)
+	other["sha256"].Write(noise(20))
+	sums, err := json.Marshal(other.states())
+	require.NoError(t, err)
 	for name, journal := range map[string]string{
 		"empty":                    "",
 		"noise":                    string(noise(1000)),
 		"not JSON":                 "journal\n",
 		"a list":                   "[1,2]\n",
 		"null":                     "null\n",
-		"huge size":                line(s, want, math.MaxInt64, 1) + `{"chunk":1,"got":1}` + "\n",
-		"huge size and chunk":      line(s, want, math.MaxInt64, math.MaxInt64-1) + `{"chunk":1,"got":1}` + "\n",
-		"half of the numbers":      line(s, want, math.MaxInt64, 1<<62) + `{"chunk":1,"got":1}` + "\n",
-		"many chunks":              line(s, want, 1<<40, 1) + `{"chunk":1,"got":1}` + "\n",
-		"size and chunk negative":  line(s, want, -100, -10),
-		"chunk of nothing":         line(s, want, 100, 0),
+		"huge size":                line(s, want, math.MaxInt64) + state(ten, ""),
+		"size negative":            line(s, want, -100) + state(ten, ""),
 		"number beyond all":        strings.Replace(good, "100", "99999999999999999999999", 1),
-		"another size":             line(s, want, 99, 10) + `{"chunk":0,"got":10}` + "\n",
-		"negative chunk":           good + `{"chunk":-1,"got":10}` + "\n",
-		"chunk that is not there":  good + `{"chunk":10,"got":10}` + "\n",
-		"huge chunk number":        good + `{"chunk":9223372036854775807,"got":10}` + "\n",
-		"negative count":           good + `{"chunk":1,"got":-10}` + "\n",
-		"count beyond the chunk":   good + `{"chunk":1,"got":9223372036854775807}` + "\n",
-		"negative hashed":          good + `{"got":10}` + "\n" + `{"hashed":-1,"sums":{"sha256":"AAAA"}}` + "\n",
-		"hashed beyond the prefix": good + `{"got":10}` + "\n" + `{"hashed":50,"sums":{"sha256":"AAAA"}}` + "\n",
-		"hash states of nothing":   good + `{"got":10}` + "\n" + `{"hashed":10}` + "\n",
-		"hash states of noise":     good + `{"got":10}` + "\n" + `{"hashed":10,"sums":{"sha256":"AAAA"}}` + "\n",
-		"synced of negative":       good + `{"got":10}` + "\n" + `{"synced":-5}` + "\n",
-		"synced beyond":            good + `{"got":10}` + "\n" + `{"synced":9223372036854775807}` + "\n",
+		"another size":             line(s, want, 99) + state(ten, ""),
+		"negative start":           good + state(`[{"start":-10,"end":10}]`, ""),
+		"behind the archive":       good + state(`[{"start":100,"end":110}]`, ""),
+		"behind the file":          good + state(`[{"start":50,"end":70}]`, ""),
+		"huge end":                 good + state(`[{"start":10,"end":9223372036854775807}]`, ""),
+		"huge start and end":       good + state(`[{"start":9223372036854775806,"end":9223372036854775807}]`, ""),
+		"end before the start":     good + state(`[{"start":20,"end":10}]`, ""),
+		"nothing":                  good + state(`[{"start":10,"end":10}]`, ""),
+		"overlap":                  good + state(`[{"start":0,"end":20},{"start":10,"end":30}]`, ""),
+		"neighbours":               good + state(`[{"start":0,"end":20},{"start":20,"end":30}]`, ""),
+		"out of order":             good + state(`[{"start":20,"end":30},{"start":0,"end":10}]`, ""),
+		"many pieces":              good + state("["+strings.Repeat(`{"start":0,"end":10},`, 10_000)+`{"start":0,"end":10}]`, ""),
+		"negative hashed":          good + state(ten, `,"hashed":-1,"sums":{"sha256":"AAAA"}`),
+		"hashed beyond the prefix": good + state(ten, `,"hashed":50,"sums":{"sha256":"AAAA"}`),
+		"hash states of nothing":   good + state(ten, `,"hashed":10`),
+		"hash states of noise":     good + state(ten, `,"hashed":10,"sums":{"sha256":"AAAA"}`),
+		"hash states of no bytes":  good + state(ten, `,"sums":`+string(sums)),
 		"records of nothing":       good + strings.Repeat("{}\n", 10_000),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,12 +89,12 @@ func TestTruncatedState(t *testing.T) {
 	journal, err := os.ReadFile(filepath.Join(done, journalName))
 	require.NoError(t, err)
 	for cut := 0; cut <= len(journal); cut++ {
-		k, ok := parseJournal(journal[:cut], 55, bootID())
-		require.LessOrEqual(t, k.plan.present, int64(50))
-		require.LessOrEqual(t, k.hashed, int64(50))
-		require.Equal(t, cut > bytes.IndexByte(journal, '\n'), ok)
+		k := parseJournal(bytes.NewReader(journal[:cut]), 55, bootID())
+		require.LessOrEqual(t, k.There.bytes(), int64(50))
+		require.LessOrEqual(t, k.Hashed, int64(50))
+		require.Equal(t, cut >= bytes.IndexByte(journal, '\n'), k.Size > 0)
 	}
-	for cut := 0; cut <= len(journal); cut += 61 {
+	for cut := 0; cut <= len(journal); cut += 127 {
 		for _, there := range []int{0, 15, 100} {
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, journalName), journal[:cut], 0o600))
@@ -157,36 +164,34 @@ func TestKeptDigest(t *testing.T) {
 func FuzzState(f *testing.F) {
 	data, behind := noise(1000), noise(1<<16)
 	want := digestOf(data)
-	s := Source{URL: "http://source.test/o/r", Layout: testLayout, Policy: Policy{Attempts: 1, Stall: DefaultPolicy.Stall}, Chunk: 100, Connections: 2}
+	s := Source{URL: "http://source.test/o/r", Archive: testArchive, Policy: Policy{Attempts: 1, Stall: DefaultPolicy.Stall}, Chunk: 100, Connections: 2}
 	s.Client = &http.Client{Transport: inProcess(func(w http.ResponseWriter, r *http.Request) { content(w, r, data, nil) })}
-	good := line(s, want, 1000, 100)
-	state, err := newSums(want).states()
+	good := line(s, want, 1000)
+	hashed, err := json.Marshal(state{There: spans{{0, 100}}, Hashed: 100, Sums: newSums(want).states()})
 	require.NoError(f, err)
-	noted, err := json.Marshal(record{Hashed: 100, Sums: state})
-	require.NoError(f, err)
-	f.Add(true, []byte(`{"got":100}`+"\n"+`{"chunk":3,"got":50}`+"\n"+`{"synced":1}`+"\n"), uint16(400))
-	f.Add(true, []byte(`{"got":100}`+"\n"+string(noted)+"\n"), uint16(1000))
-	f.Add(true, []byte(`{"chunk":9,"got":100}`+"\n"), uint16(2000))
+	f.Add(true, []byte(`{"there":[{"start":0,"end":100},{"start":300,"end":350}],"synced":true}`+"\n"), uint16(400))
+	f.Add(true, append(hashed, '\n'), uint16(1000))
+	f.Add(true, []byte(`{"there":[{"start":900,"end":1000}]}`+"\n"), uint16(2000))
 	f.Add(false, []byte(good), uint16(10))
-	f.Add(false, []byte(line(s, want, math.MaxInt64, 1)), uint16(10))
+	f.Add(false, []byte(line(s, want, math.MaxInt64)), uint16(10))
 	f.Fuzz(func(t *testing.T, header bool, journal []byte, there uint16) {
 		if header {
 			journal = append([]byte(good), journal...)
 		}
-		k, ok := parseJournal(journal, int64(there), bootID())
-		if !ok {
+		k := parseJournal(bytes.NewReader(journal), int64(there), bootID())
+		if k.Size == 0 {
 			return // the download begins anew
 		}
-		present := int64(0)
-		for i, c := range k.plan.chunks {
-			start, end := k.plan.bounds(i)
-			if c.got < 0 || c.got > end-start || c.got > 0 && start+c.got > int64(there) {
-				t.Fatalf("chunk %d has %d bytes, of a file of %d", i, c.got, there)
+		present, end := int64(0), int64(0)
+		for i, s := range k.There {
+			if s.Start < end || i > 0 && s.Start == end || s.End <= s.Start || s.End > min(int64(there), k.Size) {
+				t.Fatalf("%v of a file of %d", k.There, there)
 			}
-			present += c.got
+			present += s.End - s.Start
+			end = s.End
 		}
-		if present != k.plan.present || present > int64(there) || k.hashed < 0 || k.hashed > k.plan.prefix() {
-			t.Fatalf("%d bytes are said to be there and %d to be hashed: %d of %d are", k.plan.present, k.hashed, present, there)
+		if present != k.There.bytes() || k.Hashed < 0 || k.Hashed > k.There.prefix() {
+			t.Fatalf("%d bytes are said to be there and %d to be hashed: %v of %d are", k.There.bytes(), k.Hashed, k.There, there)
 		}
 		dir := t.TempDir()
 		partial := append(bytes.Clone(data), behind...)[:there]

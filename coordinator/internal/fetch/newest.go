@@ -12,10 +12,6 @@ import (
 	"strings"
 )
 
-// maxListing bounds what the API may answer: a hundred releases, with their notes
-// and the names of all their files.
-const maxListing = 32 << 20
-
 // release is what the API says about one.
 type release struct {
 	Tag        string `json:"tag_name"`
@@ -24,22 +20,27 @@ type release struct {
 }
 
 // Newest returns the highest version among the last hundred releases, drafts and
-// prereleases apart. Where there is no list of releases it is the latest one.
-// Hosts other than github.com are asked in the layout of GitHub Enterprise. No
-// such release is ErrNotFound.
-func (s Source) Newest(ctx context.Context) (string, error) {
+// prereleases apart. Where there is no list of releases it is the latest one. A
+// version is numbers with dots between them; parse returns an error for tags of
+// prereleases and of other products. Hosts other than github.com are asked in the
+// layout of GitHub Enterprise. No such release is ErrNotFound.
+func (s Source) Newest(ctx context.Context, parse func(tag string) (version string, err error)) (string, error) {
 	if err := s.Validate(); err != nil {
 		return "", err
 	}
-	if s.Layout.Version == nil {
-		return "", errors.New("a source needs a layout that reads tags")
+	u, _ := url.Parse(s.URL) // as Validate did
+	repository := strings.Trim(u.Path, "/")
+	if strings.Count(repository, "/") != 1 {
+		return "", fmt.Errorf("%w: %s is not of the form https://HOST/OWNER/REPOSITORY", ErrUnreachable, u.Redacted())
 	}
-	api, err := s.api("releases")
-	if err != nil {
-		return "", err
+	prefix := "/api/v3"
+	if u.Host == "github.com" {
+		u.Host, prefix = "api.github.com", "/"
 	}
+	u.Path = path.Join(prefix, "repos", repository, "releases")
+	api := u.String()
 	var releases []release
-	err = s.readJSON(ctx, api+"?per_page=100", &releases)
+	err := s.readJSON(ctx, api+"?per_page=100", &releases)
 	if errors.Is(err, ErrNotFound) {
 		releases = make([]release, 1)
 		err = s.readJSON(ctx, api+"/latest", &releases[0])
@@ -47,57 +48,31 @@ func (s Source) Newest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	newest := highest(releases, s.Layout.Version)
+	newest, best := "", []int(nil)
+	for _, r := range releases {
+		version, err := parse(r.Tag)
+		if n := numbers(version); err == nil && !r.Draft && !r.Prerelease && slices.Compare(n, best) > 0 {
+			newest, best = version, n
+		}
+	}
 	if newest == "" {
 		return "", fmt.Errorf("%s: %w: none is stable and has a version", redact(api), ErrNotFound)
 	}
 	return newest, nil
 }
 
-// api returns the URL of something that the API says about the repository.
-func (s Source) api(what string) (string, error) {
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		return "", fmt.Errorf("%w: the URL is none", ErrUnreachable)
-	}
-	repository := strings.Split(strings.Trim(u.Path, "/"), "/")
-	if len(repository) != 2 {
-		return "", fmt.Errorf("%w: %s is not of the form https://HOST/OWNER/REPOSITORY", ErrUnreachable, u.Redacted())
-	}
-	prefix := "/api/v3"
-	if u.Host == "github.com" {
-		u.Host, prefix = "api.github.com", "/"
-	}
-	u.Path = path.Join(prefix, "repos", repository[0], repository[1], what)
-	return u.String(), nil
-}
-
 func (s Source) readJSON(ctx context.Context, url string, answer any) error {
-	data, err := s.readFile(ctx, url, maxListing)
+	data, err := s.readFile(ctx, url)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(data, answer); err != nil {
-		return fmt.Errorf("%s: %w: the answer is none of GitHub's: %w", redact(url), ErrUnreachable, err)
+		return unreachable(url, fmt.Errorf("the answer is none of GitHub's: %w", err))
 	}
 	return nil
 }
 
-// highest returns the highest version among stable releases, "" if there is none.
-func highest(releases []release, parse func(tag string) (string, bool)) string {
-	best := ""
-	for _, r := range releases {
-		version, ok := parse(r.Tag)
-		if ok && !r.Draft && !r.Prerelease && (best == "" || compareVersions(version, best) > 0) {
-			best = version
-		}
-	}
-	return best
-}
-
-// compareVersions compares dotted numbers by number.
-func compareVersions(a, b string) int { return slices.Compare(numbers(a), numbers(b)) }
-
+// numbers reads a version, which is to be compared by number.
 func numbers(version string) []int {
 	var all []int
 	for part := range strings.SplitSeq(version, ".") {

@@ -31,7 +31,7 @@ func TestImpossibleOptions(t *testing.T) {
 		"rate":                    func(s *Source) { s.Policy.Rate = -1 },
 		"total":                   func(s *Source) { s.Policy.Total = -1 },
 		"a client":                func(s *Source) { s.Client = nil },
-		"a layout":                func(s *Source) { s.Layout.Archive = nil },
+		"the paths":               func(s *Source) { s.Archive = nil },
 		`"" is not of the form`:   func(s *Source) { s.URL = "" },
 		`"ftp://`:                 func(s *Source) { s.URL = "ftp://example.com/o/r" },
 		`"/o/r" is not`:           func(s *Source) { s.URL = "/o/r" },
@@ -43,7 +43,7 @@ func TestImpossibleOptions(t *testing.T) {
 			change(&bad)
 			_, opened := bad.Open(t.Context(), "7.14.3", rootOf(t, t.TempDir()), ".", Digest{})
 			_, read := bad.Digest(t.Context(), "7.14.3")
-			_, newest := bad.Newest(t.Context())
+			_, newest := bad.Newest(t.Context(), testVersion)
 			for _, err := range []error{bad.Validate(), opened, read, newest} {
 				require.ErrorContains(t, err, name)
 				require.NotContains(t, err.Error(), "hunter2")
@@ -54,28 +54,23 @@ func TestImpossibleOptions(t *testing.T) {
 }
 
 func TestArchitecture(t *testing.T) {
-	s := Source{URL: "http://source.test/o/r/", Layout: testLayout, Arch: "arm64"}
-	require.Equal(t, "http://source.test/o/r/releases/download/v7.14.3/concourse-7.14.3-linux-arm64.tgz", s.ArchiveURL("7.14.3"))
-	s.Arch = ""
-	require.Contains(t, s.ArchiveURL("7.14.3"), "-linux-"+runtime.GOARCH+".tgz")
+	s := Source{URL: "http://source.test/o/r/", Archive: testArchive}
+	require.Equal(t, "http://source.test/o/r/releases/download/v7.14.3/concourse-7.14.3-linux-"+runtime.GOARCH+".tgz", s.ArchiveURL("7.14.3"))
 }
 
 // Most archives have come and gone before the disk is made to write them.
 func TestFirstSyncIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		dirty := make(chan struct{}, 1)
 		start := time.Now()
 		var at []time.Duration
-		dirty <- struct{}{}
 		done := make(chan error)
 		go func() {
-			done <- syncNowAndThen(ctx, firstSync, dirty, func() error {
+			done <- syncNowAndThen(ctx, firstSync, func() error {
 				at = append(at, time.Since(start))
 				if len(at) == 2 {
 					time.Sleep(10 * time.Second) // a slow disk
 				}
-				dirty <- struct{}{}
 				return nil
 			})
 		}()

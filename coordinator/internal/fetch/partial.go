@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,20 +13,24 @@ import (
 // concurrent use.
 type partial struct {
 	file    *os.File
-	journal *journal      // nil while the size is unknown
-	dirty   chan struct{} // there is something to sync
-	moved   atomic.Int64  // bytes received
-	fresh   atomic.Int64  // of which were not there already
+	journal *os.File     // nil while the size is unknown
+	synced  int64        // how much was done when that was last synced
+	wasted  atomic.Int64 // bytes that were received and are there already
 
 	mu    sync.Mutex
 	grown sync.Cond
 	plan  plan
+	noted state             // as the journal has it
 	sums  map[string]string // of the whole, once it is there and hashed
 	err   error             // why there will be no sums
 }
 
-func newPartial(p plan) *partial {
-	f := &partial{plan: p, dirty: make(chan struct{}, 1)}
+// newPartial goes on with what is kept.
+func newPartial(k kept, chunk int64) *partial {
+	f := &partial{
+		plan:  plan{state: k.state, size: k.Size, chunk: chunk, claims: map[int]span{}},
+		noted: k.state,
+	}
 	f.grown.L = &f.mu
 	return f
 }
@@ -39,125 +42,77 @@ func (f *partial) locked(use func(p *plan)) {
 	use(&f.plan)
 }
 
-// fail ends what waits for more. Of several errors the first one counts.
-func (f *partial) fail(err error) {
+// finish ends what waits for more, with the digests of the whole or an error. The
+// first end counts.
+func (f *partial) finish(sums map[string]string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil && f.sums == nil {
-		f.err = err
+		f.sums, f.err = sums, err
 	}
 	f.grown.Broadcast()
 }
 
-// finish says that the whole archive is there, with these digests.
-func (f *partial) finish(sums map[string]string) {
+// await waits until something is true, or is never going to be.
+func (f *partial) await(ready func() bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sums = sums
-	f.grown.Broadcast()
-}
-
-// wait returns the digests of the whole archive.
-func (f *partial) wait() (map[string]string, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for f.sums == nil && f.err == nil {
+	for f.err == nil && !ready() {
 		f.grown.Wait()
 	}
-	return f.sums, f.err
+	return f.err
 }
 
-// next gives a connection something to fetch, or lets it go.
-func (f *partial) next(connection int, oneIsEnough bool) (start, end int64, ok bool) {
+// write puts bytes that a connection has claimed at their place. Once the download
+// has failed it writes nothing.
+func (f *partial) write(p []byte, at span, endsClaim bool) error {
+	if err := f.await(func() bool { return true }); err != nil {
+		return err
+	}
+	if _, err := f.file.WriteAt(p, at.Start); err != nil {
+		return fmt.Errorf("cannot write the partial archive: %w", err)
+	}
+	return f.update(endsClaim, func(plan *plan) { plan.There = plan.There.add(at) })
+}
+
+// update tells the readers what has changed, and the journal if that is much, or must
+// be noted.
+func (f *partial) update(must bool, change func(p *plan)) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.err != nil {
-		return 0, 0, false
-	}
-	i, ok := f.plan.next(connection, oneIsEnough)
-	if ok {
-		start, end = f.plan.missing(i)
-	}
-	return start, end, ok
-}
-
-// write puts bytes at their place in a chunk, but for those that are there, and
-// tells how many those were. After fail it writes nothing.
-func (f *partial) write(i int, pos int64, p []byte) (fresh int64, err error) {
-	f.mu.Lock()
-	have, _ := f.plan.missing(i)
-	err = f.err
-	f.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	if pos > have {
-		return 0, errors.New("bytes before it are missing")
-	}
-	p = p[min(have-pos, int64(len(p))):]
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if _, err := f.file.WriteAt(p, have); err != nil {
-		return 0, fmt.Errorf("cannot write the partial archive: %w", err)
-	}
-	return int64(len(p)), f.add(i, int64(len(p)))
-}
-
-// add tells the readers, and now and then the journal, that a chunk has grown.
-func (f *partial) add(i int, n int64) error {
-	f.fresh.Add(n)
-	f.mu.Lock()
-	f.plan.add(i, n)
-	c := &f.plan.chunks[i]
-	got := c.got
-	note := f.journal != nil && (f.plan.has(i) || got-c.noted >= min(noteEvery, f.plan.length))
-	if note {
-		c.noted = got
-	}
-	if f.plan.lead >= i {
-		f.grown.Broadcast()
-	}
-	f.mu.Unlock()
-	if !note {
-		return nil
-	}
-	f.touch()
-	return f.journal.append(record{Chunk: i, Got: got})
-}
-
-// noteTo has the journal know of all bytes below pos, which are there.
-func (f *partial) noteTo(pos int64) error {
-	f.mu.Lock()
-	var r record
-	if p := &f.plan; !p.complete() {
-		start, _ := p.bounds(p.lead)
-		if c := &p.chunks[p.lead]; pos > start+c.noted {
-			c.noted = c.got
-			r = record{Chunk: p.lead, Got: c.got}
-		}
-	}
-	f.mu.Unlock()
-	if r.Got == 0 {
-		return nil
-	}
-	return f.journal.append(r)
-}
-
-// touch says that there is something to sync.
-func (f *partial) touch() {
-	select {
-	case f.dirty <- struct{}{}:
-	default:
-	}
-}
-
-// end is what an answer without a length finds out.
-func (f *partial) end(size int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.plan.end(size)
+	change(&f.plan)
 	f.grown.Broadcast()
+	s, step := f.plan.state, min(noteEvery, f.plan.chunk)
+	must = must || s.There.bytes()-f.noted.There.bytes() >= step || s.Hashed-f.noted.Hashed >= step
+	must = must && f.journal != nil
+	if must {
+		f.noted = s
+	}
+	f.mu.Unlock()
+	if !must {
+		return nil
+	}
+	return note(f.journal, s)
+}
+
+// sync makes what the journal says, and before it what of the archive it says it of,
+// survive a power cut. It does nothing if there is nothing new.
+func (f *partial) sync(archive func() error) error {
+	var s state
+	f.locked(func(p *plan) { s = p.state })
+	if s.done() == f.synced {
+		return nil
+	}
+	if err := archive(); err != nil {
+		return err
+	}
+	s.Synced, f.synced = true, s.done()
+	if err := note(f.journal, s); err != nil {
+		return err
+	}
+	if err := f.journal.Sync(); err != nil {
+		return fmt.Errorf("cannot sync the journal: %w", err)
+	}
+	return nil
 }
 
 // reader reads the archive from some byte on, waiting for what is not there yet.
@@ -167,7 +122,14 @@ type reader struct {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
-	end, err := r.partial.prefixBehind(r.pos)
+	var end int64
+	err := r.partial.await(func() bool {
+		end = r.partial.plan.There.prefix()
+		return end > r.pos || r.partial.plan.complete()
+	})
+	if err == nil && end <= r.pos {
+		err = io.EOF
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -177,23 +139,4 @@ func (r *reader) Read(p []byte) (int, error) {
 		return n, fmt.Errorf("cannot read the partial archive: %w", err)
 	}
 	return n, nil
-}
-
-// prefixBehind waits until the complete prefix ends behind pos, and returns its
-// end.
-func (f *partial) prefixBehind(pos int64) (int64, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for {
-		end := f.plan.prefix()
-		switch {
-		case f.err != nil:
-			return 0, f.err
-		case end > pos:
-			return end, nil
-		case f.plan.complete():
-			return 0, io.EOF
-		}
-		f.grown.Wait()
-	}
 }

@@ -1,149 +1,112 @@
 package fetch
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
-// maxChunks bounds what a size that a server or a journal states can cost: 24
-// MiB. Chunks of larger archives are longer than was asked for.
-const maxChunks = 1 << 20
+// span is a part of an archive.
+type span struct {
+	Start int64 `json:"start"`
+	End   int64 `json:"end"` // the byte behind the last one
+}
+
+func (s span) empty() bool { return s.Start == s.End }
+
+// spans are in order, and apart.
+type spans []span
+
+// add returns the spans with one more, joined where they meet.
+func (s spans) add(more span) spans {
+	all := append(slices.Clip(s), more)
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.Start, b.Start) })
+	joined := all[:1]
+	for _, t := range all[1:] {
+		if last := &joined[len(joined)-1]; t.Start <= last.End {
+			last.End = max(last.End, t.End)
+		} else {
+			joined = append(joined, t)
+		}
+	}
+	return joined
+}
+
+// within tells whether they are what they must be, and end at a limit.
+func (s spans) within(limit int64) bool {
+	end := int64(-1)
+	for _, t := range s {
+		if t.Start <= end || t.End <= t.Start || t.End > limit {
+			return false
+		}
+		end = t.End
+	}
+	return true
+}
+
+func (s spans) bytes() (n int64) {
+	for _, t := range s {
+		n += t.End - t.Start
+	}
+	return n
+}
+
+// prefix returns how many bytes there are without a gap.
+func (s spans) prefix() int64 {
+	if len(s) == 0 || s[0].Start > 0 {
+		return 0
+	}
+	return s[0].End
+}
 
 // plan says which bytes of an archive are there, and which connection fetches
 // which of the others. It does no I/O and knows no locks.
 type plan struct {
-	size    int64 // of the archive; 0 while unknown: then it is one chunk
-	length  int64 // of each chunk but the last
-	chunks  []chunk
-	lead    int   // first chunk that is not complete
-	present int64 // bytes that are there
-	working int   // connections that have not left
+	state
+	size   int64        // of the archive; 0 while unknown
+	chunk  int64        // bytes that a connection claims at a time
+	claims map[int]span // of the connections that have not left
 }
 
-type chunk struct {
-	got   int64 // bytes from its start that are there
-	noted int64 // of which the journal knows
-	owner int   // connection that fetches it; 0 if none does
-}
+func (p *plan) complete() bool { return p.size > 0 && p.There.prefix() == p.size }
 
-// newPlan cuts an archive into chunks. A size of 0 is unknown.
-func newPlan(size, length int64) plan {
-	if size == 0 {
-		return plan{length: length, chunks: make([]chunk, 1)}
-	}
-	length = max(length, (size-1)/maxChunks+1)
-	return plan{size: size, length: length, chunks: make([]chunk, (size-1)/length+1)}
-}
-
-// bounds returns where a chunk starts and ends.
-func (p *plan) bounds(i int) (start, end int64) {
-	if p.size == 0 {
-		return 0, math.MaxInt64
-	}
-	start = int64(i) * p.length
-	return start, start + min(p.length, p.size-start)
-}
-
-// missing returns which bytes of a chunk are not there.
-func (p *plan) missing(i int) (start, end int64) {
-	start, end = p.bounds(i)
-	return start + p.chunks[i].got, end
-}
-
-func (p *plan) has(i int) bool {
-	start, end := p.missing(i)
-	return start == end
-}
-
-func (p *plan) complete() bool { return p.lead == len(p.chunks) }
-
-// prefix returns how many bytes are there without a gap.
-func (p *plan) prefix() int64 {
-	if p.complete() {
-		return p.size
-	}
-	start, _ := p.missing(p.lead)
-	return start
-}
-
-// add notes that n more bytes of a chunk are there.
-func (p *plan) add(i int, n int64) {
-	p.chunks[i].got += n
-	p.present += n
-	if p.has(i) {
-		p.chunks[i].owner = 0
-	}
-	for !p.complete() && p.has(p.lead) {
-		p.lead++
-	}
-}
-
-// end says how long an archive of unknown size turned out to be.
-func (p *plan) end(size int64) {
-	p.size, p.length = size, size
-	p.add(0, 0)
-}
-
-// claim gives a chunk to a connection, unless it is complete or another has it.
-func (p *plan) claim(i, connection int) bool {
-	c := &p.chunks[i]
-	if p.has(i) || c.owner != 0 && c.owner != connection {
-		return false
-	}
-	c.owner = connection
-	return true
-}
-
-// next claims the first chunk that nobody fetches. A connection that gets none
-// has left. Where one is enough, all but the last one leave.
-func (p *plan) next(connection int, oneIsEnough bool) (i int, ok bool) {
-	if !oneIsEnough || p.working == 1 {
-		for i := p.lead; i < len(p.chunks); i++ {
-			if p.claim(i, connection) {
-				return i, true
-			}
-		}
-	}
+// next claims the first bytes that nobody fetches. A connection that gets none has
+// left. Where one is enough, all but the last one leave.
+func (p *plan) next(connection int, oneIsEnough bool) (claim span) {
 	p.giveBack(connection)
-	p.working--
-	return 0, false
+	if !oneIsEnough || len(p.claims) == 1 {
+		claim = p.claim(connection, 0)
+	}
+	if claim.empty() {
+		delete(p.claims, connection)
+	}
+	return claim
 }
 
 // giveBack lets others fetch what a connection has begun.
-func (p *plan) giveBack(connection int) {
-	for i := range p.chunks {
-		if p.chunks[i].owner == connection {
-			p.chunks[i].owner = 0
+func (p *plan) giveBack(connection int) { p.claims[connection] = span{} }
+
+// claim returns what of the bytes from pos on a connection fetches: what it has
+// claimed, and once that is behind it the first that are neither there nor claimed.
+// There may be none.
+func (p *plan) claim(connection int, pos int64) span {
+	if claim := p.claims[connection]; pos < claim.End {
+		return claim
+	}
+	p.giveBack(connection)
+	end, taken := cmp.Or(p.size, math.MaxInt64), p.There
+	for _, c := range p.claims {
+		taken = taken.add(c)
+	}
+	for _, t := range taken {
+		if t.Start > pos {
+			end = min(end, t.Start)
+		} else {
+			pos = max(pos, t.End)
 		}
 	}
-}
-
-// use is what the next bytes that a connection receives are good for.
-type use struct {
-	chunk int
-	end   int64 // of the bytes that this is true of
-	write bool  // the connection writes them
-	stop  bool  // neither these bytes nor any behind them are of use
-}
-
-// useOf tells what the bytes from pos on are good for. They are written where
-// they join what is there, and where no other connection writes.
-func (p *plan) useOf(pos int64, connection int) use {
-	u := use{}
-	if p.size > 0 {
-		u.chunk = int(pos / p.length)
+	if pos < end {
+		p.claims[connection] = span{pos, pos + min(p.chunk, end-pos)}
 	}
-	var have int64
-	have, u.end = p.missing(u.chunk)
-	u.write = pos <= have && p.claim(u.chunk, connection)
-	u.stop = !u.write && !p.wanted(u.chunk+1, connection) && p.size > 0
-	return u
-}
-
-// wanted tells whether chunk i, or one behind it, is still to be fetched by a
-// connection.
-func (p *plan) wanted(i, connection int) bool {
-	for ; i < len(p.chunks); i++ {
-		if c := p.chunks[i]; !p.has(i) && (c.owner == 0 || c.owner == connection) {
-			return true
-		}
-	}
-	return false
+	return p.claims[connection]
 }

@@ -7,132 +7,104 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
 var errStalled = errors.New("it sends nothing, or too slowly")
 
+// Fingerprint tells one archive of a version from another one, as far as a server
+// does without sending it.
+type Fingerprint struct {
+	Size      int64  `json:"size"`                // 0 if the server does not tell
+	Validator string `json:"validator,omitempty"` // a strong ETag, else the time of the last change
+	// Ranges: the server says that it sends parts of the archive. Only Source.Fingerprint
+	// asks for it.
+	Ranges bool `json:"ranges,omitempty"`
+}
+
+// Fingerprint asks for the size and the validator of an archive, in one request of a
+// few hundred bytes. Errors are those of Digest.
+func (s Source) Fingerprint(ctx context.Context, version string) (Fingerprint, error) {
+	resp, err := s.request(ctx, http.MethodHead, s.ArchiveURL(version), nil)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	resp.Body.Close()
+	_, whole := extent(resp)
+	whole.Ranges = resp.Header.Get("Accept-Ranges") == "bytes"
+	return whole, nil
+}
+
 // remote is an archive on its server. It is safe for concurrent use.
 type remote struct {
 	source Source
 	url    string
-	known  identity // of the archive; every answer must be of it
+	known  Fingerprint // of the archive; every answer must be of it
 
-	mu       sync.Mutex
-	ranges   ranges
-	ignored  bool   // the last range that was asked for: it sent the whole
-	location string // where the last redirect led to; "" to walk them again
+	// sequential: the archive comes in one piece, and more than one connection would
+	// fetch the same bytes.
+	sequential atomic.Bool
+	refuses    atomic.Bool  // the server refuses requests that have a range
+	ignores    atomic.Bool  // the last range that was asked for: the server sent the whole
+	location   atomic.Value // string: where the last redirect led to; "" to walk them again
 }
 
-// identity tells one archive from the next one under its name.
-type identity struct {
-	size      int64  // 0 if unknown
-	validator string // "" if there is none
-}
-
-// newRemote is the archive at a URL, of which nothing is known yet.
-func newRemote(s Source, url string) *remote {
-	r := &remote{source: s, url: url}
-	if s.Connections == 1 {
-		r.ranges = restRange
-	}
+// newRemote is the archive at a URL, of which so much is known.
+func newRemote(s Source, url string, known Fingerprint) *remote {
+	r := &remote{source: s, url: url, known: known}
+	r.sequential.Store(s.Connections == 1)
+	r.location.Store("")
 	return r
 }
 
-// ranges says which ranges a server is asked for.
-type ranges int
-
-const (
-	partRanges ranges = iota // any part
-	restRange                // from some byte on, in one piece: the server ignores ranges, or one connection is wanted
-	noRanges                 // none: the server refuses requests that have one
-)
-
-func (r ranges) header(start, end int64) string {
-	switch {
-	case r == partRanges:
-		return fmt.Sprintf("bytes=%d-%d", start, end-1)
-	case r == restRange && start > 0:
-		return fmt.Sprintf("bytes=%d-", start)
+// ask requests the bytes of a span. Servers that answer no ranges send more than
+// that. It returns as soon as there are headers; the body ends with ctx.
+func (r *remote) ask(ctx context.Context, want span) (*answer, error) {
+	asked := ""
+	if r.sequential.Load() {
+		want.End = math.MaxInt64
 	}
-	return ""
-}
-
-// answer is a part of the archive, unread.
-type answer struct {
-	body       io.ReadCloser
-	cancel     context.CancelCauseFunc
-	start, end int64  // of what it holds; end is the largest number if the server does not say
-	identity          // of the whole
-	location   string // where a redirect led to
-	received   int64  // bytes of the body so far
-}
-
-func (a *answer) close() {
-	a.cancel(nil)
-	a.body.Close()
-}
-
-// ask requests the bytes from start to end. Servers that answer no ranges send
-// more than that. It returns as soon as there are headers; the body ends with ctx.
-func (r *remote) ask(ctx context.Context, start, end int64) (*answer, error) {
-	r.mu.Lock()
-	ranges, location := r.ranges, r.location
-	r.mu.Unlock()
-	if location != "" {
+	switch {
+	case r.refuses.Load():
+	case want.End < math.MaxInt64:
+		asked = fmt.Sprintf("bytes=%d-%d", want.Start, want.End-1)
+	case want.Start > 0:
+		asked = fmt.Sprintf("bytes=%d-", want.Start)
+	}
+	if location := r.location.Load().(string); location != "" {
 		// Signed URLs expire, and another node may be better than a sick one: what
 		// goes wrong here has one attempt.
 		hasty := r.source
 		hasty.Policy.Attempts = 1
-		a, err := r.get(ctx, hasty, location, ranges, start, end)
+		a, err := r.get(ctx, hasty, location, asked, want)
 		if err == nil || ctx.Err() != nil || errors.Is(err, ErrChanged) {
 			return a, err
 		}
 		r.forget(location)
 	}
-	a, err := r.get(ctx, r.source, r.url, ranges, start, end)
-	if ranges.header(start, end) != "" && refusesRanges(err) {
-		return r.get(ctx, r.source, r.url, noRanges, start, end)
+	a, err := r.get(ctx, r.source, r.url, asked, want)
+	// A 416 may also mean that the archive is shorter now: the whole of it tells.
+	if asked != "" && refuses(err) {
+		if a, err = r.get(ctx, r.source, r.url, "", want); err == nil {
+			r.refuses.Store(true)
+		}
 	}
 	return a, err
 }
 
-// sequential tells that the archive comes in one piece: more than one connection
-// would fetch the same bytes.
-func (r *remote) sequential() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ranges != partRanges
-}
-
-// ignoresRanges tells that each answer begins with the first byte.
-func (r *remote) ignoresRanges() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ignored || r.ranges == noRanges
-}
-
 // forget has the redirects walked again, unless that was done meanwhile: a
 // signature has expired, or another node may be better.
-func (r *remote) forget(location string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.location == location {
-		r.location = ""
-	}
-}
+func (r *remote) forget(location string) { r.location.CompareAndSwap(location, "") }
 
-// get makes one request for the bytes from start to end.
-func (r *remote) get(ctx context.Context, source Source, url string, ranges ranges, start, end int64) (*answer, error) {
+// get makes one request, for the range that is asked for.
+func (r *remote) get(ctx context.Context, source Source, url, asked string, want span) (*answer, error) {
 	header := http.Header{}
-	asked := ranges.header(start, end)
 	if asked != "" {
 		header.Set("Range", asked)
-		if r.known.validator != "" {
-			header.Set("If-Range", r.known.validator)
+		if r.known.Validator != "" {
+			header.Set("If-Range", r.known.Validator)
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -141,120 +113,97 @@ func (r *remote) get(ctx context.Context, source Source, url string, ranges rang
 		cancel(nil)
 		return nil, err
 	}
-	a := &answer{body: &guarded{body: resp.Body, cancel: cancel, policy: source.Policy}, cancel: cancel}
+	a := &answer{body: resp.Body, cancel: cancel, policy: source.Policy}
+	a.timer = time.AfterFunc(math.MaxInt64, func() { cancel(errStalled) })
 	partial := resp.StatusCode == http.StatusPartialContent
-	a.start, a.end, a.identity, err = extent(resp)
+	a.span, a.Fingerprint = extent(resp)
 	switch {
-	case err != nil || partial && (asked == "" || a.start != start || ranges == partRanges && a.end > end):
+	case partial && (asked == "" || a.Start != want.Start || a.End > want.End):
 		err = errors.New("it sent another range than was asked for")
-	case r.known.size > 0 && a.size > 0 && a.size != r.known.size,
-		r.known.validator != "" && a.validator != r.known.validator:
+	case r.known.Size > 0 && a.Size > 0 && a.Size != r.known.Size,
+		r.known.Validator != "" && a.Validator != r.known.Validator:
 		err = ErrChanged
 	}
 	if err != nil {
 		a.close()
-		return nil, fmt.Errorf("%s: %w: %w", redact(r.url), ErrUnreachable, err)
+		return nil, unreachable(r.url, err)
 	}
-	if a.size == 0 && r.known.size > 0 {
-		a.end = r.known.size
-	}
-	if !partial && ranges == partRanges {
-		ranges = restRange
+	if a.Size == 0 && r.known.Size > 0 {
+		a.End = r.known.Size
 	}
 	if final := resp.Request.URL.String(); final != r.url {
 		a.location = final
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ranges, r.location = max(r.ranges, ranges), a.location
+	r.location.Store(a.location)
+	if !partial {
+		r.sequential.Store(true)
+	}
 	if asked != "" {
-		r.ignored = !partial
+		r.ignores.Store(!partial)
 	}
 	return a, nil
 }
 
-// refusesRanges tells whether a request may do better without a range. A 416 may
-// also mean that the archive is shorter now: the whole of it tells.
-func refusesRanges(err error) bool {
-	var status *statusError
-	if !errors.As(err, &status) {
-		return false
-	}
-	switch status.code {
-	case http.StatusUnauthorized, http.StatusNotFound, http.StatusGone:
-		return false
-	case http.StatusNotImplemented:
-		return true
-	}
-	return status.refused()
-}
-
 // extent reads which bytes an answer holds, and of what. A weak ETag is no promise
 // about bytes.
-func extent(resp *http.Response) (start, end int64, whole identity, err error) {
-	whole.validator = resp.Header.Get("Last-Modified")
+func extent(resp *http.Response) (part span, whole Fingerprint) {
+	whole.Validator = resp.Header.Get("Last-Modified")
 	if tag := resp.Header.Get("ETag"); tag != "" && !strings.HasPrefix(tag, "W/") {
-		whole.validator = tag
+		whole.Validator = tag
 	}
 	if resp.StatusCode == http.StatusPartialContent {
-		start, end, whole.size, err = contentRange(resp.Header)
-		return start, end, whole, err
+		var start, last, size int64
+		_, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &start, &last, &size)
+		if err != nil || start < 0 || last < start || size <= last {
+			return span{-1, -1}, whole // nowhere
+		}
+		whole.Size = size
+		return span{start, last + 1}, whole
 	}
 	if resp.ContentLength < 0 {
-		return 0, math.MaxInt64, whole, nil
+		return span{0, math.MaxInt64}, whole
 	}
-	whole.size = resp.ContentLength
-	return 0, resp.ContentLength, whole, nil
+	whole.Size = resp.ContentLength
+	return span{0, whole.Size}, whole
 }
 
-// contentRange reads "bytes 0-9/10". The end is the byte behind the last one.
-func contentRange(h http.Header) (start, end, total int64, err error) {
-	span, all, _ := strings.Cut(strings.TrimPrefix(h.Get("Content-Range"), "bytes "), "/")
-	from, to, _ := strings.Cut(span, "-")
-	start, err1 := strconv.ParseInt(from, 10, 64)
-	last, err2 := strconv.ParseInt(to, 10, 64)
-	total, err3 := strconv.ParseInt(all, 10, 64)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return 0, 0, 0, err
-	}
-	if start < 0 || last < start || total <= last {
-		return 0, 0, 0, errors.New("a range that cannot be")
-	}
-	return start, last + 1, total, nil
+// answer is a part of the archive, unread. Reading ends a transfer that is silent or
+// too slow; only the time spent in waiting for the network counts.
+type answer struct {
+	span               // of what it holds; it ends at the largest number if the server does not say
+	Fingerprint        // of the whole
+	location    string // where a redirect led to
+	received    int64  // bytes of the body so far
+	body        io.ReadCloser
+	cancel      context.CancelCauseFunc
+	policy      Policy
+	timer       *time.Timer
+	waited      time.Duration // since the rate was last looked at
+	got         int64         // bytes since then
 }
 
-// guarded ends a transfer that is silent or too slow. Only the time spent in
-// waiting for the network counts.
-type guarded struct {
-	body   io.ReadCloser
-	cancel context.CancelCauseFunc
-	policy Policy
-	timer  *time.Timer
-	waited time.Duration
-	got    int64
+func (a *answer) close() {
+	a.timer.Stop()
+	a.cancel(nil)
+	a.body.Close()
 }
 
-func (g *guarded) Read(p []byte) (int, error) {
-	if g.timer == nil {
-		g.timer = time.AfterFunc(g.policy.Stall, func() { g.cancel(errStalled) })
-	} else {
-		g.timer.Reset(g.policy.Stall)
-	}
+func (a *answer) Read(p []byte) (int, error) {
+	a.timer.Reset(a.policy.Stall)
 	start := time.Now()
-	n, err := g.body.Read(p)
-	silent := !g.timer.Stop()
-	g.got += int64(n)
-	if g.waited += time.Since(start); g.waited >= g.policy.Stall {
-		if float64(g.got) < float64(g.policy.Rate)*g.waited.Seconds() {
+	n, err := a.body.Read(p)
+	silent := !a.timer.Stop()
+	a.received += int64(n)
+	a.got += int64(n)
+	if a.waited += time.Since(start); a.waited >= a.policy.Stall {
+		if float64(a.got) < float64(a.policy.Rate)*a.waited.Seconds() {
 			silent = true
 		}
-		g.waited, g.got = 0, 0
+		a.waited, a.got = 0, 0
 	}
 	if silent && err != io.EOF {
-		g.cancel(errStalled)
+		a.cancel(errStalled)
 		return n, errStalled
 	}
 	return n, err
 }
-
-func (g *guarded) Close() error { return g.body.Close() }

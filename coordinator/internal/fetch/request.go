@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -18,6 +19,9 @@ import (
 const (
 	// maxRetryAfter bounds how long a server's rate limit is waited for.
 	maxRetryAfter = time.Minute
+	// maxFile bounds what is read of a file that is no archive. The longest is a list
+	// of a hundred releases, with their notes and the names of all their files.
+	maxFile = 32 << 20
 	// maxRedirects: GitHub needs one.
 	maxRedirects = 10
 )
@@ -31,51 +35,55 @@ var (
 // file should be is none: a proxy wants somebody to log in.
 func (s Source) request(ctx context.Context, method, url string, header http.Header) (*http.Response, error) {
 	client := s.client()
-	var last error
+	last := errors.New("no answer")
 	for attempt := range s.Policy.Attempts {
 		if attempt > 0 {
-			if err := sleep(ctx, s.pause(attempt, last)); err != nil {
-				return nil, late(url, err, last)
-			}
+			sleep(ctx, s.pause(attempt, last)) // the next request tells if ctx has ended
 		}
 		req, err := http.NewRequestWithContext(ctx, method, url, nil)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, unwrapURL(err))
+			return nil, unreachable(url, errors.Unwrap(err))
 		}
-		for k, v := range header {
-			req.Header[k] = v
-		}
+		maps.Copy(req.Header, header)
 		// Bytes as they are on the server: the digest is made of those.
 		req.Header.Set("Accept-Encoding", "identity")
 		if s.Token != "" && s.trusts(req.URL) {
 			req.Header.Set("Authorization", "Bearer "+s.Token)
 		}
 		resp, err := client.Do(req)
-		if ctx.Err() != nil {
-			if err == nil {
-				resp.Body.Close()
-			}
-			return nil, late(url, context.Cause(ctx), last)
+		switch {
+		case err != nil:
+			err = errors.Unwrap(err) // from the method and the URL, which the sentence has already
+		case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent:
+			err = newStatusError(resp)
+		case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html"):
+			err = fmt.Errorf("%w: it is an HTML page", unpack.ErrNotArchive)
+		case ctx.Err() == nil:
+			return resp, nil
 		}
-		if err == nil {
-			if err = check(resp); err == nil {
-				return resp, nil
-			}
+		if resp != nil {
 			resp.Body.Close()
 		}
-		last = unwrapURL(err)
-		if !temporary(last) {
+		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+			return nil, unreachable(url, fmt.Errorf("%w: %w", last, cause)) // whom it was waiting for
+		} else if cause != nil {
+			return nil, cause
+		}
+		if last = err; !temporary(err) {
 			break
 		}
 	}
-	var status *statusError
-	switch {
-	case errors.Is(last, unpack.ErrNotArchive):
-		return nil, fmt.Errorf("%s: %w", redact(url), last)
-	case errors.As(last, &status):
-		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind(), status)
+	if status, ok := errors.AsType[*statusError](last); ok {
+		return nil, fmt.Errorf("%s: %w: %w", redact(url), status.kind, status)
 	}
-	return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, last)
+	if errors.Is(last, unpack.ErrNotArchive) {
+		return nil, fmt.Errorf("%s: %w", redact(url), last)
+	}
+	return nil, unreachable(url, last)
+}
+
+func unreachable(url string, err error) error {
+	return fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
 }
 
 // client is the source's with this package's rules for redirects.
@@ -106,81 +114,69 @@ func (s Source) trusts(target *url.URL) bool {
 		(target.Host == u.Host || u.Host == "github.com" && target.Host == "api.github.com")
 }
 
-// check returns what is wrong with an answer.
-func check(resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		return newStatusError(resp)
-	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
-		return fmt.Errorf("%w: it is an HTML page", unpack.ErrNotArchive)
-	}
-	return nil
-}
-
 // temporary tells whether the same request may have another answer soon.
 func temporary(err error) bool {
-	var status *statusError
-	if errors.As(err, &status) {
-		return status.temporary()
+	if status, ok := errors.AsType[*statusError](err); ok {
+		return status.temporary
 	}
 	return !errors.Is(err, errRedirects) && !errors.Is(err, errDowngrade) && !errors.Is(err, unpack.ErrNotArchive)
 }
 
 // statusError is an answer that is none of 200 and 206.
 type statusError struct {
-	code    int
-	limited bool          // too many requests were made
-	wait    time.Duration // until the server wants to be asked again; 0 if it does not say
-	until   time.Time     // the same by the server's clock; zero if that is not known
+	code      int
+	kind      error // ErrNotFound, ErrUnauthorized, or ErrUnreachable
+	temporary bool  // the same request may have another answer soon
+	refused   bool  // the server, not a proxy before it, says for good that this request is wrong
+	limited   bool  // too many requests were made
+
+	until time.Time     // when the server wants to be asked again, by its clock; zero if it does not say
+	wait  time.Duration // how long that is from now
 }
 
-// newStatusError reads what the server says about rates: Retry-After, in both of
-// its forms, or GitHub's X-RateLimit headers. Times are compared with the
-// server's clock.
+// newStatusError also reads what the server says about rates: Retry-After, in both of
+// its forms, or GitHub's X-RateLimit headers. Times are compared with the server's
+// clock, if it has one.
 func newStatusError(resp *http.Response) *statusError {
-	e := &statusError{code: resp.StatusCode}
+	e := &statusError{code: resp.StatusCode, kind: ErrUnreachable}
 	after, spent := resp.Header.Get("Retry-After"), resp.Header.Get("X-RateLimit-Remaining") == "0"
 	e.limited = e.code == http.StatusTooManyRequests || e.code == http.StatusForbidden && (after != "" || spent)
-	now, _ := http.ParseTime(resp.Header.Get("Date")) // zero if there is none
-	if seconds, err := strconv.ParseInt(after, 10, 64); err == nil {
-		// A year is as good as for ever, and cannot overflow.
-		e.wait = time.Duration(min(seconds, 366*24*3600)) * time.Second
-		if !now.IsZero() {
-			e.until = now.Add(e.wait)
-		}
-		return e
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
 	}
 	e.until, _ = http.ParseTime(after)
-	if seconds, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64); err == nil && spent && e.until.IsZero() {
+	if seconds, err := strconv.ParseInt(after, 10, 64); err == nil {
+		// A year is as good as for ever, and cannot overflow.
+		e.until = now.Add(time.Duration(min(seconds, 366*24*3600)) * time.Second)
+	} else if seconds, err := strconv.ParseInt(resp.Header.Get("X-RateLimit-Reset"), 10, 64); err == nil && spent && e.until.IsZero() {
 		e.until = time.Unix(seconds, 0)
 	}
-	if !e.until.IsZero() && !now.IsZero() {
+	if !e.until.IsZero() {
 		e.wait = e.until.Sub(now)
+	}
+	switch {
+	case e.limited:
+		e.temporary = e.wait <= maxRetryAfter
+	case e.code == http.StatusNotFound || e.code == http.StatusGone:
+		e.kind, e.refused = ErrNotFound, true
+	case e.code == http.StatusUnauthorized || e.code == http.StatusForbidden:
+		e.kind, e.refused = ErrUnauthorized, true
+	case e.code == http.StatusRequestTimeout:
+		e.temporary = true
+	case e.code >= 500:
+		e.temporary = e.code != http.StatusNotImplemented
+	case e.code >= 400:
+		e.refused = e.code != http.StatusProxyAuthRequired
 	}
 	return e
 }
 
-func (e *statusError) kind() error {
-	switch {
-	case e.code == http.StatusNotFound || e.code == http.StatusGone:
-		return ErrNotFound
-	case !e.limited && (e.code == http.StatusUnauthorized || e.code == http.StatusForbidden):
-		return ErrUnauthorized
-	}
-	return ErrUnreachable
-}
-
-func (e *statusError) temporary() bool {
-	if e.limited {
-		return e.wait <= maxRetryAfter
-	}
-	return e.code == http.StatusRequestTimeout || e.code >= 500 && e.code != http.StatusNotImplemented
-}
-
-// refused tells whether the server, not a proxy before it, says for good that this
-// request is wrong.
-func (e *statusError) refused() bool {
-	return e.code/100 == 4 && !e.limited && !e.temporary() && e.code != http.StatusProxyAuthRequired
+// refuses tells whether the server may have what is asked for, and gives it to another
+// request.
+func refuses(err error) bool {
+	e, ok := errors.AsType[*statusError](err)
+	return ok && (e.refused && e.kind != ErrNotFound && e.code != http.StatusUnauthorized || e.code == http.StatusNotImplemented)
 }
 
 func (e *statusError) Error() string {
@@ -188,31 +184,16 @@ func (e *statusError) Error() string {
 	switch {
 	case e.limited && !e.until.IsZero():
 		text += ": rate limited until " + e.until.UTC().Format(time.RFC3339)
-	case e.limited && e.wait > 0:
-		text += fmt.Sprintf(": rate limited for another %s", e.wait)
 	case e.limited:
 		text += ": rate limited"
 	}
 	return text
 }
 
-// late says whom a deadline was waiting for. Other ends of a context have their
-// own reason.
-func late(url string, cause, last error) error {
-	switch {
-	case !errors.Is(cause, context.DeadlineExceeded):
-		return cause
-	case last == nil:
-		return fmt.Errorf("%s: %w: no answer: %w", redact(url), ErrUnreachable, cause)
-	}
-	return fmt.Errorf("%s: %w: %w: %w", redact(url), ErrUnreachable, last, cause)
-}
-
 // pause doubles with each attempt, and differs between machines so that they do
 // not come back together. A server that names a time gets it.
 func (s Source) pause(attempt int, last error) time.Duration {
-	var status *statusError
-	if errors.As(last, &status) && status.wait > 0 {
+	if status, ok := errors.AsType[*statusError](last); ok && status.wait > 0 {
 		return min(status.wait, maxRetryAfter)
 	}
 	d := s.Policy.Pause << (attempt - 1)
@@ -220,7 +201,7 @@ func (s Source) pause(attempt int, last error) time.Duration {
 }
 
 // readFile returns a small file.
-func (s Source) readFile(ctx context.Context, url string, limit int64) ([]byte, error) {
+func (s Source) readFile(ctx context.Context, url string) ([]byte, error) {
 	// One rate limit, and a minute for the file.
 	ctx, cancel := context.WithTimeout(ctx, maxRetryAfter+time.Minute)
 	defer cancel()
@@ -229,21 +210,11 @@ func (s Source) readFile(ctx context.Context, url string, limit int64) ([]byte, 
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxFile))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", redact(url), ErrUnreachable, err)
+		return nil, unreachable(url, err)
 	}
 	return data, nil
-}
-
-// unwrapURL drops the method and URL that net/http puts before an error: the
-// sentence has the URL already.
-func unwrapURL(err error) error {
-	var e *url.Error
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }
 
 // redact keeps passwords in URLs out of logs and statuses.
@@ -256,12 +227,10 @@ func redact(raw string) string {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-t.C:
+	case <-time.After(d):
 		return nil
 	}
 }

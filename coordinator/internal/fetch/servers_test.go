@@ -419,7 +419,7 @@ func TestStop(t *testing.T) {
 	require.NoError(t, d.Start())
 	_, err = io.CopyN(io.Discard, d.Reader(), int64(len(data)/3))
 	require.NoError(t, err)
-	require.Less(t, d.Remaining(), int64(len(data)))
+	require.Less(t, d.Stats().Remaining, int64(len(data)))
 	refused := errors.New("no archive")
 	d.Stop(refused)
 	_, err = d.Reader().Read(make([]byte, 1))
@@ -428,10 +428,10 @@ func TestStop(t *testing.T) {
 	require.ErrorIs(t, err, refused)
 	require.NoError(t, d.Close())
 	before := sizeOf(t, dir)
-	left := d.Remaining()
+	left := d.Stats().Remaining
 	require.Eventually(t, func() bool { return ended.Load() == asked.Load() }, time.Minute, time.Millisecond, "a connection goes on")
 	require.Equal(t, before, sizeOf(t, dir))
-	require.Equal(t, left, d.Remaining())
+	require.Equal(t, left, d.Stats().Remaining)
 }
 
 // Bytes that a connection holds when the download is stopped are not written.
@@ -448,7 +448,7 @@ func TestNothingIsWrittenAfterStop(t *testing.T) {
 	require.ErrorIs(t, err, refused)
 	require.NoError(t, d.Close())
 	require.Zero(t, sizeOf(t, dir))
-	require.EqualValues(t, len(data), d.Remaining())
+	require.EqualValues(t, len(data), d.Stats().Remaining)
 }
 
 func TestRemaining(t *testing.T) {
@@ -459,11 +459,11 @@ func TestRemaining(t *testing.T) {
 	d, err := s.Open(t.Context(), "7.14.3", rootOf(t, t.TempDir()), ".", Digest{})
 	require.NoError(t, err)
 	defer d.Close()
-	require.EqualValues(t, -1, d.Remaining(), "the server does not say")
+	require.EqualValues(t, -1, d.Stats().Remaining, "the server does not say")
 	require.NoError(t, d.Start())
 	_, err = d.Wait()
 	require.NoError(t, err)
-	require.Zero(t, d.Remaining())
+	require.Zero(t, d.Stats().Remaining)
 }
 
 func TestTokenAndListing(t *testing.T) {
@@ -487,7 +487,7 @@ func TestTokenAndListing(t *testing.T) {
 			}
 		})
 		s.URL, s.Token = s.URL+"/o/r", "hunter2"
-		newest, err := s.Newest(t.Context())
+		newest, err := s.Newest(t.Context(), testVersion)
 		require.NoError(t, err)
 		require.Equal(t, "2.0.0", newest)
 		require.Zero(t, leaked.Load())
@@ -539,7 +539,7 @@ func TestNewest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, _ := serve(t, tt.answer)
 			s.URL += "/o/r"
-			got, err := s.Newest(context.Background())
+			got, err := s.Newest(context.Background(), testVersion)
 			require.ErrorIs(t, err, tt.err)
 			require.Equal(t, tt.want, got)
 		})
