@@ -21,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limit is how long a probe asks at most; tidying up after it may take tidied.
+// limit is how long a probe asks at most; tidying up after it may take tidied.
 const (
-	Limit  = 1800 * time.Millisecond
+	limit  = 1800 * time.Millisecond
 	tidied = 200 * time.Millisecond
 )
 
@@ -47,11 +47,6 @@ type Prober struct {
 // command that calls Help with the argument that is appended to it.
 func NewProber(helper ...string) *Prober { return &Prober{helper, make(chan struct{}, 1)} }
 
-// Mount is Prober.Mount for who probes a mount once.
-func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error) {
-	return NewProber(helper...).Mount(ctx, root)
-}
-
 // Mount probes the mount that root is on, in a new directory below root which is
 // removed again. It returns within 2 s, and 0.2 s after ctx has ended, whatever
 // hangs; root may be closed then. Nothing can be written on a mount that is
@@ -60,8 +55,10 @@ func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error)
 // the directory or of starting the helper, or that of ctx.
 func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 	start := time.Now()
-	limited, cancel := context.WithTimeout(ctx, Limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	late := make(chan struct{})
+	defer context.AfterFunc(limited, func() { time.AfterFunc(tidied, func() { close(late) }) })()
 	var mu sync.Mutex // who comes late writes when this call has returned
 	found := allAnswered(Hangs)
 	say := func(r reply) {
@@ -76,8 +73,12 @@ func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 			defer func() { <-p.turn }()
 			ended <- p.ask(limited, root, say)
 		}()
-		if err := await(limited, ended); err != nil && limited.Err() == nil {
-			return Result{}, fmt.Errorf("cannot probe %s: %w", root.Name(), err)
+		select {
+		case err := <-ended:
+			if err != nil && limited.Err() == nil {
+				return Result{}, fmt.Errorf("cannot probe %s: %w", root.Name(), err)
+			}
+		case <-late:
 		}
 	case <-limited.Done():
 		found.Notes = []string{"an earlier probe hangs still"}
@@ -88,22 +89,6 @@ func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 	r.Notes = slices.Sorted(slices.Values(found.Notes))
 	r.Took = time.Since(start)
 	return r, ctx.Err()
-}
-
-// await returns what comes until ctx has ended and things could be tidied up, or
-// the cause of that end.
-func await(ctx context.Context, ended <-chan error) error {
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(tidied):
-		return context.Cause(ctx)
-	}
 }
 
 // ask puts the questions and passes the replies on. It returns when all have
@@ -121,8 +106,7 @@ func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error 
 	if len(p.helper) == 0 {
 		return answer(here, say)
 	}
-	err = p.help(ctx, dir, name, say)
-	if err != nil {
+	if err = p.help(ctx, dir, name, say); err != nil {
 		// Who was killed may have left something.
 		err = errors.Join(err, os.RemoveAll(here))
 	}
@@ -143,11 +127,8 @@ func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(r
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	for lines := json.NewDecoder(io.LimitReader(out, 1<<20)); ; {
-		var r reply
-		if lines.Decode(&r) != nil {
-			break
-		}
+	lines := json.NewDecoder(io.LimitReader(out, 1<<20))
+	for r := (reply{}); lines.Decode(&r) == nil; r = (reply{}) {
 		say(r)
 	}
 	if err := cmd.Wait(); err != nil {

@@ -25,7 +25,7 @@ func TestMount(t *testing.T) {
 	for name, helper := range here(t) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			r, err := Mount(t.Context(), rootOf(t, dir), helper...)
+			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
 			t.Log(r, r.Took, r.Notes)
 			require.Equal(t, Exclusive, r.Locks)
@@ -43,7 +43,7 @@ func TestMount(t *testing.T) {
 // What hangs is killed in time; what was answered before counts.
 func TestHangingHelper(t *testing.T) {
 	dir := t.TempDir()
-	r, err := Mount(t.Context(), rootOf(t, dir), process(t, "hangs")...)
+	r, err := NewProber(process(t, "hangs")...).Mount(t.Context(), rootOf(t, dir))
 	require.NoError(t, err)
 	require.Equal(t, Works, r.Link)
 	require.Equal(t, Hangs, r.Rename)
@@ -54,15 +54,15 @@ func TestHangingHelper(t *testing.T) {
 }
 
 func TestFailingHelper(t *testing.T) {
-	_, err := Mount(t.Context(), rootOf(t, t.TempDir()), process(t, "fails")...)
+	_, err := NewProber(process(t, "fails")...).Mount(t.Context(), rootOf(t, t.TempDir()))
 	require.ErrorContains(t, err, "no such thing")
-	_, err = Mount(t.Context(), rootOf(t, t.TempDir()), filepath.Join(t.TempDir(), "none"))
+	_, err = NewProber(filepath.Join(t.TempDir(), "none")).Mount(t.Context(), rootOf(t, t.TempDir()))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 // A helper of a newer version may have more to say than was asked.
 func TestTalkativeHelper(t *testing.T) {
-	r, err := Mount(t.Context(), rootOf(t, t.TempDir()), process(t, "talks")...)
+	r, err := NewProber(process(t, "talks")...).Mount(t.Context(), rootOf(t, t.TempDir()))
 	require.NoError(t, err)
 	require.Equal(t, Works, r.Link)
 	requireNothingRuns(t)
@@ -84,10 +84,10 @@ func TestUnsoundMount(t *testing.T) {
 		t.Run("read-only "+name, func(t *testing.T) {
 			dir := t.TempDir()
 			needs.Mount(t, "tmpfs", dir, "tmpfs", syscall.MS_RDONLY, "")
-			r, err := Mount(t.Context(), rootOf(t, dir), helper...)
+			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
-			want := AllUnknown()
-			want.Volume, want.Took = Volume{"tmpfs", true, r.Inodes}, r.Took
+			want := allAnswered(Unknown)
+			want.Locks, want.Volume, want.Took = Untried, Volume{"tmpfs", true, r.Inodes}, r.Took
 			require.Equal(t, want, r)
 			require.False(t, r.Sound())
 			require.False(t, r.Locks.Useless(), "nobody has tried")
@@ -96,7 +96,7 @@ func TestUnsoundMount(t *testing.T) {
 		t.Run("noexec "+name, func(t *testing.T) {
 			dir := t.TempDir()
 			needs.Mount(t, "tmpfs", dir, "tmpfs", syscall.MS_NOEXEC, "nr_inodes=1000")
-			r, err := Mount(t.Context(), rootOf(t, dir), helper...)
+			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
 			require.Equal(t, []Answer{Works, Works, Works, Fails}, []Answer{r.Link, r.Symlink, r.Modes, r.Execute})
 			require.False(t, r.Sound())
@@ -125,7 +125,7 @@ func TestUnsoundMount(t *testing.T) {
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Mount(ctx, rootOf(t, t.TempDir()))
+	_, err := NewProber().Mount(ctx, rootOf(t, t.TempDir()))
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -160,7 +160,7 @@ func TestResultOfOtherVersions(t *testing.T) {
 
 func TestFileSystemNames(t *testing.T) {
 	root := rootOf(t, "/proc")
-	v, _, err := volumeOf(root)
+	v, _, err := volumeOf(root, ".")
 	require.NoError(t, err)
 	require.Equal(t, "0x9fa0", v.FileSystem)
 	require.Equal(t, "0x9fa0", Volume{FileSystem: "0x9fa0"}.String())

@@ -62,13 +62,6 @@ type Result struct {
 	Took  time.Duration `json:"took_ns"`
 }
 
-// AllUnknown is the result of who could try nothing.
-func AllUnknown() Result {
-	r := allAnswered(Unknown)
-	r.Locks = Untried
-	return r
-}
-
 func allAnswered(a Answer) Result {
 	r := Result{Locks: Hanging}
 	for _, q := range r.questions() {
