@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	case "helps":
 		err = Help(dir, os.Stdout)
 	case "hangs":
-		fmt.Println(`{"question":0}`) // links work
+		fmt.Println(`{"link":"works","rename":"hangs","locks":"hanging"}`)
 		if err = os.Mkdir(dir, 0o700); err == nil {
 			time.Sleep(time.Hour)
 		}
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		err = errors.New("no such thing")
 	case "talks":
 		for range 1000 {
-			fmt.Println(`{"question":0}`)
+			fmt.Println(`{"link":"works","of a newer version":"works"}`)
 		}
 	case "probes":
 		err = probeForTests(dir, os.Args[1:len(os.Args)-1])

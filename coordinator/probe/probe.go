@@ -60,18 +60,18 @@ func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 	late := make(chan struct{})
 	defer context.AfterFunc(limited, func() { time.AfterFunc(tidied, func() { close(late) }) })()
 	var mu sync.Mutex // who comes late writes when this call has returned
-	found := allAnswered(Hangs)
-	say := func(r reply) {
+	found := allAnswered(Hangs, Hanging)
+	tell := func(r Result) {
 		mu.Lock()
 		defer mu.Unlock()
-		found.take(r)
+		found = r
 	}
 	select {
 	case p.turn <- struct{}{}:
 		ended := make(chan error, 1)
 		go func() {
 			defer func() { <-p.turn }()
-			ended <- p.ask(limited, root, say)
+			ended <- p.ask(limited, root, tell)
 		}()
 		select {
 		case err := <-ended:
@@ -91,9 +91,9 @@ func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 	return r, ctx.Err()
 }
 
-// ask puts the questions and passes the replies on. It returns when all have
-// come, and with a helper also when ctx ends, provided that it can be killed.
-func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error {
+// ask puts the questions and tells what is known after each answer. It returns when
+// all have come, and with a helper also when ctx ends, provided that it can be killed.
+func (p *Prober) ask(ctx context.Context, root *os.Root, tell func(Result)) error {
 	// Whoever called may close root meanwhile. With O_PATH the file system is not
 	// asked to open anything, and cannot hang here.
 	dir, err := root.OpenFile(".", unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -104,9 +104,9 @@ func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error 
 	name := Prefix + rand.Text()
 	here := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 	if len(p.helper) == 0 {
-		return answer(here, say)
+		return answer(here, tell)
 	}
-	if err = p.help(ctx, dir, name, say); err != nil {
+	if err = p.help(ctx, dir, name, tell); err != nil {
 		// Who was killed may have left something.
 		err = errors.Join(err, os.RemoveAll(here))
 	}
@@ -114,7 +114,7 @@ func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error 
 }
 
 // help has the helper ask in the directory name below dir.
-func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(reply)) error {
+func (p *Prober) help(ctx context.Context, dir *os.File, name string, tell func(Result)) error {
 	const inherited = "/proc/self/fd/3/" // the first of ExtraFiles
 	cmd := exec.CommandContext(ctx, p.helper[0], append(slices.Clone(p.helper[1:]), inherited+name)...)
 	cmd.ExtraFiles = []*os.File{dir}
@@ -128,8 +128,8 @@ func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(r
 		return err
 	}
 	lines := json.NewDecoder(io.LimitReader(out, 1<<20))
-	for r := (reply{}); lines.Decode(&r) == nil; r = (reply{}) {
-		say(r)
+	for r := (Result{}); lines.Decode(&r) == nil; r = (Result{}) {
+		tell(r)
 	}
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
@@ -138,15 +138,10 @@ func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(r
 }
 
 // Help is the other side of a helper: it asks the mount in the directory that
-// Mount has named, and writes the answers down.
+// Mount has named, and writes down what is known after each answer. One of another
+// version of this program is understood as far as its Result is.
 func Help(dir string, out io.Writer) error {
-	var mu sync.Mutex
-	lines := json.NewEncoder(out)
 	var failed error
-	err := answer(dir, func(r reply) {
-		mu.Lock()
-		defer mu.Unlock()
-		failed = errors.Join(failed, lines.Encode(r))
-	})
+	err := answer(dir, func(r Result) { failed = errors.Join(failed, json.NewEncoder(out).Encode(r)) })
 	return errors.Join(err, failed)
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,8 +87,8 @@ func TestUnsoundMount(t *testing.T) {
 			needs.Mount(t, "tmpfs", dir, "tmpfs", syscall.MS_RDONLY, "")
 			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
-			want := allAnswered(Unknown)
-			want.Locks, want.Volume, want.Took = Untried, Volume{"tmpfs", true, r.Inodes}, r.Took
+			want := allAnswered(Unknown, Untried)
+			want.Volume, want.Took = Volume{"tmpfs", true, r.Inodes}, r.Took
 			require.Equal(t, want, r)
 			require.False(t, r.Sound())
 			require.False(t, r.Locks.Useless(), "nobody has tried")
@@ -129,20 +130,19 @@ func TestCancelled(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A helper of another version may answer what was not asked.
-func TestReplies(t *testing.T) {
-	r := Result{}
-	for _, line := range []string{
-		`{"question":5,"err":"x","worthless":true}`, `{"question":99}`, `{"question":-1}`,
-		`{"question":1,"err":"a\nb"}`, `{"question":2,"err":"c","needs":true}`,
-	} {
-		var got reply
-		require.NoError(t, json.Unmarshal([]byte(line), &got))
-		r.take(got)
-	}
-	require.Equal(t, Result{Locks: Worthless, Rename: Fails, SyncDir: Unknown, Notes: []string{"flock: x", "rename: a; b", "sync of a directory: c"}}, r)
-	r.take(reply{Question: 5, Err: "no locks available"})
+func TestRecord(t *testing.T) {
+	var r Result
+	q := r.questions()
+	r.record(q[5], errWorthless)
+	r.record(q[1], errors.New("a\nb"))
+	r.record(q[2], unprepared(errors.New("c")))
+	r.record(q[6], nil)
+	require.Equal(t, Result{Locks: Worthless, Rename: Fails, SyncDir: Unknown, Modes: Works,
+		Notes: []string{"flock: two descriptors have one lock", "rename: a; b", "sync of a directory: cannot prepare: c"}}, r)
+	r.record(q[5], errors.New("no locks available"))
 	require.Equal(t, Absent, r.Locks)
+	r.record(q[5], nil)
+	require.Equal(t, Exclusive, r.Locks)
 }
 
 // What an older version wrote down can be read, and says nothing of what it did

@@ -22,8 +22,6 @@ type question struct {
 	unfit  error   // what a mount is on which this fails; nil if a release does without
 }
 
-// questions are told apart by their index where two versions of this program talk
-// with each other: new ones come last.
 func (r *Result) questions() []question {
 	return []question{
 		{"making a hard link", link, &r.Link, ErrNoLinks},
@@ -38,19 +36,9 @@ func (r *Result) questions() []question {
 	}
 }
 
-// reply is what became of a question: a line that a helper writes.
-type reply struct {
-	Question int     `json:"question"`            // index in questions
-	Err      string  `json:"err,omitempty"`       // empty: it works
-	Needs    bool    `json:"needs,omitempty"`     // it could not be asked
-	ReadOnly bool    `json:"read_only,omitempty"` // since nothing can be written
-	Useless  bool    `json:"worthless,omitempty"` // two descriptors got one lock
-	Volume   *Volume `json:"volume,omitempty"`    // no reply: Question is -1
-}
-
 // answer makes the directory place, asks all questions in it at once, and removes
-// it again.
-func answer(place string, say func(reply)) (err error) {
+// it again. With each answer it tells all that is known by then.
+func answer(place string, tell func(Result)) (err error) {
 	parent, err := os.OpenRoot(filepath.Dir(place))
 	if err != nil {
 		return err
@@ -58,18 +46,28 @@ func answer(place string, say func(reply)) (err error) {
 	defer parent.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
+	var mu sync.Mutex
+	found := allAnswered(Hangs, Hanging)
+	learn := func(change func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		change()
+		tell(found)
+	}
 	all.Go(func() {
 		if v, _, err := volumeOf(parent, "."); err == nil {
-			say(reply{Question: -1, Volume: &v})
+			learn(func() { v.ReadOnly, found.Volume = v.ReadOnly || found.ReadOnly, v })
 		}
 	})
-	questions := new(Result).questions()
 	name := filepath.Base(place)
 	err = parent.Mkdir(name, 0o700)
 	if errors.Is(err, unix.EROFS) {
-		for i := range questions {
-			say(reply{Question: i, Err: err.Error(), Needs: true, ReadOnly: true})
-		}
+		learn(func() {
+			v := found.Volume
+			v.ReadOnly = true
+			found = allAnswered(Unknown, Untried)
+			found.Volume = v
+		})
 		return nil
 	}
 	if err != nil {
@@ -81,13 +79,10 @@ func answer(place string, say func(reply)) (err error) {
 		return err
 	}
 	defer dir.Close()
-	for i, q := range questions {
+	for _, q := range found.questions() {
 		all.Go(func() {
-			r := reply{Question: i}
-			if err := q.ask(dir); err != nil {
-				r.Err, r.Needs, r.Useless = err.Error(), errors.Is(err, errNeeds), errors.Is(err, errWorthless)
-			}
-			say(r)
+			err := q.ask(dir)
+			learn(func() { found.record(q, err) })
 		})
 	}
 	all.Wait()

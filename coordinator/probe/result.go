@@ -2,6 +2,7 @@ package probe
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -62,8 +63,8 @@ type Result struct {
 	Took  time.Duration `json:"took_ns"`
 }
 
-func allAnswered(a Answer) Result {
-	r := Result{Locks: Hanging}
+func allAnswered(a Answer, l Locks) Result {
+	r := Result{Locks: l}
 	for _, q := range r.questions() {
 		if q.answer != nil {
 			*q.answer = a
@@ -88,36 +89,23 @@ func (r Result) String() string {
 		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir, r.TmpFile, r.Reflink)
 }
 
-// take puts one reply in its place.
-func (r *Result) take(got reply) {
-	if got.Volume != nil {
-		got.Volume.ReadOnly = got.Volume.ReadOnly || r.ReadOnly
-		r.Volume = *got.Volume
-		return
-	}
-	questions := r.questions()
-	if got.Question < 0 || got.Question >= len(questions) {
-		return // of another version of this program
-	}
-	q := questions[got.Question]
-	r.ReadOnly = r.ReadOnly || got.ReadOnly
+// record notes what became of one of its questions.
+func (r *Result) record(q question, err error) {
 	switch {
-	case q.answer == nil && got.ReadOnly:
-		r.Locks = Untried
-	case q.answer == nil && got.Useless:
-		r.Locks = Worthless
-	case q.answer == nil && got.Err != "":
-		r.Locks = Absent
-	case q.answer == nil:
+	case q.answer == nil && err == nil:
 		r.Locks = Exclusive
-	case got.Needs:
-		*q.answer = Unknown
-	case got.Err != "":
-		*q.answer = Fails
-	default:
+	case q.answer == nil && errors.Is(err, errWorthless):
+		r.Locks = Worthless
+	case q.answer == nil:
+		r.Locks = Absent
+	case err == nil:
 		*q.answer = Works
+	case errors.Is(err, errNeeds):
+		*q.answer = Unknown
+	default:
+		*q.answer = Fails
 	}
-	if got.Err != "" && !got.ReadOnly {
-		r.Notes = append(r.Notes, strings.ReplaceAll(q.name+": "+got.Err, "\n", "; "))
+	if err != nil {
+		r.Notes = append(r.Notes, q.name+": "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 }
