@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,16 +133,19 @@ func TestCancelled(t *testing.T) {
 
 func TestRecord(t *testing.T) {
 	var r Result
-	q := r.questions()
-	r.record(q[5], errWorthless)
-	r.record(q[1], errors.New("a\nb"))
-	r.record(q[2], unprepared(errors.New("c")))
-	r.record(q[6], nil)
-	require.Equal(t, Result{Locks: Worthless, Rename: Fails, SyncDir: Unknown, Modes: Works,
-		Notes: []string{"flock: two descriptors have one lock", "rename: a; b", "sync of a directory: cannot prepare: c"}}, r)
-	r.record(q[5], errors.New("no locks available"))
+	record := func(answer *Answer, err error) {
+		i := slices.IndexFunc(r.questions(), func(q question) bool { return q.answer == answer })
+		r.record(r.questions()[i], err)
+	}
+	record(nil, errWorthless)
+	record(&r.Rename, errors.New("a\nb"))
+	record(&r.SyncDir, unprepared(errors.New("c")))
+	record(&r.Modes, nil)
+	require.Equal(t, Result{Locks: Worthless, Rename: Fails, SyncDir: Unknown, Modes: Works, Notes: []string{
+		"flock: two descriptors have one lock", "replacing a file: a; b", "syncing a directory: cannot prepare: c"}}, r)
+	record(nil, errors.New("no locks available"))
 	require.Equal(t, Absent, r.Locks)
-	r.record(q[5], nil)
+	record(nil, nil)
 	require.Equal(t, Exclusive, r.Locks)
 }
 
@@ -150,11 +154,11 @@ func TestRecord(t *testing.T) {
 func TestResultOfOtherVersions(t *testing.T) {
 	var r Result
 	require.NoError(t, json.Unmarshal([]byte(`{"locks":"exclusive","link":"works","rename":"works","sync_dir":"works","tmpfile":"works","reflink":"fails","took_ns":5}`), &r))
-	require.Equal(t, Result{Locks: Shared, Link: Works, Rename: Works, SyncDir: Works, TmpFile: Works, Reflink: Fails, Took: 5}, r)
+	require.Equal(t, Result{Locks: Shared, Link: Works, Rename: Works, SyncDir: Works, Took: 5}, r)
 	require.False(t, r.Sound())
 	data, err := json.Marshal(Result{Volume: Volume{"nfs", true, Inodes{1, 2}}, Modes: Works})
 	require.NoError(t, err)
-	require.JSONEq(t, `{"locks":"","link":"","rename":"","sync_dir":"","tmpfile":"","reflink":"","modes":"works","execute":"","symlink":"",
+	require.JSONEq(t, `{"locks":"","link":"","rename":"","sync_dir":"","modes":"works","execute":"","symlink":"",
 		"file_system":"nfs","read_only":true,"inodes":{"free":1,"total":2},"took_ns":0}`, string(data))
 }
 

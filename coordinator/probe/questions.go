@@ -24,15 +24,13 @@ type question struct {
 
 func (r *Result) questions() []question {
 	return []question{
-		{"making a hard link", link, &r.Link, ErrNoLinks},
-		{"rename", rename, &r.Rename, nil}, // Preflight renames from directory to directory
-		{"sync of a directory", syncDir, &r.SyncDir, nil},
-		{"O_TMPFILE", tmpFile, &r.TmpFile, nil},
-		{"reflink", reflink, &r.Reflink, nil},
-		{"flock", locks, nil, nil},
 		{"giving a file its mode", modes, &r.Modes, ErrNoModes},
 		{"executing a file", execute, &r.Execute, ErrNoExec},
 		{"making a symbolic link", symlink, &r.Symlink, ErrNoSymlinks},
+		{"making a hard link", link, &r.Link, ErrNoLinks},
+		{"replacing a file", rename, &r.Rename, nil}, // Preflight renames from directory to directory
+		{"syncing a directory", syncDir, &r.SyncDir, nil},
+		{"flock", locks, nil, nil},
 	}
 }
 
@@ -199,31 +197,6 @@ func syncDir(dir *os.Root) error {
 	}
 	defer d.Close()
 	return d.Sync()
-}
-
-func tmpFile(dir *os.Root) error {
-	f, err := dir.OpenFile(".", unix.O_TMPFILE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-func reflink(dir *os.Root) error {
-	if err := dir.WriteFile("block", make([]byte, 1<<16), 0o644); err != nil {
-		return unprepared(err)
-	}
-	from, err := dir.Open("block")
-	if err != nil {
-		return unprepared(err)
-	}
-	defer from.Close()
-	to, err := dir.Create("block.copy")
-	if err != nil {
-		return unprepared(err)
-	}
-	defer to.Close()
-	return os.NewSyscallError("ioctl", unix.IoctlFileClone(int(to.Fd()), int(from.Fd())))
 }
 
 // modes wants to see again each mode that a file of a release can have.

@@ -52,8 +52,6 @@ type Result struct {
 	Link    Answer `json:"link"`     // a second name of a file or symbolic link, refused where there is one
 	Rename  Answer `json:"rename"`   // replaces a file, but no directory that is not empty
 	SyncDir Answer `json:"sync_dir"` // fsync of a directory
-	TmpFile Answer `json:"tmpfile"`  // O_TMPFILE
-	Reflink Answer `json:"reflink"`  // copies that share their blocks
 	Modes   Answer `json:"modes"`    // a file keeps the mode it is given
 	Execute Answer `json:"execute"`  // this user may execute a file of mode 0555
 	Symlink Answer `json:"symlink"`
@@ -85,8 +83,8 @@ func (r Result) Sound() bool {
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%s; locks %s; link %s, rename %s, modes %s, execute %s, symlink %s, sync of directories %s, O_TMPFILE %s, reflink %s",
-		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir, r.TmpFile, r.Reflink)
+	return fmt.Sprintf("%s; locks %s; link %s, rename %s, modes %s, execute %s, symlink %s, sync of directories %s",
+		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir)
 }
 
 // record notes what became of one of its questions.
