@@ -48,14 +48,12 @@ type Needs struct {
 //
 // The error is ErrUnfit, or that of what was tried if it may pass: it is ENOSPC or
 // EDQUOT where there is no space.
-func Preflight(root *os.Root, needs Needs, dir string, others ...string) error {
-	if err := preflight(root, needs, dir, others); err != nil {
-		return fmt.Errorf("cannot use %s: %w", filepath.Join(root.Name(), dir), err)
-	}
-	return nil
-}
-
-func preflight(root *os.Root, needs Needs, dir string, others []string) error {
+func Preflight(root *os.Root, needs Needs, dir string, others ...string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot use %s: %w", filepath.Join(root.Name(), dir), err)
+		}
+	}()
 	v, _, err := volumeOf(root, dir)
 	switch {
 	case err != nil:

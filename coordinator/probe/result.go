@@ -62,13 +62,7 @@ type Result struct {
 }
 
 func allAnswered(a Answer, l Locks) Result {
-	r := Result{Locks: l}
-	for _, q := range r.questions() {
-		if q.answer != nil {
-			*q.answer = a
-		}
-	}
-	return r
+	return Result{Locks: l, Link: a, Rename: a, SyncDir: a, Modes: a, Execute: a, Symlink: a}
 }
 
 // Sound tells whether the mount has what installing on it needs. One that does not

@@ -20,15 +20,6 @@ import (
 // ErrMounted: something is mounted in the tree.
 var ErrMounted = errors.New("something is mounted there")
 
-// MountedError names the mount points that Remove left. It is ErrMounted.
-type MountedError struct{ Paths []string }
-
-func (e *MountedError) Error() string {
-	return fmt.Sprintf("cannot remove %s: %v: unmount it first", strings.Join(e.Paths, ", "), ErrMounted)
-}
-
-func (e *MountedError) Unwrap() error { return ErrMounted }
-
 const (
 	// batch is how many names of a directory are read at a time.
 	batch = 1024
@@ -38,8 +29,8 @@ const (
 
 // Remove removes what has the name below root: a file, or a directory with all
 // that is in it. It never enters what is mounted there, follows no symbolic link,
-// and goes on after a failure: the error names each mount point that is left
-// (*MountedError) and the first of the other failures. A name that does not exist
+// and goes on after a failure: the error names each mount point that is left, and is
+// ErrMounted then, and the first of the other failures. A name that does not exist
 // is no error; one that is not below root is fs.ErrInvalid.
 //
 // Others may change the tree meanwhile. What they add is removed, too: while they
@@ -69,7 +60,8 @@ func remove(ctx context.Context, root *os.Root, name string, open opener) error 
 		err = fmt.Errorf("%w (and %d more)", err, r.more)
 	}
 	if r.mounts != nil {
-		err = errors.Join(err, &MountedError{r.mounts})
+		mounts := strings.Join(r.mounts, ", ")
+		err = errors.Join(err, fmt.Errorf("cannot remove %s: %w: unmount it first", mounts, ErrMounted))
 	}
 	return err
 }

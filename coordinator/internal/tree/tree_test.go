@@ -60,13 +60,11 @@ func TestMountsAreLeft(t *testing.T) {
 					return
 				}
 				require.ErrorIs(t, err, ErrMounted)
-				var mounted *MountedError
-				require.ErrorAs(t, err, &mounted)
 				var left []string
 				for _, name := range c.left {
 					left = append(left, filepath.Join(v.dir, name))
 				}
-				require.ElementsMatch(t, left, mounted.Paths)
+				require.ElementsMatch(t, left, mountsIn(err))
 				require.NoFileExists(t, filepath.Join(v.tree, "a/b/file"), "what is not mounted is left")
 				for _, name := range c.left {
 					require.NoError(t, unix.Unmount(filepath.Join(v.dir, name), unix.MNT_DETACH))
@@ -76,6 +74,13 @@ func TestMountsAreLeft(t *testing.T) {
 			})
 		}
 	}
+}
+
+// mountsIn returns the mount points that an ErrMounted names.
+func mountsIn(err error) []string {
+	_, names, _ := strings.Cut(err.Error(), "cannot remove ")
+	names, _, _ = strings.Cut(names, ": "+ErrMounted.Error())
+	return strings.Split(names, ", ")
 }
 
 // Something is mounted on a directory that is being emptied, and then on one of
@@ -97,9 +102,8 @@ func TestMountAppears(t *testing.T) {
 				}
 				return fd, err
 			})
-			var left *MountedError
-			require.ErrorAs(t, err, &left)
-			require.ElementsMatch(t, []string{v.tree, filepath.Join(v.tree, "late")}, left.Paths)
+			require.ErrorIs(t, err, ErrMounted)
+			require.ElementsMatch(t, []string{v.tree, filepath.Join(v.tree, "late")}, mountsIn(err))
 		})
 	}
 }
