@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash"
@@ -66,12 +67,10 @@ func (x *tree) extract(tr *tar.Reader) error {
 		if err != nil {
 			return malformed(err)
 		}
-		err = x.entry(h, tr)
-		if err != nil && !errors.Is(err, ErrNotArchive) {
-			return fmt.Errorf("cannot unpack %s: %w", h.Name, err)
-		}
-		if err != nil {
+		if err := x.entry(h, tr); errors.Is(err, ErrNotArchive) {
 			return err
+		} else if err != nil {
+			return fmt.Errorf("cannot unpack %s: %w", h.Name, err)
 		}
 	}
 }
@@ -203,12 +202,8 @@ func (x *tree) file(dir *os.Root, name string, h *tar.Header, content io.Reader)
 	}
 	x.add(File{Path: name, Size: h.Size, Mode: mode, SHA256: Sum(x.hash.Sum(nil))})
 	x.written.Go(func() error {
-		err := settle(f, mode)
-		// Network file systems report a full disk here at the latest.
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
+		// Network file systems report a full disk by Close, at the latest.
+		if err := cmp.Or(settle(f, mode), f.Close()); err != nil {
 			return fmt.Errorf("cannot unpack %s: %w", name, err)
 		}
 		return nil

@@ -8,6 +8,7 @@ package unpack
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -103,12 +104,9 @@ func unpackFrom(src *source, root *os.Root, layout Layout, limits Limits) ([]Fil
 		way:    []directory{{root, "."}},
 	}
 	x.written.SetLimit(closers)
-	err = x.extract(tar.NewReader(content))
-	x.leave(1)
 	// No writer may be left when the caller removes the tree.
-	if closeErr := x.written.Wait(); err == nil {
-		err = closeErr
-	}
+	err = cmp.Or(x.extract(tar.NewReader(content)), x.written.Wait())
+	x.leave(1)
 	if err != nil {
 		return nil, err
 	}
