@@ -124,6 +124,19 @@ func TestUnsoundMount(t *testing.T) {
 	}
 }
 
+// A server may refuse to write where the mount says nothing of it.
+func TestReadOnlyServer(t *testing.T) {
+	dir, _, m := lyingMount(t)
+	prober := startProber(t, dir)
+	m.Tell(lyingfs.Lies{Refused: map[lyingfs.Request]syscall.Errno{lyingfs.Mkdir: syscall.EROFS}})
+	r := prober.probe().Result
+	require.True(t, r.ReadOnly)
+	require.Equal(t, "fuse", r.FileSystem)
+	require.Equal(t, Untried, r.Locks)
+	require.Equal(t, Unknown, r.Link)
+	require.Empty(t, r.Notes)
+}
+
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
