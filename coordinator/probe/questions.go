@@ -54,7 +54,10 @@ func answer(place string, tell func(Result)) (err error) {
 	}
 	all.Go(func() {
 		if v, _, err := volumeOf(parent, "."); err == nil {
-			learn(func() { v.ReadOnly, found.Volume = v.ReadOnly || found.ReadOnly, v })
+			learn(func() {
+				v.ReadOnly = v.ReadOnly || found.ReadOnly
+				found.Volume = v
+			})
 		}
 	})
 	name := filepath.Base(place)
