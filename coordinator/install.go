@@ -124,7 +124,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 			return Release{}, err
 		}
 		if err := durable.Mkdir(u.root, path.Join(claimsDir, g.version), 0o755); err != nil {
-			return Release{}, u.explain(ctx, err)
+			return Release{}, u.explain(err)
 		}
 		u.at("claim", 0)
 		w := waiting{u: u, goal: g, local: durable.Local(u.root)}
@@ -138,7 +138,7 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 			return w.release, nil
 		}
 		if err != nil {
-			return Release{}, u.explain(ctx, err)
+			return Release{}, u.explain(err)
 		}
 		u.at("claimed", held.Generation())
 		r, err := u.fetch(ctx, g, held)

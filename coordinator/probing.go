@@ -49,7 +49,7 @@ func (u *unit) probe(ctx context.Context) (probe.Result, error) {
 func (u *unit) noteLocks(exclusive bool) {
 	old, ok := u.probed()
 	if !ok {
-		old.Result = probe.Result{Link: probe.Unknown, Rename: probe.Unknown, SyncDir: probe.Unknown, TmpFile: probe.Unknown, Reflink: probe.Unknown}
+		old.Result = probe.Result{Link: probe.Unknown, Rename: probe.Unknown, SyncDir: probe.Unknown}
 	}
 	was := old.Locks
 	old.Locks = probe.NodeLocal

@@ -47,16 +47,15 @@ func (r room) describe(err error) string {
 const leastFiles = 100
 
 // preflight refuses a mount that cannot carry a release.
-func (u *unit) preflight(ctx context.Context) error {
+func (u *unit) preflight() error {
 	needs := probe.Needs{Inodes: leastFiles, Execute: len(u.view.product.Executables) > 0}
-	// One that hangs is left behind with its call, not by itself.
-	return probe.Preflight(context.WithoutCancel(ctx), u.root, needs, stagingDir, storeDir, releasesDir)
+	return probe.Preflight(u.root, needs, stagingDir, storeDir, releasesDir)
 }
 
 // explain says of a claim that could not be made what is wrong with the mount, if it
 // is that.
-func (u *unit) explain(ctx context.Context, err error) error {
-	if unfit := u.preflight(ctx); errors.Is(unfit, probe.ErrUnfit) {
+func (u *unit) explain(err error) error {
+	if unfit := u.preflight(); errors.Is(unfit, probe.ErrUnfit) {
 		return unfit
 	}
 	return err
@@ -65,12 +64,12 @@ func (u *unit) explain(ctx context.Context, err error) error {
 // preflight does that before anything is fetched. A volume that is full gets what no
 // unit needs removed first.
 func (s *stage) preflight(ctx context.Context) error {
-	err := s.u.preflight(ctx)
+	err := s.u.preflight()
 	if !noSpace(err) && !errors.Is(err, probe.ErrNoInodes) {
 		return err
 	}
 	_, collectErr := s.u.collect(ctx, s)
-	if err = s.u.preflight(ctx); err != nil {
+	if err = s.u.preflight(); err != nil {
 		err = errors.Join(err, collectErr)
 	}
 	return err

@@ -173,8 +173,8 @@ when what is needed is missing.`,
 
 func printProbe(out io.Writer, r probe.Result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "volume\t%s\nlocks\t%s\nlink\t%s\nrename\t%s\nmodes\t%s\nexecute\t%s\nsymlink\t%s\nsync of directories\t%s\nO_TMPFILE\t%s\nreflink\t%s\n",
-		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir, r.TmpFile, r.Reflink)
+	fmt.Fprintf(w, "volume\t%s\nlocks\t%s\nlink\t%s\nrename\t%s\nmodes\t%s\nexecute\t%s\nsymlink\t%s\nsync of directories\t%s\n",
+		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir)
 	for _, note := range r.Notes {
 		fmt.Fprintf(w, "note\t%s\n", note)
 	}

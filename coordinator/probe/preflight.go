@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -44,35 +43,21 @@ type Needs struct {
 // Preflight tells whether the volume at root can carry a release that is staged
 // in dir and renamed into the others, all of them directories below root. It takes
 // milliseconds, and is for who is about to download. It tries everything in a
-// directory that it makes in dir, and removes all that it made.
+// directory that it makes in dir, and removes all that it made. Where the mount
+// hangs, it does, too.
 //
 // The error is ErrUnfit, or that of what was tried if it may pass: it is ENOSPC or
-// EDQUOT where there is no space, or the cause of the end of ctx. Preflight
-// returns 0.2 s after that, even if the mount hangs; root may be closed then.
-func Preflight(ctx context.Context, root *os.Root, needs Needs, dir string, others ...string) error {
-	ended := make(chan error, 1)
-	go func() { ended <- preflight(root, needs, dir, others) }()
-	if err := await(ctx, ended); err != nil {
-		return fmt.Errorf("cannot use %s: %w", filepath.Join(root.Name(), dir), err)
-	}
-	return nil
-}
-
-func preflight(callers *os.Root, needs Needs, dir string, others []string) (err error) {
-	root, err := callers.OpenRoot(".") // theirs may be closed while this hangs
-	if err != nil {
-		return failed("opening it", err, ErrNoPermission)
-	}
-	defer root.Close()
-	staging, err := root.OpenRoot(dir)
-	if err != nil {
-		return failed("opening it", err, ErrNoPermission)
-	}
-	defer staging.Close()
-	v, _, err := volumeOf(staging)
+// EDQUOT where there is no space.
+func Preflight(root *os.Root, needs Needs, dir string, others ...string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot use %s: %w", filepath.Join(root.Name(), dir), err)
+		}
+	}()
+	v, _, err := volumeOf(root, dir)
 	switch {
 	case err != nil:
-		return failed("looking at it", err, nil)
+		return failed("looking at it", err, ErrNoPermission)
 	case v.ReadOnly:
 		return refusal(ErrReadOnly, "it is mounted so")
 	case v.Inodes.short(needs.Inodes):
@@ -80,7 +65,7 @@ func preflight(callers *os.Root, needs Needs, dir string, others []string) (err 
 	}
 	name := Prefix + rand.Text()
 	err = tryAll(root, needs.Execute, name, dir, others)
-	if v, _, statErr := volumeOf(staging); errors.Is(err, syscall.ENOSPC) && statErr == nil && v.Inodes.short(1) {
+	if v, _, statErr := volumeOf(root, dir); errors.Is(err, syscall.ENOSPC) && statErr == nil && v.Inodes.short(1) {
 		err = refusal(ErrNoInodes, "none of %d is free: %w", v.Inodes.Total, err)
 	}
 	// What was renamed and did not come back has the same name.
@@ -103,21 +88,12 @@ func tryAll(root *os.Root, execution bool, name, dir string, others []string) er
 		return failed("opening a new directory", err, ErrNoPermission)
 	}
 	defer private.Close()
-	for _, t := range []struct {
-		what    string
-		try     func(*os.Root) error
-		refused error
-	}{
-		{"giving a file its mode", modes, ErrNoModes},
-		{"executing a file", execute, ErrNoExec},
-		{"making a symbolic link", symlink, ErrNoSymlinks},
-		{"making a hard link", link, ErrNoLinks},
-	} {
-		if t.refused == ErrNoExec && !execution {
+	for _, q := range new(Result).questions() {
+		if q.unfit == nil || q.unfit == ErrNoExec && !execution {
 			continue
 		}
-		if err := t.try(private); err != nil {
-			return failed(t.what, err, t.refused)
+		if err := q.ask(private); err != nil {
+			return failed(q.name, err, q.unfit)
 		}
 	}
 	for _, other := range others {
@@ -171,9 +147,8 @@ func failed(what string, err, refused error) error {
 
 // refusal is one sentence: what is wrong, what came of the attempt, what to do.
 func refusal(kind error, format string, args ...any) error {
-	var u *unfit
 	remedy := "use another file system"
-	if errors.As(kind, &u) {
+	if u, ok := kind.(*unfit); ok {
 		remedy = u.remedy
 	}
 	return fmt.Errorf("%w: "+format+"; "+remedy, append([]any{kind}, args...)...)

@@ -166,22 +166,6 @@ func TestPreflightOfLiars(t *testing.T) {
 	}
 }
 
-// A mount that hangs holds nobody up whose context has ended.
-func TestPreflightHangs(t *testing.T) {
-	for _, request := range []lyingfs.Request{lyingfs.Opendir, lyingfs.Statfs, lyingfs.Mkdir, lyingfs.Create, lyingfs.Link, lyingfs.Rmdir} {
-		t.Run(string(request), func(t *testing.T) {
-			dir, backing, m := lyingMount(t)
-			layOut(t, backing)
-			v := preflightOf(t, dir, trial{
-				Cancelled: true,
-				ready:     func() { m.Tell(lyingfs.Lies{Hung: []lyingfs.Request{request}}) },
-				said:      func() { m.Tell(lyingfs.Lies{}) },
-			})
-			requireVerdict(t, v, []string{"Canceled"}, "context canceled")
-		})
-	}
-}
-
 func requireVerdict(t *testing.T, v verdict, is []string, says string) {
 	t.Helper()
 	t.Log(v.Err)

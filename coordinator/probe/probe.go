@@ -21,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limit is how long a probe asks at most; tidying up after it may take tidied.
+// limit is how long a probe asks at most; tidying up after it may take tidied.
 const (
-	Limit  = 1800 * time.Millisecond
+	limit  = 1800 * time.Millisecond
 	tidied = 200 * time.Millisecond
 )
 
@@ -47,11 +47,6 @@ type Prober struct {
 // command that calls Help with the argument that is appended to it.
 func NewProber(helper ...string) *Prober { return &Prober{helper, make(chan struct{}, 1)} }
 
-// Mount is Prober.Mount for who probes a mount once.
-func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error) {
-	return NewProber(helper...).Mount(ctx, root)
-}
-
 // Mount probes the mount that root is on, in a new directory below root which is
 // removed again. It returns within 2 s, and 0.2 s after ctx has ended, whatever
 // hangs; root may be closed then. Nothing can be written on a mount that is
@@ -60,24 +55,30 @@ func Mount(ctx context.Context, root *os.Root, helper ...string) (Result, error)
 // the directory or of starting the helper, or that of ctx.
 func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 	start := time.Now()
-	limited, cancel := context.WithTimeout(ctx, Limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	late := make(chan struct{})
+	defer context.AfterFunc(limited, func() { time.AfterFunc(tidied, func() { close(late) }) })()
 	var mu sync.Mutex // who comes late writes when this call has returned
-	found := allAnswered(Hangs)
-	say := func(r reply) {
+	found := allAnswered(Hangs, Hanging)
+	tell := func(r Result) {
 		mu.Lock()
 		defer mu.Unlock()
-		found.take(r)
+		found = r
 	}
 	select {
 	case p.turn <- struct{}{}:
 		ended := make(chan error, 1)
 		go func() {
 			defer func() { <-p.turn }()
-			ended <- p.ask(limited, root, say)
+			ended <- p.ask(limited, root, tell)
 		}()
-		if err := await(limited, ended); err != nil && limited.Err() == nil {
-			return Result{}, fmt.Errorf("cannot probe %s: %w", root.Name(), err)
+		select {
+		case err := <-ended:
+			if err != nil && limited.Err() == nil {
+				return Result{}, fmt.Errorf("cannot probe %s: %w", root.Name(), err)
+			}
+		case <-late:
 		}
 	case <-limited.Done():
 		found.Notes = []string{"an earlier probe hangs still"}
@@ -90,25 +91,9 @@ func (p *Prober) Mount(ctx context.Context, root *os.Root) (Result, error) {
 	return r, ctx.Err()
 }
 
-// await returns what comes until ctx has ended and things could be tidied up, or
-// the cause of that end.
-func await(ctx context.Context, ended <-chan error) error {
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(tidied):
-		return context.Cause(ctx)
-	}
-}
-
-// ask puts the questions and passes the replies on. It returns when all have
-// come, and with a helper also when ctx ends, provided that it can be killed.
-func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error {
+// ask puts the questions and tells what is known after each answer. It returns when
+// all have come, and with a helper also when ctx ends, provided that it can be killed.
+func (p *Prober) ask(ctx context.Context, root *os.Root, tell func(Result)) error {
 	// Whoever called may close root meanwhile. With O_PATH the file system is not
 	// asked to open anything, and cannot hang here.
 	dir, err := root.OpenFile(".", unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -119,10 +104,9 @@ func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error 
 	name := Prefix + rand.Text()
 	here := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 	if len(p.helper) == 0 {
-		return answer(here, say)
+		return answer(here, tell)
 	}
-	err = p.help(ctx, dir, name, say)
-	if err != nil {
+	if err = p.help(ctx, dir, name, tell); err != nil {
 		// Who was killed may have left something.
 		err = errors.Join(err, os.RemoveAll(here))
 	}
@@ -130,7 +114,7 @@ func (p *Prober) ask(ctx context.Context, root *os.Root, say func(reply)) error 
 }
 
 // help has the helper ask in the directory name below dir.
-func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(reply)) error {
+func (p *Prober) help(ctx context.Context, dir *os.File, name string, tell func(Result)) error {
 	const inherited = "/proc/self/fd/3/" // the first of ExtraFiles
 	cmd := exec.CommandContext(ctx, p.helper[0], append(slices.Clone(p.helper[1:]), inherited+name)...)
 	cmd.ExtraFiles = []*os.File{dir}
@@ -143,12 +127,9 @@ func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(r
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	for lines := json.NewDecoder(io.LimitReader(out, 1<<20)); ; {
-		var r reply
-		if lines.Decode(&r) != nil {
-			break
-		}
-		say(r)
+	lines := json.NewDecoder(io.LimitReader(out, 1<<20))
+	for r := (Result{}); lines.Decode(&r) == nil; r = (Result{}) {
+		tell(r)
 	}
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
@@ -157,15 +138,10 @@ func (p *Prober) help(ctx context.Context, dir *os.File, name string, say func(r
 }
 
 // Help is the other side of a helper: it asks the mount in the directory that
-// Mount has named, and writes the answers down.
+// Mount has named, and writes down what is known after each answer. One of another
+// version of this program is understood as far as its Result is.
 func Help(dir string, out io.Writer) error {
-	var mu sync.Mutex
-	lines := json.NewEncoder(out)
 	var failed error
-	err := answer(dir, func(r reply) {
-		mu.Lock()
-		defer mu.Unlock()
-		failed = errors.Join(failed, lines.Encode(r))
-	})
+	err := answer(dir, func(r Result) { failed = errors.Join(failed, json.NewEncoder(out).Encode(r)) })
 	return errors.Join(err, failed)
 }

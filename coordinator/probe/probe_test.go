@@ -3,8 +3,10 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,7 +27,7 @@ func TestMount(t *testing.T) {
 	for name, helper := range here(t) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			r, err := Mount(t.Context(), rootOf(t, dir), helper...)
+			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
 			t.Log(r, r.Took, r.Notes)
 			require.Equal(t, Exclusive, r.Locks)
@@ -43,7 +45,7 @@ func TestMount(t *testing.T) {
 // What hangs is killed in time; what was answered before counts.
 func TestHangingHelper(t *testing.T) {
 	dir := t.TempDir()
-	r, err := Mount(t.Context(), rootOf(t, dir), process(t, "hangs")...)
+	r, err := NewProber(process(t, "hangs")...).Mount(t.Context(), rootOf(t, dir))
 	require.NoError(t, err)
 	require.Equal(t, Works, r.Link)
 	require.Equal(t, Hangs, r.Rename)
@@ -54,15 +56,15 @@ func TestHangingHelper(t *testing.T) {
 }
 
 func TestFailingHelper(t *testing.T) {
-	_, err := Mount(t.Context(), rootOf(t, t.TempDir()), process(t, "fails")...)
+	_, err := NewProber(process(t, "fails")...).Mount(t.Context(), rootOf(t, t.TempDir()))
 	require.ErrorContains(t, err, "no such thing")
-	_, err = Mount(t.Context(), rootOf(t, t.TempDir()), filepath.Join(t.TempDir(), "none"))
+	_, err = NewProber(filepath.Join(t.TempDir(), "none")).Mount(t.Context(), rootOf(t, t.TempDir()))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 // A helper of a newer version may have more to say than was asked.
 func TestTalkativeHelper(t *testing.T) {
-	r, err := Mount(t.Context(), rootOf(t, t.TempDir()), process(t, "talks")...)
+	r, err := NewProber(process(t, "talks")...).Mount(t.Context(), rootOf(t, t.TempDir()))
 	require.NoError(t, err)
 	require.Equal(t, Works, r.Link)
 	requireNothingRuns(t)
@@ -84,9 +86,9 @@ func TestUnsoundMount(t *testing.T) {
 		t.Run("read-only "+name, func(t *testing.T) {
 			dir := t.TempDir()
 			needs.Mount(t, "tmpfs", dir, "tmpfs", syscall.MS_RDONLY, "")
-			r, err := Mount(t.Context(), rootOf(t, dir), helper...)
+			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
-			want := AllUnknown()
+			want := allAnswered(Unknown, Untried)
 			want.Volume, want.Took = Volume{"tmpfs", true, r.Inodes}, r.Took
 			require.Equal(t, want, r)
 			require.False(t, r.Sound())
@@ -96,7 +98,7 @@ func TestUnsoundMount(t *testing.T) {
 		t.Run("noexec "+name, func(t *testing.T) {
 			dir := t.TempDir()
 			needs.Mount(t, "tmpfs", dir, "tmpfs", syscall.MS_NOEXEC, "nr_inodes=1000")
-			r, err := Mount(t.Context(), rootOf(t, dir), helper...)
+			r, err := NewProber(helper...).Mount(t.Context(), rootOf(t, dir))
 			require.NoError(t, err)
 			require.Equal(t, []Answer{Works, Works, Works, Fails}, []Answer{r.Link, r.Symlink, r.Modes, r.Execute})
 			require.False(t, r.Sound())
@@ -122,27 +124,42 @@ func TestUnsoundMount(t *testing.T) {
 	}
 }
 
+// A server may refuse to write where the mount says nothing of it.
+func TestReadOnlyServer(t *testing.T) {
+	dir, _, m := lyingMount(t)
+	prober := startProber(t, dir)
+	m.Tell(lyingfs.Lies{Refused: map[lyingfs.Request]syscall.Errno{lyingfs.Mkdir: syscall.EROFS}})
+	r := prober.probe().Result
+	require.True(t, r.ReadOnly)
+	require.Equal(t, "fuse", r.FileSystem)
+	require.Equal(t, Untried, r.Locks)
+	require.Equal(t, Unknown, r.Link)
+	require.Empty(t, r.Notes)
+}
+
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Mount(ctx, rootOf(t, t.TempDir()))
+	_, err := NewProber().Mount(ctx, rootOf(t, t.TempDir()))
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A helper of another version may answer what was not asked.
-func TestReplies(t *testing.T) {
-	r := Result{}
-	for _, line := range []string{
-		`{"question":5,"err":"x","worthless":true}`, `{"question":99}`, `{"question":-1}`,
-		`{"question":1,"err":"a\nb"}`, `{"question":2,"err":"c","needs":true}`,
-	} {
-		var got reply
-		require.NoError(t, json.Unmarshal([]byte(line), &got))
-		r.take(got)
+func TestRecord(t *testing.T) {
+	var r Result
+	record := func(answer *Answer, err error) {
+		i := slices.IndexFunc(r.questions(), func(q question) bool { return q.answer == answer })
+		r.record(r.questions()[i], err)
 	}
-	require.Equal(t, Result{Locks: Worthless, Rename: Fails, SyncDir: Unknown, Notes: []string{"flock: x", "rename: a; b", "sync of a directory: c"}}, r)
-	r.take(reply{Question: 5, Err: "no locks available"})
+	record(nil, errWorthless)
+	record(&r.Rename, errors.New("a\nb"))
+	record(&r.SyncDir, unprepared(errors.New("c")))
+	record(&r.Modes, nil)
+	require.Equal(t, Result{Locks: Worthless, Rename: Fails, SyncDir: Unknown, Modes: Works, Notes: []string{
+		"flock: two descriptors have one lock", "replacing a file: a; b", "syncing a directory: cannot prepare: c"}}, r)
+	record(nil, errors.New("no locks available"))
 	require.Equal(t, Absent, r.Locks)
+	record(nil, nil)
+	require.Equal(t, Exclusive, r.Locks)
 }
 
 // What an older version wrote down can be read, and says nothing of what it did
@@ -150,17 +167,17 @@ func TestReplies(t *testing.T) {
 func TestResultOfOtherVersions(t *testing.T) {
 	var r Result
 	require.NoError(t, json.Unmarshal([]byte(`{"locks":"exclusive","link":"works","rename":"works","sync_dir":"works","tmpfile":"works","reflink":"fails","took_ns":5}`), &r))
-	require.Equal(t, Result{Locks: Shared, Link: Works, Rename: Works, SyncDir: Works, TmpFile: Works, Reflink: Fails, Took: 5}, r)
+	require.Equal(t, Result{Locks: Shared, Link: Works, Rename: Works, SyncDir: Works, Took: 5}, r)
 	require.False(t, r.Sound())
 	data, err := json.Marshal(Result{Volume: Volume{"nfs", true, Inodes{1, 2}}, Modes: Works})
 	require.NoError(t, err)
-	require.JSONEq(t, `{"locks":"","link":"","rename":"","sync_dir":"","tmpfile":"","reflink":"","modes":"works","execute":"","symlink":"",
+	require.JSONEq(t, `{"locks":"","link":"","rename":"","sync_dir":"","modes":"works","execute":"","symlink":"",
 		"file_system":"nfs","read_only":true,"inodes":{"free":1,"total":2},"took_ns":0}`, string(data))
 }
 
 func TestFileSystemNames(t *testing.T) {
 	root := rootOf(t, "/proc")
-	v, _, err := volumeOf(root)
+	v, _, err := volumeOf(root, ".")
 	require.NoError(t, err)
 	require.Equal(t, "0x9fa0", v.FileSystem)
 	require.Equal(t, "0x9fa0", Volume{FileSystem: "0x9fa0"}.String())

@@ -1,13 +1,16 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,40 +19,24 @@ type question struct {
 	name   string
 	ask    func(dir *os.Root) error
 	answer *Answer // where the answer goes; nil for locks
+	unfit  error   // what a mount is on which this fails; nil if a release does without
 }
 
-// questions are told apart by their index where two versions of this program talk
-// with each other: new ones come last.
 func (r *Result) questions() []question {
 	return []question{
-		{"link", link, &r.Link},
-		{"rename", rename, &r.Rename},
-		{"sync of a directory", syncDir, &r.SyncDir},
-		{"O_TMPFILE", tmpFile, &r.TmpFile},
-		{"reflink", reflink, &r.Reflink},
-		{"flock", locks, nil},
-		{"modes", modes, &r.Modes},
-		{"execute", execute, &r.Execute},
-		{"symlink", symlink, &r.Symlink},
+		{"giving a file its mode", modes, &r.Modes, ErrNoModes},
+		{"executing a file", execute, &r.Execute, ErrNoExec},
+		{"making a symbolic link", symlink, &r.Symlink, ErrNoSymlinks},
+		{"making a hard link", link, &r.Link, ErrNoLinks},
+		{"replacing a file", rename, &r.Rename, nil}, // Preflight renames from directory to directory
+		{"syncing a directory", syncDir, &r.SyncDir, nil},
+		{"flock", locks, nil, nil},
 	}
 }
 
-// reply is what became of a question: a line that a helper writes.
-type reply struct {
-	Question int     `json:"question"`            // index in questions
-	Err      string  `json:"err,omitempty"`       // empty: it works
-	Needs    bool    `json:"needs,omitempty"`     // it could not be asked
-	ReadOnly bool    `json:"read_only,omitempty"` // since nothing can be written
-	Useless  bool    `json:"worthless,omitempty"` // two descriptors got one lock
-	Volume   *Volume `json:"volume,omitempty"`    // no reply to a question
-}
-
-// noQuestion is the index in a reply that older versions have to ignore.
-const noQuestion = -1
-
 // answer makes the directory place, asks all questions in it at once, and removes
-// it again.
-func answer(place string, say func(reply)) error {
+// it again. With each answer it tells all that is known by then.
+func answer(place string, tell func(Result)) (err error) {
 	parent, err := os.OpenRoot(filepath.Dir(place))
 	if err != nil {
 		return err
@@ -57,39 +44,50 @@ func answer(place string, say func(reply)) error {
 	defer parent.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
+	var mu sync.Mutex
+	found := allAnswered(Hangs, Hanging)
+	learn := func(change func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		change()
+		tell(found)
+	}
 	all.Go(func() {
-		if v, _, err := volumeOf(parent); err == nil {
-			say(reply{Question: noQuestion, Volume: &v})
+		if v, _, err := volumeOf(parent, "."); err == nil {
+			learn(func() {
+				v.ReadOnly = v.ReadOnly || found.ReadOnly
+				found.Volume = v
+			})
 		}
 	})
-	questions := new(Result).questions()
 	name := filepath.Base(place)
 	err = parent.Mkdir(name, 0o700)
 	if errors.Is(err, unix.EROFS) {
-		for i := range questions {
-			say(reply{Question: i, Err: err.Error(), Needs: true, ReadOnly: true})
-		}
+		learn(func() {
+			v := found.Volume
+			v.ReadOnly = true
+			found = allAnswered(Unknown, Untried)
+			found.Volume = v
+		})
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if dir, openErr := parent.OpenRoot(name); openErr != nil {
-		err = openErr
-	} else {
-		defer dir.Close()
-		for i, q := range questions {
-			all.Go(func() {
-				r := reply{Question: i}
-				if err := q.ask(dir); err != nil {
-					r.Err, r.Needs, r.Useless = err.Error(), errors.Is(err, errNeeds), errors.Is(err, errWorthless)
-				}
-				say(r)
-			})
-		}
-		all.Wait()
+	defer func() { err = errors.Join(err, parent.RemoveAll(name)) }()
+	dir, err := parent.OpenRoot(name)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, parent.RemoveAll(name))
+	defer dir.Close()
+	for _, q := range found.questions() {
+		all.Go(func() {
+			err := q.ask(dir)
+			learn(func() { found.record(q, err) })
+		})
+	}
+	all.Wait()
+	return nil
 }
 
 var (
@@ -101,38 +99,34 @@ var (
 // locks takes one lock twice. Locks are those of an open file, so that one
 // process is enough to see a conflict.
 func locks(dir *os.Root) error {
-	first, err := dir.OpenFile("lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
+	var holders [2]int
+	for i := range holders {
+		f, err := dir.OpenFile("lock", os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		holders[i] = int(f.Fd())
+	}
+	const exclusive = unix.LOCK_EX | unix.LOCK_NB
+	if err := unix.Flock(holders[0], exclusive); err != nil {
 		return err
 	}
-	defer first.Close()
-	second, err := dir.OpenFile("lock", os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer second.Close()
-	if err := unix.Flock(int(first.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return err
-	}
-	err = unix.Flock(int(second.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	switch {
-	case err == nil:
+	if err := unix.Flock(holders[1], exclusive); err == nil {
 		return errWorthless
-	case !errors.Is(err, unix.EWOULDBLOCK):
+	} else if err != unix.EWOULDBLOCK {
 		return err
 	}
 	// And free again?
-	if err := unix.Flock(int(first.Fd()), unix.LOCK_UN); err != nil {
+	if err := unix.Flock(holders[0], unix.LOCK_UN); err != nil {
 		return err
 	}
-	return unix.Flock(int(second.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	return unix.Flock(holders[1], exclusive)
 }
 
 func link(dir *os.Root) error {
-	for _, name := range []string{"one", "two"} {
-		if err := write(dir, name); err != nil {
-			return err
-		}
+	if err := errors.Join(write(dir, "one"), write(dir, "two")); err != nil {
+		return err
 	}
 	if err := secondName(dir, "one", "three"); err != nil {
 		return err
@@ -156,15 +150,13 @@ func secondName(dir *os.Root, old, name string) error {
 		return err
 	}
 	b, err := dir.Lstat(name)
-	switch {
-	case err == nil && os.SameFile(a, b):
+	if err == nil && os.SameFile(a, b) {
 		return nil
-	case linkErr != nil:
-		return linkErr
-	case err != nil:
-		return err
 	}
-	return fmt.Errorf("the names %q and %q of one file do not look like it", old, name)
+	if err == nil {
+		err = fmt.Errorf("the names %q and %q of one file do not look like it", old, name)
+	}
+	return cmp.Or(linkErr, err)
 }
 
 // rename also looks whether anybody can see the target missing.
@@ -172,42 +164,30 @@ func rename(dir *os.Root) error {
 	if err := write(dir, "target"); err != nil {
 		return err
 	}
-	stop, gone := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for {
-			select {
-			case <-stop:
-				gone <- nil
-				return
-			default:
-			}
+	var replaced atomic.Bool
+	var watch errgroup.Group
+	watch.Go(func() error {
+		for !replaced.Load() {
 			if _, err := dir.Lstat("target"); err != nil {
-				gone <- fmt.Errorf("a file is not there while it is replaced: %w", err)
-				return
-			}
-		}
-	}()
-	err := func() error {
-		for range 20 {
-			if err := write(dir, "target.new"); err != nil {
-				return err
-			}
-			if err := dir.Rename("target.new", "target"); err != nil {
-				return err
+				return fmt.Errorf("a file is not there while it is replaced: %w", err)
 			}
 		}
 		return nil
-	}()
-	close(stop)
-	if err := errors.Join(err, <-gone); err != nil {
-		return err
-	}
-	for _, name := range []string{"empty", "full/x"} {
-		if err := dir.MkdirAll(name, 0o755); err != nil {
-			return unprepared(err)
+	})
+	var err error
+	for i := 0; i < 20 && err == nil; i++ {
+		if err = write(dir, "target.new"); err == nil {
+			err = dir.Rename("target.new", "target")
 		}
 	}
-	if err := dir.Rename("empty", "full"); err == nil {
+	replaced.Store(true)
+	if err := errors.Join(err, watch.Wait()); err != nil {
+		return err
+	}
+	if err := errors.Join(dir.MkdirAll("empty", 0o755), dir.MkdirAll("full/x", 0o755)); err != nil {
+		return unprepared(err)
+	}
+	if dir.Rename("empty", "full") == nil {
 		return errors.New("a directory that is not empty was replaced")
 	}
 	return nil
@@ -220,31 +200,6 @@ func syncDir(dir *os.Root) error {
 	}
 	defer d.Close()
 	return d.Sync()
-}
-
-func tmpFile(dir *os.Root) error {
-	f, err := dir.OpenFile(".", unix.O_TMPFILE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-func reflink(dir *os.Root) error {
-	if err := dir.WriteFile("block", make([]byte, 1<<16), 0o644); err != nil {
-		return unprepared(err)
-	}
-	from, err := dir.Open("block")
-	if err != nil {
-		return unprepared(err)
-	}
-	defer from.Close()
-	to, err := dir.Create("block.copy")
-	if err != nil {
-		return unprepared(err)
-	}
-	defer to.Close()
-	return os.NewSyscallError("ioctl", unix.IoctlFileClone(int(to.Fd()), int(from.Fd())))
 }
 
 // modes wants to see again each mode that a file of a release can have.
@@ -270,7 +225,7 @@ func modes(dir *os.Root) error {
 // execute asks what the kernel would ask before it executes a file. Of noexec a
 // kernel before 5.8 tells by statfs only.
 func execute(dir *os.Root) error {
-	if _, noExec, err := volumeOf(dir); err != nil {
+	if _, noExec, err := volumeOf(dir, "."); err != nil {
 		return unprepared(err)
 	} else if noExec {
 		return errors.New("it is mounted with noexec")
@@ -279,13 +234,9 @@ func execute(dir *os.Root) error {
 	if err != nil {
 		return unprepared(err)
 	}
-	f.Close()
-	d, err := dir.Open(".")
-	if err != nil {
-		return unprepared(err)
-	}
-	defer d.Close()
-	return os.NewSyscallError("faccessat", unix.Faccessat(int(d.Fd()), "program", unix.X_OK, unix.AT_EACCESS))
+	defer f.Close()
+	program := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	return os.NewSyscallError("faccessat", unix.Faccessat(unix.AT_FDCWD, program, unix.X_OK, unix.AT_EACCESS))
 }
 
 func symlink(dir *os.Root) error {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -51,8 +52,6 @@ type Result struct {
 	Link    Answer `json:"link"`     // a second name of a file or symbolic link, refused where there is one
 	Rename  Answer `json:"rename"`   // replaces a file, but no directory that is not empty
 	SyncDir Answer `json:"sync_dir"` // fsync of a directory
-	TmpFile Answer `json:"tmpfile"`  // O_TMPFILE
-	Reflink Answer `json:"reflink"`  // copies that share their blocks
 	Modes   Answer `json:"modes"`    // a file keeps the mode it is given
 	Execute Answer `json:"execute"`  // this user may execute a file of mode 0555
 	Symlink Answer `json:"symlink"`
@@ -62,21 +61,8 @@ type Result struct {
 	Took  time.Duration `json:"took_ns"`
 }
 
-// AllUnknown is the result of who could try nothing.
-func AllUnknown() Result {
-	r := allAnswered(Unknown)
-	r.Locks = Untried
-	return r
-}
-
-func allAnswered(a Answer) Result {
-	r := Result{Locks: Hanging}
-	for _, q := range r.questions() {
-		if q.answer != nil {
-			*q.answer = a
-		}
-	}
-	return r
+func allAnswered(a Answer, l Locks) Result {
+	return Result{Locks: l, Link: a, Rename: a, SyncDir: a, Modes: a, Execute: a, Symlink: a}
 }
 
 // Sound tells whether the mount has what installing on it needs. One that does not
@@ -91,40 +77,27 @@ func (r Result) Sound() bool {
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%s; locks %s; link %s, rename %s, modes %s, execute %s, symlink %s, sync of directories %s, O_TMPFILE %s, reflink %s",
-		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir, r.TmpFile, r.Reflink)
+	return fmt.Sprintf("%s; locks %s; link %s, rename %s, modes %s, execute %s, symlink %s, sync of directories %s",
+		r.Volume, r.Locks, r.Link, r.Rename, r.Modes, r.Execute, r.Symlink, r.SyncDir)
 }
 
-// take puts one reply in its place.
-func (r *Result) take(got reply) {
-	if got.Volume != nil {
-		got.Volume.ReadOnly = got.Volume.ReadOnly || r.ReadOnly
-		r.Volume = *got.Volume
-		return
-	}
-	questions := r.questions()
-	if got.Question < 0 || got.Question >= len(questions) {
-		return // of another version of this program
-	}
-	q := questions[got.Question]
-	r.ReadOnly = r.ReadOnly || got.ReadOnly
+// record notes what became of one of its questions.
+func (r *Result) record(q question, err error) {
 	switch {
-	case q.answer == nil && got.ReadOnly:
-		r.Locks = Untried
-	case q.answer == nil && got.Useless:
-		r.Locks = Worthless
-	case q.answer == nil && got.Err != "":
-		r.Locks = Absent
-	case q.answer == nil:
+	case q.answer == nil && err == nil:
 		r.Locks = Exclusive
-	case got.Needs:
-		*q.answer = Unknown
-	case got.Err != "":
-		*q.answer = Fails
-	default:
+	case q.answer == nil && errors.Is(err, errWorthless):
+		r.Locks = Worthless
+	case q.answer == nil:
+		r.Locks = Absent
+	case err == nil:
 		*q.answer = Works
+	case errors.Is(err, errNeeds):
+		*q.answer = Unknown
+	default:
+		*q.answer = Fails
 	}
-	if got.Err != "" && !got.ReadOnly {
-		r.Notes = append(r.Notes, strings.ReplaceAll(q.name+": "+got.Err, "\n", "; "))
+	if err != nil {
+		r.Notes = append(r.Notes, q.name+": "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 
@@ -28,10 +29,7 @@ type Inodes struct {
 func (i Inodes) short(n uint64) bool { return i.Total > 0 && i.Free < n }
 
 func (v Volume) String() string {
-	s := v.FileSystem
-	if s == "" {
-		s = "unknown file system"
-	}
+	s := cmp.Or(v.FileSystem, "unknown file system")
 	if v.ReadOnly {
 		s += ", read-only"
 	}
@@ -41,10 +39,10 @@ func (v Volume) String() string {
 	return s
 }
 
-// volumeOf asks statfs, which writes nothing. It also tells whether the mount has
-// the flag noexec.
-func volumeOf(root *os.Root) (v Volume, noExec bool, err error) {
-	dir, err := root.OpenFile(".", unix.O_PATH|unix.O_DIRECTORY, 0)
+// volumeOf asks statfs of a directory, which writes nothing. It also tells whether the
+// mount has the flag noexec.
+func volumeOf(root *os.Root, name string) (v Volume, noExec bool, err error) {
+	dir, err := root.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return v, false, err
 	}

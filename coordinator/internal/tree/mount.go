@@ -15,19 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mount is something that is mounted.
-type Mount struct {
-	Point, Type, Source string
-	// Options are those of the file system. One without a value has an empty one.
-	Options map[string]string
-
-	id int
-}
-
 // Unmount unmounts what is mounted on dir and below it and is ours. It begins with
 // the latest mounts, and leaves what is in use. It returns all that is mounted
 // there in the end, ours or not. A dir that does not exist is no error.
-func Unmount(ctx context.Context, dir string, ours func(Mount) bool) (left []Mount, err error) {
+func Unmount(ctx context.Context, dir string, ours func(*mountinfo.Info) bool) (left []*mountinfo.Info, err error) {
 	dir, err = resolve(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -35,38 +26,34 @@ func Unmount(ctx context.Context, dir string, ours func(Mount) bool) (left []Mou
 	if err != nil {
 		return nil, fmt.Errorf("cannot look for mounts: %w", err)
 	}
-	for {
-		mounts, err := below(dir)
-		if err != nil {
-			return nil, err
+	// What was in use by another mount, or covered by it, has its turn next.
+	for done := true; done; {
+		if left, err = mountinfo.GetMounts(mountinfo.PrefixFilter(dir)); err != nil {
+			return nil, fmt.Errorf("cannot list mounts: %w", err)
 		}
-		var failed error
-		done := false
-		for _, m := range slices.Backward(mounts) {
+		done = false
+		for _, m := range slices.Backward(left) {
 			if ctx.Err() != nil {
-				return mounts, fmt.Errorf("cannot unmount %s: %w", m.Point, context.Cause(ctx))
+				return left, fmt.Errorf("cannot unmount %s: %w", m.Mountpoint, context.Cause(ctx))
 			}
-			if !ours(m) || !m.onTop() {
+			if !ours(m) || !onTop(m) {
 				continue
 			}
-			switch err := unix.Unmount(m.Point, unix.UMOUNT_NOFOLLOW); err {
+			switch unmountErr := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); unmountErr {
 			case nil:
 				done = true
 			case unix.EBUSY, unix.EINVAL, unix.ENOENT: // in use, or gone by itself
 			default:
-				failed = fmt.Errorf("cannot unmount %s: %w", m.Point, err)
+				err = fmt.Errorf("cannot unmount %s: %w", m.Mountpoint, unmountErr)
 			}
 		}
-		// What was in use by another mount, or covered by it, has its turn next.
-		if !done {
-			return mounts, failed
-		}
 	}
+	return left, err
 }
 
 // OverlayWithin is the rule for what the builds of a dead worker leave: overlays
 // that write to directories below dir.
-func OverlayWithin(dir string) func(Mount) bool {
+func OverlayWithin(dir string) func(*mountinfo.Info) bool {
 	top, err := resolve(dir)
 	within := func(name string) bool {
 		real, evalErr := filepath.EvalSymlinks(name)
@@ -75,8 +62,8 @@ func OverlayWithin(dir string) func(Mount) bool {
 		}
 		return err == nil && evalErr == nil && strings.HasPrefix(real, top+"/")
 	}
-	return func(m Mount) bool {
-		return m.Type == "overlay" && within(m.Options["upperdir"]) && within(m.Options["workdir"])
+	return func(m *mountinfo.Info) bool {
+		return m.FSType == "overlay" && within(option(m, "upperdir")) && within(option(m, "workdir"))
 	}
 }
 
@@ -93,35 +80,27 @@ func resolve(dir string) (string, error) {
 
 var octal = regexp.MustCompile(`\\[0-7]{3}`)
 
-// below lists what is mounted on dir and below it.
-func below(dir string) ([]Mount, error) {
-	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	if err != nil {
-		return nil, fmt.Errorf("cannot list mounts: %w", err)
-	}
-	var mounts []Mount
-	for _, info := range infos {
-		m := Mount{Point: info.Mountpoint, Type: info.FSType, Source: info.Source, Options: map[string]string{}, id: info.ID}
-		for option := range strings.SplitSeq(info.VFSOptions, ",") {
-			key, value, _ := strings.Cut(option, "=")
-			m.Options[key] = octal.ReplaceAllStringFunc(value, func(s string) string {
+// option returns the value of an option of a file system, "" if it has none.
+func option(m *mountinfo.Info, name string) string {
+	for o := range strings.SplitSeq(m.VFSOptions, ",") {
+		if value, ok := strings.CutPrefix(o, name+"="); ok {
+			return octal.ReplaceAllStringFunc(value, func(s string) string {
 				c, _ := strconv.ParseUint(s[1:], 8, 8)
 				return string([]byte{byte(c)})
 			})
 		}
-		mounts = append(mounts, m)
 	}
-	return mounts, nil
+	return ""
 }
 
 // onTop tells whether the path of a mount leads to it, not to another one that
 // covers it: unmounting goes by paths.
-func (m Mount) onTop() bool {
-	fd, err := unix.Open(m.Point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func onTop(m *mountinfo.Info) bool {
+	fd, err := unix.Open(m.Mountpoint, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
 	id, err := mountID(fd)
-	return err == nil && id == m.id
+	return err == nil && id == m.ID
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -94,7 +95,7 @@ func TestUnmount(t *testing.T) {
 			require.NoError(t, err)
 			var left, expected []string
 			for _, m := range mounts {
-				left = append(left, m.Point)
+				left = append(left, m.Mountpoint)
 			}
 			for _, name := range c.left {
 				expected = append(expected, filepath.Join(v.dir, name))
@@ -112,12 +113,12 @@ func TestUnmount(t *testing.T) {
 
 func TestOverlayWithin(t *testing.T) {
 	dir := t.TempDir()
-	overlay := func(upper, work string) Mount {
-		return Mount{Type: "overlay", Options: map[string]string{"upperdir": upper, "workdir": work}}
+	overlay := func(upper, work string) mountinfo.Info {
+		return mountinfo.Info{FSType: "overlay", VFSOptions: "rw,upperdir=" + upper + ",workdir=" + work}
 	}
 	in, out := filepath.Join(dir, "x"), t.TempDir()
 	for _, c := range []struct {
-		m    Mount
+		m    mountinfo.Info
 		ours bool
 	}{
 		{overlay(in, in), true},
@@ -128,14 +129,15 @@ func TestOverlayWithin(t *testing.T) {
 		{overlay(in+"/../..", in), false},
 		{overlay("x", "x"), false}, // below where somebody else was
 		{overlay("", ""), false},
-		{Mount{Type: "overlay"}, false}, // cannot be written to
-		{Mount{Type: "tmpfs", Options: map[string]string{"upperdir": in, "workdir": in}}, false},
+		{mountinfo.Info{FSType: "overlay"}, false}, // cannot be written to
+		{mountinfo.Info{FSType: "tmpfs", VFSOptions: "upperdir=" + in + ",workdir=" + in}, false},
 	} {
-		require.Equal(t, c.ours, OverlayWithin(dir)(c.m), "%+v", c.m)
+		require.Equal(t, c.ours, OverlayWithin(dir)(&c.m), "%+v", c.m)
 	}
 	t.Chdir(dir)
-	require.False(t, OverlayWithin(dir)(overlay("x", "x")))
-	require.True(t, OverlayWithin(".")(overlay(in, in)))
+	relative, below := overlay("x", "x"), overlay(in, in)
+	require.False(t, OverlayWithin(dir)(&relative))
+	require.True(t, OverlayWithin(".")(&below))
 }
 
 // What covers an overlay is ours, too: its turn comes first, whatever the order.
@@ -144,15 +146,15 @@ func TestCoveredIsNext(t *testing.T) {
 	v := newVolume(t, t.TempDir())
 	v.overlayOf(t, v.tree, "a/merged")
 	needs.Mount(t, "tmpfs", filepath.Join(v.tree, "a"), "tmpfs", 0, "size=1m,mode=711")
-	var seen []Mount
-	left, err := Unmount(context.Background(), v.tree, func(m Mount) bool {
+	var seen []*mountinfo.Info
+	left, err := Unmount(context.Background(), v.tree, func(m *mountinfo.Info) bool {
 		seen = append(seen, m)
 		return true
 	})
 	require.NoError(t, err)
 	require.Empty(t, left)
 	require.Equal(t, "tmpfs", seen[0].Source)
-	require.Equal(t, "711", seen[0].Options["mode"])
+	require.Equal(t, "711", option(seen[0], "mode"))
 	require.NoError(t, Remove(context.Background(), v.root, "tree"))
 }
 

@@ -39,12 +39,9 @@ func openByMountID(dir int, name string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(fd)
-	here, err := mountID(dir)
-	if err != nil {
-		return -1, err
-	}
-	there, err := mountID(fd)
-	if err != nil {
+	here, hereErr := mountID(dir)
+	there, thereErr := mountID(fd)
+	if err := errors.Join(hereErr, thereErr); err != nil {
 		return -1, err
 	}
 	if here != there {

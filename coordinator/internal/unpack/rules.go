@@ -96,17 +96,6 @@ func unusable(text string, longest int) string {
 	return ""
 }
 
-// isSparse tells whether tar would fill a file with zeros that the archive does not
-// have. The limits on what is read do not see them.
-func isSparse(h *tar.Header) bool {
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
-}
-
 func refuse(name, why string) error {
 	return fmt.Errorf("%w: entry %.100q %s", ErrNotArchive, name, why)
 }

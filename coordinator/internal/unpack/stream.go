@@ -4,22 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 )
 
 // ratioFloor is what any archive may inflate to: small ones prove nothing.
 const ratioFloor = 64 << 20
 
-// source is the archive. It remembers why a stream ended early, and hears ctx
-// where gzip reads on without an end, as in empty members. The inflating goroutine
-// reads it.
+// source is the archive. It hears ctx where gzip reads on without an end, as in empty
+// members, and ends ctx for the reason for which the stream ended early. The inflating
+// goroutine reads it.
 type source struct {
 	ctx  context.Context
+	fail context.CancelCauseFunc
 	r    io.Reader
 	read atomic.Int64
-	mu   sync.Mutex
-	err  error
 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -29,23 +27,14 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.read.Add(int64(n))
 	if err != nil && err != io.EOF {
-		s.mu.Lock()
-		s.err = err
-		s.mu.Unlock()
+		s.fail(err)
 	}
 	return n, err
-}
-
-func (s *source) failure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
 }
 
 // inflated is what gzip makes of the source. All that tar reads goes through it,
 // headers and contents alike, so that no kind of entry escapes the limits or ctx.
 type inflated struct {
-	ctx    context.Context
 	r      io.Reader
 	src    *source
 	limits Limits
@@ -53,8 +42,8 @@ type inflated struct {
 }
 
 func (i *inflated) Read(p []byte) (int, error) {
-	if i.ctx.Err() != nil {
-		return 0, context.Cause(i.ctx)
+	if i.src.ctx.Err() != nil {
+		return 0, context.Cause(i.src.ctx)
 	}
 	n, err := i.r.Read(p)
 	i.bytes += int64(n)

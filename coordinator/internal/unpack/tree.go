@@ -2,8 +2,7 @@ package unpack
 
 import (
 	"archive/tar"
-	"context"
-	"crypto/sha256"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash"
@@ -11,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -55,30 +55,10 @@ type tree struct {
 
 type directory struct {
 	*os.Root
-	prefix string // of the names in it
+	name string
 }
 
-func newTree(root *os.Root, layout Layout, limits Limits) *tree {
-	x := &tree{
-		layout: layout,
-		limits: limits,
-		names:  map[string]int32{},
-		hash:   sha256.New(),
-		copied: make([]byte, buffer),
-		way:    []directory{{Root: root}},
-	}
-	x.written.SetLimit(closers)
-	return x
-}
-
-// close waits for the last files: no writer may be left when the caller removes
-// the tree.
-func (x *tree) close() error {
-	x.leave(1)
-	return x.written.Wait()
-}
-
-func (x *tree) extract(ctx context.Context, tr *tar.Reader) error {
+func (x *tree) extract(tr *tar.Reader) error {
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {
@@ -87,97 +67,83 @@ func (x *tree) extract(ctx context.Context, tr *tar.Reader) error {
 		if err != nil {
 			return malformed(err)
 		}
-		err = x.entry(ctx, h, tr)
-		if err != nil && !errors.Is(err, ErrNotArchive) {
-			return fmt.Errorf("cannot unpack %s: %w", h.Name, err)
-		}
-		if err != nil {
+		if err := x.entry(h, tr); errors.Is(err, ErrNotArchive) {
 			return err
+		} else if err != nil {
+			return fmt.Errorf("cannot unpack %s: %w", h.Name, err)
 		}
 	}
 }
 
-// count counts a header, or a directory that names only imply.
-func (x *tree) count(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+// count counts a header, or a directory.
+func (x *tree) count() error {
 	if x.entries++; x.entries > x.limits.Entries {
 		return fmt.Errorf("%w: more than %d entries", ErrNotArchive, x.limits.Entries)
 	}
 	return nil
 }
 
-func (x *tree) entry(ctx context.Context, h *tar.Header, content io.Reader) error {
-	if err := x.count(ctx); err != nil || h.Typeflag == tar.TypeXGlobalHeader {
+func (x *tree) entry(h *tar.Header, content io.Reader) error {
+	if err := x.count(); err != nil || h.Typeflag == tar.TypeXGlobalHeader {
 		return err
 	}
 	name, err := x.name(h.Name)
 	if err != nil {
 		return err
 	}
-	if name == "." {
-		if h.Typeflag != tar.TypeDir {
-			return refuse(h.Name, "is not a directory")
-		}
-		return nil
-	}
 	if x.length += len(name) + len(h.Linkname); x.length > x.limits.Names {
 		return fmt.Errorf("%w: more than %d bytes of names", ErrNotArchive, x.limits.Names)
+	}
+	if name == "." && h.Typeflag != tar.TypeDir {
+		return refuse(h.Name, "is not a directory")
 	}
 	if is, ok := x.names[name]; ok && (is != isDir || h.Typeflag != tar.TypeDir) {
 		return refuse(h.Name, "is there twice")
 	}
-	parent, base := path.Split(name)
-	dir, err := x.enter(ctx, h.Name, parent)
+	if h.Typeflag == tar.TypeDir {
+		_, err := x.dir(h.Name, name)
+		return err
+	}
+	dir, err := x.dir(h.Name, path.Dir(name))
 	if err != nil {
 		return err
 	}
 	switch h.Typeflag {
-	case tar.TypeDir:
-		return x.mkdir(dir, base, name)
 	case tar.TypeReg:
-		return x.file(dir, base, name, h, content)
+		return x.file(dir, name, h, content)
 	case tar.TypeSymlink:
-		return x.symlink(dir, base, name, h)
+		return x.symlink(dir, name, h)
 	case tar.TypeLink:
 		return x.link(name, h)
 	}
 	return refuse(h.Name, fmt.Sprintf("is neither file, directory nor link (type %q)", h.Typeflag))
 }
 
-// enter opens the directory prefix, which is "" or ends in a slash, and makes what
-// is missing of it. A name below a link or a file is refused.
-func (x *tree) enter(ctx context.Context, raw, prefix string) (*os.Root, error) {
-	last := len(x.way) - 1
-	for !strings.HasPrefix(prefix, x.way[last].prefix) {
-		last--
+// dir opens a directory of the release, and makes what is missing of it. A name below
+// a link or a file is refused.
+func (x *tree) dir(raw, name string) (*os.Root, error) {
+	if i := slices.IndexFunc(x.way, func(d directory) bool { return d.name == name }); i >= 0 {
+		x.leave(i + 1)
+		return x.way[i].Root, nil
 	}
-	x.leave(last + 1)
-	here := x.way[last]
-	for here.prefix != prefix {
-		base, _, _ := strings.Cut(prefix[len(here.prefix):], "/")
-		name := prefix[:len(here.prefix)+len(base)]
-		is, ok := x.names[name]
-		if ok && is != isDir {
-			return nil, refuse(raw, "lies below something that is no directory")
-		}
-		if !ok {
-			if err := x.count(ctx); err != nil {
-				return nil, err
-			}
-			if err := x.mkdir(here.Root, base, name); err != nil {
-				return nil, err
-			}
-		}
-		sub, err := here.OpenRoot(base)
-		if err != nil {
-			return nil, err
-		}
-		here = directory{sub, prefix[:len(name)+1]}
-		x.way = append(x.way, here)
+	parent, err := x.dir(raw, path.Dir(name))
+	if err != nil {
+		return nil, err
 	}
-	return here.Root, nil
+	base := path.Base(name)
+	if is, ok := x.names[name]; !ok {
+		err = x.mkdir(parent, base, name)
+	} else if is != isDir {
+		err = refuse(raw, "lies below something that is no directory")
+	}
+	if err != nil {
+		return nil, err
+	}
+	dir, err := parent.OpenRoot(base)
+	if err == nil {
+		x.way = append(x.way, directory{dir, name})
+	}
+	return dir, err
 }
 
 // leave closes the way but for its first n directories.
@@ -188,28 +154,32 @@ func (x *tree) leave(n int) {
 	x.way = x.way[:n]
 }
 
-func (x *tree) mkdir(dir *os.Root, base, name string) error {
-	if _, ok := x.names[name]; ok {
-		return nil
+func (x *tree) mkdir(parent *os.Root, base, name string) error {
+	if err := x.count(); err != nil {
+		return err
 	}
-	if err := dir.Mkdir(base, 0o755); err != nil {
+	if err := parent.Mkdir(base, 0o755); err != nil {
 		return err
 	}
 	x.names[name] = isDir
 	// What became of the mode depends on the umask.
-	info, err := dir.Lstat(base)
+	info, err := parent.Lstat(base)
 	if err == nil && info.Mode().Perm() != 0o755 {
-		err = dir.Chmod(base, 0o755)
+		err = parent.Chmod(base, 0o755)
 	}
 	return err
 }
 
-func (x *tree) file(dir *os.Root, base, name string, h *tar.Header, content io.Reader) error {
+func (x *tree) file(dir *os.Root, name string, h *tar.Header, content io.Reader) error {
 	if h.Mode&0o7000 != 0 {
 		return refuse(h.Name, "has a setuid, setgid or sticky bit")
 	}
-	if isSparse(h) {
-		return refuse(h.Name, "is sparse")
+	for key := range h.PAXRecords {
+		// Tar would fill it with zeros that the archive does not have. The limits on what
+		// is read do not see them.
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return refuse(h.Name, "is sparse")
+		}
 	}
 	if err := x.announce(h.Size); err != nil {
 		return err
@@ -218,31 +188,22 @@ func (x *tree) file(dir *os.Root, base, name string, h *tar.Header, content io.R
 	if h.Mode&0o111 != 0 {
 		mode = 0o555
 	}
-	f, err := dir.OpenFile(base, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	f, err := dir.OpenFile(path.Base(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}
 	x.hash.Reset()
-	for err != io.EOF {
-		var n int
-		if n, err = content.Read(x.copied); err != nil && err != io.EOF {
-			f.Close()
-			return malformed(err)
-		}
-		x.hash.Write(x.copied[:n])
-		if _, err := f.Write(x.copied[:n]); err != nil {
-			f.Close()
+	if _, err := io.CopyBuffer(io.MultiWriter(x.hash, f), content, x.copied); err != nil {
+		f.Close()
+		if errors.As(err, new(*fs.PathError)) { // of writing; those of the source end ctx
 			return err
 		}
+		return malformed(err)
 	}
 	x.add(File{Path: name, Size: h.Size, Mode: mode, SHA256: Sum(x.hash.Sum(nil))})
 	x.written.Go(func() error {
-		err := settle(f, mode)
-		// Network file systems report a full disk here at the latest.
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
+		// Network file systems report a full disk by Close, at the latest.
+		if err := cmp.Or(settle(f, mode), f.Close()); err != nil {
 			return fmt.Errorf("cannot unpack %s: %w", name, err)
 		}
 		return nil
@@ -270,11 +231,11 @@ func settle(f *os.File, mode fs.FileMode) error {
 	return nil
 }
 
-func (x *tree) symlink(dir *os.Root, base, name string, h *tar.Header) error {
+func (x *tree) symlink(dir *os.Root, name string, h *tar.Header) error {
 	if err := x.checkTarget(name, h); err != nil {
 		return err
 	}
-	if err := dir.Symlink(h.Linkname, base); err != nil {
+	if err := dir.Symlink(h.Linkname, path.Base(name)); err != nil {
 		return err
 	}
 	x.names[name] = isLink

@@ -8,6 +8,7 @@ package unpack
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,7 +32,7 @@ type Layout struct {
 
 // Limits bound what an archive may become.
 type Limits struct {
-	Entries int   // headers, and directories that names only imply
+	Entries int   // headers, and directories
 	Bytes   int64 // inflated archive, and sum of the files' sizes, hard links included
 	Path    int   // length of a name, and of a link's target
 	Names   int   // sum of these lengths: they stay in memory
@@ -39,7 +40,7 @@ type Limits struct {
 	Ratio   int64 // bytes inflated for each byte of the archive, beyond the first 64 MiB
 }
 
-// DefaultLimits leave a factor of about seven above the largest releases known
+// DefaultLimits leave a factor of about six above the largest releases known
 // (1.2 GB, 68,000 entries). Releases unpack to two to four times their size; what
 // gzip makes of zeros is a thousand times. Root file systems are about 20 levels
 // deep; each level costs a system call whenever a file is opened by name, and a
@@ -76,41 +77,36 @@ func (s *Sum) UnmarshalText(text []byte) error {
 // ErrNotArchive. Tree hears ctx between two reads of r; a read that waits must
 // hear it by itself.
 func Tree(ctx context.Context, r io.Reader, root *os.Root, layout Layout, limits Limits) ([]File, error) {
-	src := &source{ctx: ctx, r: r}
-	files, err := unpackFrom(ctx, src, root, layout, limits)
-	if err == nil {
-		return files, nil
-	}
-	// Whatever gzip and tar make of a stream that broke off, this is why.
-	if ctx.Err() != nil {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	files, err := unpackFrom(&source{ctx: ctx, fail: fail, r: r}, root, layout, limits)
+	if err != nil && ctx.Err() != nil {
+		// Whatever gzip and tar make of a stream that broke off, this is why.
 		return nil, context.Cause(ctx)
 	}
-	if srcErr := src.failure(); srcErr != nil {
-		return nil, srcErr
-	}
-	return nil, err
+	return files, err
 }
 
-func unpackFrom(ctx context.Context, src *source, root *os.Root, layout Layout, limits Limits) ([]File, error) {
-	in := bufio.NewReaderSize(src, buffer)
-	if head, err := in.Peek(2); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	} else if string(head) != "\x1f\x8b" {
-		return nil, fmt.Errorf("%w: it does not begin like gzip", ErrNotArchive)
-	}
+func unpackFrom(src *source, root *os.Root, layout Layout, limits Limits) ([]File, error) {
 	// Inflating runs ahead in goroutines of its own, beside the writing here.
-	gz, err := pgzip.NewReaderN(in, buffer, 8)
+	gz, err := pgzip.NewReaderN(bufio.NewReaderSize(src, buffer), buffer, 8)
 	if err != nil {
 		return nil, malformed(err)
 	}
 	defer gz.Close()
-
-	content := &inflated{ctx: ctx, r: gz, src: src, limits: limits}
-	x := newTree(root, layout, limits)
-	err = x.extract(ctx, tar.NewReader(content))
-	if closeErr := x.close(); err == nil {
-		err = closeErr
+	content := &inflated{r: gz, src: src, limits: limits}
+	x := tree{
+		layout: layout,
+		limits: limits,
+		names:  map[string]int32{},
+		hash:   sha256.New(),
+		copied: make([]byte, buffer),
+		way:    []directory{{root, "."}},
 	}
+	x.written.SetLimit(closers)
+	// No writer may be left when the caller removes the tree.
+	err = cmp.Or(x.extract(tar.NewReader(content)), x.written.Wait())
+	x.leave(1)
 	if err != nil {
 		return nil, err
 	}

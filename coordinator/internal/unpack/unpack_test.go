@@ -10,9 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/needs"
 )
 
 type entry struct {
@@ -128,6 +131,19 @@ func TestBrokenStreams(t *testing.T) {
 		require.ErrorIs(t, err, lost)
 		require.NotErrorIs(t, err, ErrNotArchive)
 	})
+}
+
+// What the volume does not take says nothing of the archive.
+func TestFullVolume(t *testing.T) {
+	dir := t.TempDir()
+	needs.Mount(t, "tmpfs", dir, "tmpfs", 0, "size=64k")
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	data := archive(t, entry{name: "concourse/large", body: strings.Repeat("x", 1<<20)})
+	_, err = extract(t.Context(), bytes.NewReader(data), root, DefaultLimits)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NotErrorIs(t, err, ErrNotArchive)
 }
 
 func nottar(t *testing.T) []byte {
