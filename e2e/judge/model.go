@@ -10,7 +10,7 @@ import (
 )
 
 var modelRules = []Rule{
-	{"follows-the-model", "Claims, activations and releases on a volume change in steps that the model of the coordinator allows.", leftModel},
+	{Name: "follows-the-model", Promise: "Claims, activations and releases on a volume change in steps that the model of the coordinator allows.", Broken: leftModel},
 }
 
 // leftModel replays each volume as one unit at a time saw it: all see the same files, and
