@@ -7,7 +7,6 @@
 package durable
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/rand"
 	"errors"
@@ -184,10 +183,9 @@ func Read(root *os.Root, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var data bytes.Buffer
-	data.Grow(int(size) + bytes.MinRead)
-	_, err = data.ReadFrom(io.LimitReader(f, limit))
-	return data.Bytes(), err
+	data := make([]byte, size)
+	_, err = io.ReadFull(f, data) // another read would cost a request to see the end
+	return data, err
 }
 
 // Write writes a file in place, and syncs nothing. A pipe is an error at once.
