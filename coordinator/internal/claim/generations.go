@@ -41,7 +41,7 @@ type generations struct{ *os.Root }
 // open opens the directory of the log anew: it may have been removed and made
 // again since it was opened before.
 func (l Log) open() (generations, error) {
-	dir, err := again(func() (*os.Root, error) { return l.Root.OpenRoot(l.Dir) })
+	dir, err := durable.Again(func() (*os.Root, error) { return l.Root.OpenRoot(l.Dir) })
 	if err != nil {
 		return generations{}, fmt.Errorf("cannot read the claims: %w", err)
 	}
@@ -58,7 +58,7 @@ func parseGeneration(s string) (n int, ok bool) {
 
 // newest lists the log and returns the highest generation, at least from.
 func (g generations) newest(from int) (int, error) {
-	names, err := again(func() ([]string, error) { return durable.Names(g.Root, ".") })
+	names, err := durable.Again(func() ([]string, error) { return durable.Names(g.Root, ".") })
 	if err != nil {
 		return 0, fmt.Errorf("cannot list the claims: %w", err)
 	}
@@ -88,7 +88,7 @@ func (g generations) exists(n int) (bool, error) {
 	if n > maxGeneration {
 		return false, nil
 	}
-	_, err := again(func() (fs.FileInfo, error) { return g.Lstat(strconv.Itoa(n)) })
+	_, err := durable.Again(func() (fs.FileInfo, error) { return g.Lstat(strconv.Itoa(n)) })
 	if err != nil && !absent(err) {
 		return false, fmt.Errorf("cannot look for generation %d: %w", n, err)
 	}
@@ -195,16 +195,6 @@ func (g generations) prune(newest int) {
 			g.Remove(s)
 		}
 	}
-}
-
-// again repeats what failed with ESTALE, which a network file system says once of
-// a name that was replaced meanwhile.
-func again[T any](f func() (T, error)) (T, error) {
-	v, err := f()
-	if errors.Is(err, syscall.ESTALE) {
-		v, err = f()
-	}
-	return v, err
 }
 
 // absent tells whether an error means that there is no such name. After any other
