@@ -318,6 +318,14 @@ func TestLockFileIsRemoved(t *testing.T) {
 	named, err := l.Root.Stat(l.lockPath())
 	require.NoError(t, err)
 	require.True(t, os.SameFile(named, waiting.info))
+	// Nor is it obtained if somebody else has the lock of the one that is there.
+	require.NoError(t, l.Root.Remove(l.lockPath()))
+	write(t, l, "lock", "")
+	other := locked(t, l)
+	defer other.close()
+	again, outcome := l.tryLock(waiting)
+	defer again.close()
+	require.Equal(t, refused, outcome)
 }
 
 // Where flock is known to be of no use it is not even tried.
@@ -353,6 +361,7 @@ func TestLostClaim(t *testing.T) {
 func TestChangesWakeWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(t)
+		withoutFlock(t, l) // which may tell, too
 		held, err := l.Try(t.Context(), Holder{Unit: "app/0"})
 		require.NoError(t, err)
 		changed := make(chan struct{}, 1)

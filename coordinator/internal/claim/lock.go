@@ -88,9 +88,7 @@ func (l Log) lockNow(open *lock) (*lock, lockOutcome) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return open, refused
 		}
-		// Nobody else sees the lock of a file that was removed meanwhile.
-		named, statErr := l.Root.Stat(l.lockPath())
-		if err == nil && statErr == nil && os.SameFile(named, open.info) && l.excluded() {
+		if err == nil && l.excludes(open) {
 			return open, obtained
 		}
 		open.close()
@@ -114,12 +112,12 @@ func (l Log) openLock() *lock {
 	return &lock{f, info}
 }
 
-// excluded tells whether the lock, which this process has, keeps out a second
-// descriptor.
-func (l Log) excluded() bool {
+// excludes tells whether a lock that was obtained keeps out a second descriptor. One of
+// a file that was removed meanwhile keeps out nobody.
+func (l Log) excludes(first *lock) bool {
 	second := l.openLock()
 	defer second.close()
-	return second != nil && errors.Is(flock(second.file), unix.EWOULDBLOCK)
+	return second != nil && os.SameFile(second.info, first.info) && errors.Is(flock(second.file), unix.EWOULDBLOCK)
 }
 
 func flock(f *os.File) error {
