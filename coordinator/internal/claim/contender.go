@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	mathrand "math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -39,7 +40,7 @@ type contender struct {
 	dir      generations // open since the log was last listed
 	lock     *lock       // open for the next attempt, or nil
 	lockless bool        // flock is of no use here
-	reported bool        // what flock is worth
+	report   sync.Once   // what flock is worth
 }
 
 func (l Log) contender(me Holder) *contender {
@@ -188,10 +189,7 @@ func (s *contender) learn(e evidence, o observation) evidence {
 	e = e.with(o)
 	if exclusive, known := e.lockSemantics(s.boot); known {
 		s.lockless = s.lockless || !exclusive
-		if !s.reported {
-			s.log.ReportLockSemantics(exclusive)
-		}
-		s.reported = true
+		s.report.Do(func() { s.log.ReportLockSemantics(exclusive) })
 	}
 	return e
 }
