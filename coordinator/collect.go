@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"path"
 	"path/filepath"
@@ -165,7 +166,7 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 			return nil, err
 		}
 		claims := u.claims(ctx, version)
-		claims.Logger = nil // nothing is downloaded
+		claims.Logger = slog.New(slog.DiscardHandler) // nothing is downloaded
 		if held, err = claims.Try(ctx, u.holder(version)); err != nil {
 			return nil, err
 		}

@@ -170,7 +170,6 @@ func (u *unit) claims(ctx context.Context, version string) claim.Log {
 	return claim.Log{
 		Root:                u.root,
 		Dir:                 path.Join(claimsDir, version),
-		Lock:                path.Join(claimsDir, version, "lock"),
 		Name:                lockFile,
 		Lease:               u.c.options.Lease,
 		Turn:                u.c.memory.locking,

@@ -24,11 +24,19 @@ func newLog(t testing.TB) Log {
 	require.NoError(t, err)
 	t.Cleanup(func() { root.Close() })
 	require.NoError(t, root.Mkdir("claims", 0o755))
-	return Log{Root: root, Dir: "claims", Lock: "claims/lock", Name: ".install.lock", Lease: DefaultLease}
+	return logIn(root, "claims")
+}
+
+// logIn has what each log must have.
+func logIn(root *os.Root, dir string) Log {
+	return Log{
+		Root: root, Dir: dir, Name: ".install.lock", Lease: DefaultLease, Turn: make(chan struct{}, 1),
+		ReportLockSemantics: func(bool) {}, Guard: func(string) error { return nil }, Logger: slog.New(slog.DiscardHandler),
+	}
 }
 
 // withoutFlock makes flock fail.
-func withoutFlock(t testing.TB, l Log) { require.NoError(t, l.Root.Mkdir(l.Lock, 0o755)) }
+func withoutFlock(t testing.TB, l Log) { require.NoError(t, l.Root.Mkdir(l.lockPath(), 0o755)) }
 
 func write(t testing.TB, l Log, name, content string) {
 	require.NoError(t, l.Root.WriteFile("claims/"+name, []byte(content), 0o644))
@@ -44,8 +52,8 @@ func doNotCare(Holder) error { return nil }
 
 // locked locks the file of the log, as a contender or holder in another process.
 func locked(t testing.TB, l Log) *lock {
-	held, err := tryLock(nil, l.Root, l.Lock, nil)
-	require.NoError(t, err)
+	held, outcome := l.tryLock(nil)
+	require.Equal(t, obtained, outcome)
 	return held
 }
 
@@ -67,7 +75,7 @@ func TestOneHolder(t *testing.T) {
 		l := newLog(t)
 		first, err := l.Try(ctx, Holder{Unit: "app/0", Version: "7.14.3"})
 		require.NoError(t, err)
-		before, err := l.Root.Stat(l.Lock)
+		before, err := l.Root.Stat(l.lockPath())
 		require.NoError(t, err)
 
 		_, err = l.Try(ctx, Holder{Unit: "app/1"})
@@ -98,7 +106,7 @@ func TestOneHolder(t *testing.T) {
 		require.Greater(t, second.Generation(), first.Generation())
 		require.ErrorIs(t, first.Check(), ErrFenced)
 		require.NoError(t, second.Check())
-		after, err := l.Root.Stat(l.Lock)
+		after, err := l.Root.Stat(l.lockPath())
 		require.NoError(t, err)
 		require.True(t, os.SameFile(before, after), "another file is another lock")
 		require.NoError(t, second.Release())
@@ -299,17 +307,25 @@ func TestFreeLockIsLeftAlone(t *testing.T) {
 func TestLockFileIsRemoved(t *testing.T) {
 	l := newLog(t)
 	held := locked(t, l)
-	waiting, err := tryLock(nil, l.Root, l.Lock, nil)
-	require.ErrorIs(t, err, ErrHeld)
-	require.NoError(t, l.Root.Remove(l.Lock))
+	waiting, outcome := l.tryLock(nil)
+	require.Equal(t, refused, outcome)
+	require.NoError(t, l.Root.Remove(l.lockPath()))
 	write(t, l, "lock", "")
 	held.close()
-	waiting, err = tryLock(nil, l.Root, l.Lock, waiting)
-	require.NoError(t, err)
+	waiting, outcome = l.tryLock(waiting)
+	require.Equal(t, obtained, outcome)
 	defer waiting.close()
-	named, err := l.Root.Stat(l.Lock)
+	named, err := l.Root.Stat(l.lockPath())
 	require.NoError(t, err)
 	require.True(t, os.SameFile(named, waiting.info))
+	// Nor is it obtained if somebody else has the lock of the one that is there.
+	require.NoError(t, l.Root.Remove(l.lockPath()))
+	write(t, l, "lock", "")
+	other := locked(t, l)
+	defer other.close()
+	again, outcome := l.tryLock(waiting)
+	defer again.close()
+	require.Equal(t, refused, outcome)
 }
 
 // Where flock is known to be of no use it is not even tried.
@@ -345,6 +361,7 @@ func TestLostClaim(t *testing.T) {
 func TestChangesWakeWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(t)
+		withoutFlock(t, l) // which may tell, too
 		held, err := l.Try(t.Context(), Holder{Unit: "app/0"})
 		require.NoError(t, err)
 		changed := make(chan struct{}, 1)
@@ -381,12 +398,6 @@ func TestNameOfTheHolder(t *testing.T) {
 			require.Equal(t, other, named)
 		})
 	}
-	l := newLog(t)
-	l.Name = ""
-	c, err := l.Try(t.Context(), me)
-	require.NoError(t, err)
-	require.NoError(t, c.Release())
-	require.NoFileExists(t, l.Root.Name()+"/.install.lock")
 }
 
 func TestLogLines(t *testing.T) {

@@ -1,10 +1,12 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	mathrand "math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -14,7 +16,7 @@ import (
 // after the longer one.
 //
 //   - The caller looks at what it waits for. That should be two requests or so.
-//   - The sign of life of the holder needs seven requests, and six looks a lease.
+//   - The sign of life of the holder needs eight requests, and six looks a lease.
 //   - Whether the lock of the holder is free is one request. It is the only way to
 //     notice within seconds that a holder died.
 //
@@ -38,7 +40,7 @@ type contender struct {
 	dir      generations // open since the log was last listed
 	lock     *lock       // open for the next attempt, or nil
 	lockless bool        // flock is of no use here
-	reported bool        // what flock is worth
+	report   sync.Once   // what flock is worth
 }
 
 func (l Log) contender(me Holder) *contender {
@@ -47,25 +49,34 @@ func (l Log) contender(me Holder) *contender {
 
 func (s *contender) close() {
 	s.lock.close()
-	if s.dir.dir != nil {
-		s.dir.close()
+	if s.dir.Root != nil {
+		s.dir.Close()
 	}
 }
 
-// contend returns the claim as soon as it can be had. Until then it calls seen
-// after each look at the log, and wait before each; an error of either ends it.
-func (s *contender) contend(ctx context.Context, seen func(evidence) error, wait func(Holder) error) (*Claim, error) {
-	start := time.Now()
-	c, e, err := s.attempt(ctx, evidence{patience: boundedLease(s.log.Lease)})
-	if errors.Is(err, ErrHeld) {
-		if err := wait(e.holder()); err != nil {
-			return nil, err
-		}
-	}
+// contend returns the claim as soon as it can be had. Until then it calls wait before
+// each look at the log but the first; an error of wait ends it.
+func (l Log) contend(ctx context.Context, me Holder, wait func(evidence) error) (*Claim, error) {
+	s := l.contender(me)
+	defer s.close()
+	start, woken := time.Now(), false
+	c, e, err := s.attempt(ctx, evidence{patience: boundedLease(l.Lease.Milliseconds())}, false)
 	observeAt, lockAt := start.Add(e.nextLook(0)), start.Add(lockMin)
 	for errors.Is(err, ErrHeld) {
-		if err := seen(e); err != nil {
+		// First, so that nobody claims what has become needless.
+		if err := wait(e); err != nil {
 			return nil, err
+		}
+		if now := time.Now(); woken || !now.Before(observeAt) {
+			c, e, err = s.observe(ctx, e)
+			observeAt = now.Add(e.nextLook(now.Sub(start)))
+		}
+		if now := time.Now(); errors.Is(err, ErrHeld) && !e.gotLock && !s.lockless && !now.Before(lockAt) {
+			c, e, err = s.attempt(ctx, e, true)
+			lockAt = now.Add(pace(now.Sub(start), lockMin, lockMax))
+		}
+		if !errors.Is(err, ErrHeld) {
+			break
 		}
 		// Each waits for times of its own, so that many do not look at once.
 		pause := pace(time.Since(start), waitMin, waitMax)
@@ -74,25 +85,13 @@ func (s *contender) contend(ctx context.Context, seen func(evidence) error, wait
 		if left := time.Until(observeAt); left < pause*3/2 {
 			pause = left
 		}
-		woken := false
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(pause):
-		case <-s.log.Changed:
+			woken = false
+		case <-l.Changed:
 			woken = true
-		}
-		// First, so that nobody claims what has become needless.
-		if err := wait(e.holder()); err != nil {
-			return nil, err
-		}
-		if now := time.Now(); woken || !now.Before(observeAt) {
-			c, e, err = s.observe(ctx, e)
-			observeAt = now.Add(e.nextLook(now.Sub(start)))
-		}
-		if now := time.Now(); errors.Is(err, ErrHeld) && !e.gotLock && !s.lockless && !now.Before(lockAt) {
-			c, e, err = s.attemptLock(ctx, e)
-			lockAt = now.Add(pace(now.Sub(start), lockMin, lockMax))
 		}
 	}
 	return c, err
@@ -122,81 +121,35 @@ func (s *contender) observe(ctx context.Context, e evidence) (*Claim, evidence, 
 	if err != nil {
 		return nil, e, err
 	}
-	e = e.with(o)
-	s.reportLockSemantics(e)
-	if e.judge(s.boot) == held {
+	if e = s.learn(e, o); e.judge(s.boot) == held {
 		return nil, e, ErrHeld
 	}
-	return s.attempt(ctx, e)
+	return s.attempt(ctx, e, false)
 }
 
-// attempt tries to get the lock, and then the claim.
-func (s *contender) attempt(ctx context.Context, e evidence) (*Claim, evidence, error) {
+// attempt tries to get the lock, and then the claim if a look at the whole log allows
+// it; where the lock is needed, only if it got that. The lock goes to the claim or is
+// given back.
+func (s *contender) attempt(ctx context.Context, e evidence, needsLock bool) (c *Claim, _ evidence, err error) {
 	l, outcome, err := s.tryLock(ctx)
 	if err != nil {
 		return nil, e, err
 	}
-	return s.attemptClaim(e, l, outcome)
-}
-
-// attemptLock tries to get the lock, and the claim only if it got the lock.
-func (s *contender) attemptLock(ctx context.Context, e evidence) (*Claim, evidence, error) {
-	l, outcome, err := s.tryLock(ctx)
-	switch {
-	case err != nil:
-		return nil, e, err
-	case outcome == obtained:
-		return s.attemptClaim(e, l, outcome)
-	case outcome == refused:
-		e = e.withRefusal()
-		s.reportLockSemantics(e)
-	}
-	return nil, e, ErrHeld
-}
-
-// tryLock returns the lock if it was obtained. What was refused stays open for the
-// next attempt. Where flock is of no use the outcome is untried.
-func (s *contender) tryLock(ctx context.Context) (*lock, lockOutcome, error) {
-	if s.lockless {
-		return nil, untried, nil
-	}
-	if s.lock == nil {
-		// The file may have to be made.
-		if err := s.log.guard("lock"); err != nil {
-			return nil, untried, err
-		}
-	}
-	l, err := tryLock(s.log.Turn, s.log.Root, s.log.Lock, s.lock)
-	s.lock = nil
-	switch {
-	case ctx.Err() != nil:
-		l.close()
-		return nil, untried, ctx.Err()
-	case err == nil:
-		return l, obtained, nil
-	case errors.Is(err, ErrHeld):
-		s.lock = l
-		return nil, refused, nil
-	}
-	s.lockless = true
-	return nil, untried, nil
-}
-
-// attemptClaim claims if a look at the whole log allows it. The lock, if there is
-// one, goes to the claim or is given back.
-func (s *contender) attemptClaim(e evidence, l *lock, outcome lockOutcome) (c *Claim, _ evidence, err error) {
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	o, err := s.lookAtAll(e)
-	if err != nil {
+	o := e.observation
+	if needsLock && outcome != obtained {
+		o.lock = outcome
+		return nil, s.learn(e, o), ErrHeld
+	}
+	if o, err = s.lookAtAll(e); err != nil {
 		return nil, e, err
 	}
 	o.lock, o.inode = outcome, l.inode()
-	e = e.with(o)
-	s.reportLockSemantics(e)
+	e = s.learn(e, o)
 	v := e.judge(s.boot)
 	if v == held {
 		return nil, e, ErrHeld
@@ -205,14 +158,50 @@ func (s *contender) attemptClaim(e evidence, l *lock, outcome lockOutcome) (c *C
 	return c, e, err
 }
 
+// tryLock returns the lock if it was obtained. What was refused stays open for the
+// next attempt.
+func (s *contender) tryLock(ctx context.Context) (*lock, lockOutcome, error) {
+	if s.lockless {
+		return nil, untried, nil
+	}
+	if s.lock == nil {
+		// The file may have to be made.
+		if err := s.log.Guard("lock"); err != nil {
+			return nil, untried, err
+		}
+	}
+	l, outcome := s.log.tryLock(s.lock)
+	s.lock = nil
+	if outcome == refused {
+		s.lock, l = l, nil
+	}
+	s.lockless = outcome == untried
+	if ctx.Err() != nil {
+		l.close()
+		return nil, untried, ctx.Err()
+	}
+	return l, outcome, nil
+}
+
+// learn adds an observation to the evidence. What the flock is seen to be worth is
+// reported at most once; if that is nothing, it is not tried again.
+func (s *contender) learn(e evidence, o observation) evidence {
+	e = e.with(o)
+	if exclusive, known := e.lockSemantics(s.boot); known {
+		s.lockless = s.lockless || !exclusive
+		s.report.Do(func() { s.log.ReportLockSemantics(exclusive) })
+	}
+	return e
+}
+
 // lookAtAll opens and lists the log before it looks at the newest generation.
 func (s *contender) lookAtAll(e evidence) (observation, error) {
 	g, err := s.log.open()
 	if err != nil {
 		return observation{}, err
 	}
-	if s.dir.dir != nil {
-		s.dir.close()
+	if s.dir.Root != nil {
+		s.dir.Close()
 	}
 	s.dir = g
 	n, err := g.newest(e.generation)
@@ -229,7 +218,7 @@ func (s *contender) look(e evidence) (observation, error) {
 		return observation{}, err
 	}
 	o, err := s.lookAt(n, e)
-	if err != nil || n == 0 || o.beats {
+	if err != nil || n == 0 || o.sign != o.record.Nonce {
 		return o, err
 	}
 	// No sign of life since the claim, or both were pruned while this process slept.
@@ -242,31 +231,24 @@ func (s *contender) look(e evidence) (observation, error) {
 // lookAt looks at generation n. What the evidence has of it is not read again.
 func (s *contender) lookAt(n int, e evidence) (o observation, err error) {
 	o = observation{generation: n, record: e.record}
-	if n == 0 {
-		o.at = time.Now()
-		return o, nil
-	}
-	if n != e.generation || o.record.Nonce == "" {
+	if n > 0 && (n != e.generation || o.record.Nonce == "") {
 		if o.record, err = s.dir.read(n); err != nil {
 			return o, err
 		}
 	}
-	if o.sign, err = s.dir.beat(n); err != nil {
-		return o, err
+	if n > 0 {
+		o.sign, err = s.dir.content(beatName(n))
 	}
-	if o.beats = o.sign != ""; !o.beats {
-		o.sign = o.record.Nonce
-	}
-	o.at = time.Now()
-	return o, nil
+	o.sign, o.at = cmp.Or(o.sign, o.record.Nonce), time.Now()
+	return o, err
 }
 
 // claim makes the next generation.
 func (s *contender) claim(e evidence, v verdict, l *lock) (*Claim, error) {
-	if err := s.log.guard("claim"); err != nil {
+	if err := s.log.Guard("claim"); err != nil {
 		return nil, err
 	}
-	r := record{Holder: s.me, Nonce: rand.Text(), LeaseMS: boundedLease(s.log.Lease).Milliseconds(), Boot: s.boot, Flock: l.inode()}
+	r := record{Holder: s.me, Nonce: rand.Text(), LeaseMS: boundedLease(s.log.Lease.Milliseconds()).Milliseconds(), Boot: s.boot, Flock: l.inode()}
 	r.Generation = e.generation + 1
 	if err := s.dir.create(r); err != nil {
 		return nil, err
@@ -284,34 +266,16 @@ func (s *contender) claim(e evidence, v verdict, l *lock) (*Claim, error) {
 		}
 		return nil, err
 	}
-	if s.log.Name != "" {
-		writeName(s.log.Root, s.log.Name, r.Holder)
-	}
+	writeName(s.log.Root, s.log.Name, r.Holder)
 	s.dir.prune(r.Generation)
-	what := lockOf(s.me.Version)
-	switch v {
-	case died:
+	what := lockOf(s.me)
+	switch {
+	case v == died:
 		s.log.info("Took over %s from %s: its process has died", what, unitName(e.record.Holder))
-	case silent:
-		if !e.free() {
-			s.log.info("Took over %s from %s: it was silent for %s", what, unitName(e.record.Holder), e.lease())
-		}
+	case v == silent && !e.free():
+		s.log.info("Took over %s from %s: it was silent for %s", what, unitName(e.record.Holder), e.lease())
 	}
 	s.log.info("Acquired %s (generation %d)", what, r.Generation)
 	go c.renew()
 	return c, nil
-}
-
-// reportLockSemantics reports at most once what the flock was seen to be worth. If
-// that is nothing, it is not tried again.
-func (s *contender) reportLockSemantics(e evidence) {
-	exclusive, known := e.lockSemantics(s.boot)
-	if !known {
-		return
-	}
-	s.lockless = s.lockless || !exclusive
-	if s.log.ReportLockSemantics != nil && !s.reported {
-		s.log.ReportLockSemantics(exclusive)
-	}
-	s.reported = true
 }

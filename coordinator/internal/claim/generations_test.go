@@ -62,7 +62,7 @@ func damage(t *testing.T, l Log, r *rand.Rand) string {
 	name := []string{"1", "1.beat", ".1.beat", "lock", "2.beat", "3", "../.install.lock"}[r.IntN(7)]
 	target := path.Join("claims", name)
 	old, err := durable.ReadFile(l.Root, target)
-	noise := make([]byte, r.IntN(2*maxContent))
+	noise := make([]byte, r.IntN(8192))
 	for i := range noise {
 		noise[i] = byte(r.Uint32())
 	}
@@ -144,7 +144,7 @@ func TestClaimCutAtEachByte(t *testing.T) {
 		require.NoError(t, err)
 		r, err := g.read(7)
 		require.NoError(t, err)
-		g.close()
+		g.Close()
 		if n == len(whole) {
 			require.Equal(t, "app/0", r.Unit)
 			require.Equal(t, 10*time.Minute, r.lease())
@@ -188,7 +188,7 @@ func TestLogStaysShortAndItsNumbersUnused(t *testing.T) {
 			return nil
 		}
 		// Asleep between look and link.
-		l.Guard = nil
+		l.Guard = func(string) error { return nil }
 		for _, name := range names {
 			if name != "lock" {
 				require.NoError(t, l.Root.Rename(path.Join(l.Dir, name), path.Join(l.Dir, "5"+name)))
@@ -198,7 +198,7 @@ func TestLogStaysShortAndItsNumbersUnused(t *testing.T) {
 	}
 	sleeper := l.contender(Holder{})
 	defer sleeper.close()
-	_, _, err = sleeper.attempt(t.Context(), evidence{})
+	_, _, err = sleeper.attempt(t.Context(), evidence{}, false)
 	require.ErrorIs(t, err, ErrHeld)
 	c, err := l.Try(t.Context(), Holder{})
 	require.NoError(t, err)

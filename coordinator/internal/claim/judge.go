@@ -24,7 +24,6 @@ type observation struct {
 	generation int       // the newest; 0 if there is none
 	record     record    // of that generation
 	sign       string    // the latest sign of life: a nonce, or released
-	beats      bool      // the sign is a beat, and not the nonce of the claim
 	lock       lockOutcome
 	inode      uint64 // of the lock that was obtained
 }
@@ -85,13 +84,6 @@ func (e evidence) with(o observation) evidence {
 	return next
 }
 
-// withRefusal adds an attempt to lock that was refused, without a look at the log.
-func (e evidence) withRefusal() evidence {
-	e.lock = refused
-	e.refusals++
-	return e
-}
-
 // verdict says whether a contender may claim the next generation, and why.
 type verdict int
 
@@ -148,11 +140,11 @@ const (
 	maxLease = 10 * time.Minute
 )
 
-// boundedLease returns the lease that a recorded one stands for. Holder and
+// boundedLease returns the lease that a number of milliseconds stands for. Holder and
 // contenders use it alike.
-func boundedLease(recorded time.Duration) time.Duration {
-	if recorded < minLease {
+func boundedLease(ms int64) time.Duration {
+	if ms < minLease.Milliseconds() {
 		return DefaultLease
 	}
-	return min(recorded, maxLease)
+	return time.Duration(min(ms, maxLease.Milliseconds())) * time.Millisecond
 }

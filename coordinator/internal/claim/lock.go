@@ -1,9 +1,11 @@
 package claim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 	"syscall"
 	"time"
@@ -15,15 +17,12 @@ import (
 // at all answers in milliseconds; some mounts never do.
 const lockTimeout = time.Second
 
-var errWorthless = errors.New("flock excludes nobody")
-
-// lock is an open lock file.
+// lock is an open lock file; nil is none.
 type lock struct {
 	file *os.File
 	info os.FileInfo
 }
 
-// inode returns 0 for no lock.
 func (l *lock) inode() uint64 {
 	if l == nil {
 		return 0
@@ -37,105 +36,88 @@ func (l *lock) close() {
 	}
 }
 
-// tryLock locks the file name below root, or returns ErrHeld if somebody else has
-// it, with the open file for the next attempt. Open is what an earlier attempt
-// returned, or nil. Any other error means that flock is of no use here.
+// lockPath, below Root, is never removed: another file would be another lock.
+func (l Log) lockPath() string { return path.Join(l.Dir, "lock") }
+
+// tryLock returns the lock that it obtained, or, if somebody else has it, the open file
+// for the next attempt. Open is what an earlier attempt returned, or nil. Where flock is
+// of no use, for whatever reason, the outcome is untried.
 //
 // A call that hangs cannot be interrupted. It is left alone in its goroutine, and
 // what it gets in the end is given back. Until then it keeps the turn, so that no
 // other attempt hangs, too.
-func tryLock(turn chan struct{}, root *os.Root, name string, open *lock) (*lock, error) {
+func (l Log) tryLock(open *lock) (*lock, lockOutcome) {
 	type result struct {
-		lock *lock
-		err  error
+		lock    *lock
+		outcome lockOutcome
 	}
-	hangs := time.NewTimer(lockTimeout)
-	defer hangs.Stop()
-	if turn == nil {
-		turn = make(chan struct{}, 1)
-	}
+	limit, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	defer cancel()
 	select {
-	case turn <- struct{}{}:
-	case <-hangs.C:
-		return nil, errors.New("an earlier flock hangs")
+	case l.Turn <- struct{}{}:
+	case <-limit.Done():
+		return nil, untried
 	}
 	done := make(chan result)
-	abandoned := make(chan struct{})
 	go func() {
-		defer func() { <-turn }()
-		l, err := lockNow(root, name, open)
+		defer func() { <-l.Turn }()
+		got, outcome := l.lockNow(open)
 		select {
-		case done <- result{l, err}:
-		case <-abandoned:
-			l.close()
+		case done <- result{got, outcome}:
+		case <-limit.Done():
+			got.close()
 		}
 	}()
 	select {
 	case r := <-done:
-		return r.lock, r.err
-	case <-hangs.C:
-		close(abandoned)
-		return nil, fmt.Errorf("flock of %s hangs", name)
+		return r.lock, r.outcome
+	case <-limit.Done():
+		return nil, untried
 	}
 }
 
-func lockNow(root *os.Root, name string, open *lock) (*lock, error) {
+func (l Log) lockNow(open *lock) (*lock, lockOutcome) {
 	for range 2 {
-		var err error
 		if open == nil {
-			if open, err = openLock(root, name); err != nil {
-				return nil, err
-			}
+			open = l.openLock()
 		}
-		err = flock(open.file)
+		if open == nil {
+			return nil, untried
+		}
+		err := flock(open.file)
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return open, ErrHeld
+			return open, refused
 		}
-		if err != nil && !errors.Is(err, unix.ESTALE) {
-			open.close()
-			return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+		if err == nil && l.excludes(open) {
+			return open, obtained
 		}
-		if err == nil {
-			if named, statErr := root.Stat(name); statErr == nil && os.SameFile(named, open.info) {
-				if err := open.selfTest(root, name); err != nil {
-					open.close()
-					return nil, err
-				}
-				return open, nil
-			}
-		}
-		// The file was removed: nobody else will see this lock.
 		open.close()
 		open = nil
 	}
-	return nil, fmt.Errorf("cannot lock %s: it is removed again and again", name)
+	return nil, untried
 }
 
 // openLock opens the file, writable: NFS turns flock into a byte-range lock, which
 // excludes others through writable descriptors only.
-func openLock(root *os.Root, name string) (*lock, error) {
-	f, err := root.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
+func (l Log) openLock() *lock {
+	f, err := l.Root.OpenFile(l.lockPath(), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+		return nil
 	}
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+		return nil
 	}
-	return &lock{f, info}, nil
+	return &lock{f, info}
 }
 
-// selfTest demands that the lock keeps out a second descriptor.
-func (l *lock) selfTest(root *os.Root, name string) error {
-	second, err := openLock(root, name)
-	if err == nil {
-		defer second.close()
-		if err = flock(second.file); errors.Is(err, unix.EWOULDBLOCK) {
-			return nil
-		}
-	}
-	return errors.Join(errWorthless, err)
+// excludes tells whether a lock that was obtained keeps out a second descriptor. One of
+// a file that was removed meanwhile keeps out nobody.
+func (l Log) excludes(first *lock) bool {
+	second := l.openLock()
+	defer second.close()
+	return second != nil && os.SameFile(second.info, first.info) && errors.Is(flock(second.file), unix.EWOULDBLOCK)
 }
 
 func flock(f *os.File) error {

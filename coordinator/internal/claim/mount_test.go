@@ -54,7 +54,7 @@ func (o orders) log(t *testing.T, dir string) Log {
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { root.Close() })
-	return Log{Root: root, Dir: "claims/7.14.3", Lock: "claims/7.14.3/lock", Name: ".install.lock", Lease: DefaultLease}
+	return logIn(root, "claims/7.14.3")
 }
 
 // run starts one of the tests below that follow orders. What it prints after "> "

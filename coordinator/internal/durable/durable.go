@@ -7,14 +7,12 @@
 package durable
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path"
 	"syscall"
@@ -140,12 +138,11 @@ var ErrUnusable = errors.New("not a regular file, or too large")
 // would not be open before somebody writes to it, or a link that leads nowhere or out
 // of the root, the error is ErrUnusable.
 func Open(root *os.Root, name string) (*os.File, error) {
-	f, _, err := openSized(root, name, math.MaxInt64)
+	f, _, err := openSized(root, name)
 	return f, err
 }
 
-// openSized is Open for a file of limit bytes at most, whose size it returns.
-func openSized(root *os.Root, name string, limit int64) (f *os.File, size int64, err error) {
+func openSized(root *os.Root, name string) (f *os.File, size int64, err error) {
 	f, err = root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if info, statErr := root.Lstat(name); statErr == nil && !info.Mode().IsRegular() {
@@ -154,8 +151,8 @@ func openSized(root *os.Root, name string, limit int64) (f *os.File, size int64,
 		return nil, 0, err
 	}
 	info, err := f.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > limit) {
-		err = fmt.Errorf("%s: %w: it has %d bytes and mode %v", name, ErrUnusable, info.Size(), info.Mode())
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w: it has mode %v", name, ErrUnusable, info.Mode())
 	}
 	if err != nil {
 		f.Close()
@@ -170,24 +167,32 @@ const maxSmall = 64 << 10
 // ReadFile reads a small file. One that another machine has just replaced may be
 // stale: it is looked up once more then, by its name.
 func ReadFile(root *os.Root, name string) ([]byte, error) {
-	data, err := Read(root, name, maxSmall)
+	return Again(func() ([]byte, error) { return Read(root, name, maxSmall) })
+}
+
+// Again repeats what failed with ESTALE, which a network file system says once of
+// a name that was replaced meanwhile.
+func Again[T any](do func() (T, error)) (T, error) {
+	v, err := do()
 	if errors.Is(err, syscall.ESTALE) {
-		data, err = Read(root, name, maxSmall)
+		v, err = do()
 	}
-	return data, err
+	return v, err
 }
 
 // Read reads a file that has limit bytes at most.
 func Read(root *os.Root, name string, limit int64) ([]byte, error) {
-	f, size, err := openSized(root, name, limit)
+	f, size, err := openSized(root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var data bytes.Buffer
-	data.Grow(int(size) + bytes.MinRead)
-	_, err = data.ReadFrom(io.LimitReader(f, limit))
-	return data.Bytes(), err
+	if size > limit {
+		return nil, fmt.Errorf("%s: %w: it has %d bytes", name, ErrUnusable, size)
+	}
+	data := make([]byte, size)
+	_, err = io.ReadFull(f, data) // another read would cost a request to see the end
+	return data, err
 }
 
 // Write writes a file in place, and syncs nothing. A pipe is an error at once.
@@ -214,9 +219,7 @@ func private(root *os.Root, name string, data []byte, guards []func() error) (st
 	if err == nil {
 		err = f.Sync()
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
+	err = cmp.Or(err, f.Close())
 	for _, guard := range guards {
 		if err == nil {
 			err = guard()

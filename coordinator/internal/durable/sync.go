@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -72,10 +73,7 @@ func (w *Writes) each(dir string) error {
 		}
 		return nil
 	})
-	if syncErr := group.Wait(); err == nil {
-		err = syncErr
-	}
-	if err != nil {
+	if err = errors.Join(err, group.Wait()); err != nil {
 		return fmt.Errorf("cannot sync what was written: %w", err)
 	}
 	return nil
@@ -86,12 +84,8 @@ func syncFile(root *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
-	// Network file systems report a full disk here at the latest.
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	// Network file systems report a full disk when it is closed, at the latest.
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // syncfsReports tells whether syncfs reports what could not be written since its
@@ -108,3 +102,63 @@ func syncfsReports() bool {
 
 // Whole tells whether Sync syncs all that was written to the volume.
 func (w *Writes) Whole() bool { return w.whole }
+
+// Local tells whether a volume is on a file system of this kernel, on which
+// everyone sees a name as soon as it is there. Of others nobody knows.
+func Local(root *os.Root) bool {
+	dir, err := root.Open(".")
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return on(dir).local
+}
+
+// fileSystem is what can be relied on. Of the kinds that are not listed, nothing can.
+type fileSystem struct {
+	// syncfs waits for all that was written, and reports what was lost.
+	syncfs bool
+	// local: no other machine changes it, so that nobody sees a change late.
+	local bool
+}
+
+// on returns what can be relied on where dir is.
+func on(dir *os.File) fileSystem {
+	var s unix.Statfs_t
+	if unix.Fstatfs(int(dir.Fd()), &s) != nil {
+		return fileSystem{}
+	}
+	return fileSystemOf(uint32(s.Type))
+}
+
+// The kernel's own headers lack these.
+const (
+	zfs  = 0x2fc12fc1 // ZFS_SUPER_MAGIC, OpenZFS
+	gfs2 = 0x01161970 // GFS2_MAGIC, linux/gfs2_ondisk.h
+)
+
+// fileSystemOf decides by the type that statfs(2) returns.
+func fileSystemOf(kind uint32) fileSystem {
+	switch kind {
+	// What could not be written of a file is kept for each open descriptor of the
+	// volume. One that cannot write its journal becomes read-only, or shuts down: then
+	// the rename that publishes fails. What is on tmpfs does not survive in any case.
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return fileSystem{syncfs: true, local: true}
+	// Syncfs commits all of the intent log. Nothing is lost later that write(2) took: a
+	// pool that cannot write is suspended, and keeps it. Syncfs does not wait for a
+	// suspended pool, but the rename that publishes does.
+	case zfs:
+		return fileSystem{syncfs: true, local: true}
+	// The log's error is returned, but other machines write to the same disk.
+	case gfs2:
+		return fileSystem{syncfs: true}
+	// Syncfs of f2fs succeeds after a failed checkpoint, and with checkpoints switched
+	// off. That of bcachefs, which has left the kernel, is not known well enough.
+	case unix.F2FS_SUPER_MAGIC, unix.BCACHEFS_SUPER_MAGIC:
+		return fileSystem{local: true}
+	}
+	// Among the rest: overlayfs passes syncfs on, but not what was lost before, and its
+	// lower layers may be anywhere; ocfs2 ignores that its journal cannot be written.
+	return fileSystem{}
+}

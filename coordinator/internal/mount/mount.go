@@ -75,8 +75,15 @@ func (m *Mount) Answers(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	m.mu.Lock()
+	if m.asked == nil {
+		m.asked = make(chan struct{})
+		go m.await()
+	}
+	asked := m.asked
+	m.mu.Unlock()
 	select {
-	case <-m.answer():
+	case <-asked:
 		return nil
 	case <-ctx.Done():
 		return m.hung(ctx)
@@ -87,17 +94,7 @@ func (m *Mount) hung(ctx context.Context) error {
 	return fmt.Errorf("%w: %s: %w", ErrHung, m.dir, context.Cause(ctx))
 }
 
-// answer is closed by the next answer.
-func (m *Mount) answer() <-chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.asked == nil {
-		m.asked = make(chan struct{})
-		go m.await()
-	}
-	return m.asked
-}
-
+// await closes asked when the mount has answered.
 func (m *Mount) await() {
 	for {
 		m.question(m.dir)

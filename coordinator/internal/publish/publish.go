@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"syscall"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
@@ -23,8 +22,6 @@ var (
 	ErrNotInstalled = errors.New("release is not installed")
 	// ErrCorrupt: the release differs from its manifest.
 	ErrCorrupt = errors.New("release is corrupt")
-	// ErrExist: another unit published the release first.
-	ErrExist = errors.New("release is published already")
 	// ErrFragile: the release is published, but a power cut may undo that.
 	ErrFragile = errors.New("release may not survive a power cut")
 )
@@ -49,64 +46,51 @@ type Manifest struct {
 
 // Complete writes the manifest into a staged tree, which is a release then.
 func Complete(root *os.Root, tree string, m Manifest) error {
-	if err := m.write(root, path.Join(tree, ManifestName)); err != nil {
+	f, err := root.OpenFile(path.Join(tree, ManifestName), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = errors.Join(m.write(f), f.Chmod(0o444), f.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write the manifest: %w", err)
 	}
 	return nil
 }
 
-// Rename gives a release that is synced its place; both are names below root. If the
-// place is taken, it changes nothing and returns ErrExist. After success a power cut
-// cannot undo it; where that could not be made sure, the error is ErrFragile.
-func Rename(root *os.Root, tree, dir string) error {
-	err := durable.Rename(root, tree, dir)
-	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
-		return fmt.Errorf("%s: %w", full(root, dir), ErrExist)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
-	}
-	if err := durable.SyncDir(root, path.Dir(dir)); err != nil {
-		return fmt.Errorf("%s: %w: %w", full(root, dir), ErrFragile, err)
-	}
-	return nil
-}
-
 // write does not make a second copy of what 60,000 files are described by.
-func (m Manifest) write(root *os.Root, name string) error {
+func (m Manifest) write(f *os.File) error {
 	files := m.Files
 	m.Files = []unpack.File{}
 	head, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
 	out := bufio.NewWriterSize(f, 1<<16)
 	out.Write(bytes.TrimSuffix(head, []byte("]}")))
-	for i, file := range files {
+	separator := "\n"
+	for _, file := range files {
 		line, err := json.Marshal(file)
 		if err != nil {
-			f.Close()
 			return err
 		}
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		out.WriteByte('\n')
+		out.WriteString(separator)
 		out.Write(line)
+		separator = ",\n"
 	}
 	out.WriteString("]}\n")
-	err = out.Flush() // with the first error of all before
-	if err == nil {
-		err = f.Chmod(0o444)
+	return out.Flush() // with the first error of all before
+}
+
+// Rename gives a release that is synced its place, which is free; both are names below
+// root. After success a power cut cannot undo it; where that could not be made sure, the
+// error is ErrFragile.
+func Rename(root *os.Root, tree, dir string) error {
+	if err := durable.Rename(root, tree, dir); err != nil {
+		return fmt.Errorf("cannot publish %s: %w", full(root, dir), err)
 	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
+	if err := durable.SyncDir(root, path.Dir(dir)); err != nil {
+		return fmt.Errorf("%s: %w: %w", full(root, dir), ErrFragile, err)
 	}
-	return err
+	return nil
 }
 
 // Read returns the manifest of the release of a version in dir, below root.
@@ -123,8 +107,20 @@ func Read(root *os.Root, dir, version string) (Manifest, error) {
 // It reads no contents, so that it is fit to run before every start.
 func Check(root *os.Root, dir, version string) (Manifest, error) {
 	for {
-		m, seen, err := check(root, dir, version)
-		if !errors.Is(err, ErrCorrupt) || seen == nil {
+		r, err := open(root, dir)
+		if err != nil {
+			return Manifest{}, err
+		}
+		var m Manifest
+		seen, err := r.Stat(".")
+		if err == nil {
+			m, err = read(r, version)
+		}
+		if err == nil {
+			err = compare(r, m, func(d Difference) error { return corrupt(r, "%s", d) })
+		}
+		r.Close()
+		if !errors.Is(err, ErrCorrupt) {
 			return m, err
 		}
 		// Or was it taken away while it was looked at?
@@ -136,22 +132,6 @@ func Check(root *os.Root, dir, version string) (Manifest, error) {
 			return m, err
 		}
 	}
-}
-
-// check also returns the directory that it has looked at, if it is one.
-func check(root *os.Root, dir, version string) (m Manifest, seen fs.FileInfo, err error) {
-	r, err := open(root, dir)
-	if err != nil {
-		return m, nil, err
-	}
-	defer r.Close()
-	if seen, err = r.Stat("."); err != nil {
-		return m, nil, fmt.Errorf("cannot look at the release %s: %w", r.Name(), err)
-	}
-	if m, err = read(r, version); err != nil {
-		return m, seen, err
-	}
-	return m, seen, compare(r, m, func(d Difference) error { return corrupt(r, "%s", d) })
 }
 
 // open holds the directory, and the rest is looked at through it: what appears

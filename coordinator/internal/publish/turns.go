@@ -1,11 +1,8 @@
 package publish
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
-	"path"
-	"syscall"
 )
 
 // turns is in how many checks each file is looked at once.
@@ -18,104 +15,59 @@ const turns = 6
 type Turns struct {
 	dir      string
 	manifest Manifest
-	stamps   map[string]stamp // of the manifest and of the directories, by path
+	seen     map[string]fs.FileInfo // the manifest and the directories, by path
 	next     int
-}
-
-// stamp changes with what a file is, or with the names in a directory.
-type stamp struct {
-	inode          uint64
-	size           int64
-	seconds, nanos int64
-}
-
-func stampOf(info fs.FileInfo) stamp {
-	s := info.Sys().(*syscall.Stat_t)
-	return stamp{s.Ino, s.Size, int64(s.Mtim.Sec), int64(s.Mtim.Nsec)}
 }
 
 // Check is the function Check. The first one, and one that finds a change, looks at
 // everything.
 func (t *Turns) Check(root *os.Root, dir, version string) (Manifest, error) {
-	if t.dir == dir && t.manifest.Version == version {
-		if same, err := t.look(root); err == nil && same {
-			return t.manifest, nil
-		}
+	if t.dir == dir && t.manifest.Version == version && t.look(root) {
+		return t.manifest, nil
 	}
 	*t = Turns{}
-	stamps := map[string]stamp{}
-	note := func(release *os.Root, name string) error {
-		info, err := release.Lstat(name)
-		if err == nil {
-			stamps[name] = stampOf(info)
-		}
-		return err
-	}
+	// Before the check: what changes beside it shows the next time.
+	seen := map[string]fs.FileInfo{}
 	release, err := open(root, dir)
 	if err != nil {
 		return Manifest{}, err
 	}
 	defer release.Close()
-	// Before the check: what changes beside it shows the next time.
-	if err := note(release, ManifestName); err != nil {
-		return Check(root, dir, version)
-	}
 	err = fs.WalkDir(release.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
+		if err == nil && (d.IsDir() || name == ManifestName) {
+			seen[name], err = d.Info()
 		}
-		return note(release, name)
+		return err
 	})
 	m, checkErr := Check(root, dir, version)
-	if checkErr != nil || err != nil {
-		return m, checkErr
+	if checkErr == nil && err == nil {
+		*t = Turns{dir: dir, manifest: m, seen: seen}
 	}
-	*t = Turns{dir: dir, manifest: m, stamps: stamps}
-	return m, nil
+	return m, checkErr
 }
 
-// look compares the stamps, and a part of the files.
-func (t *Turns) look(root *os.Root) (same bool, err error) {
+// look tells whether all is as it was seen, a part of the files included. Links are not
+// among them: one that is changed is made anew, and its directory changes.
+func (t *Turns) look(root *os.Root) (same bool) {
 	release, err := open(root, t.dir)
 	if err != nil {
-		return false, err
+		return false
 	}
 	defer release.Close()
-	for name, before := range t.stamps {
-		info, err := release.Lstat(name)
-		if err != nil || stampOf(info) != before {
-			return false, err
+	for name, before := range t.seen {
+		now, err := release.Lstat(name)
+		if err != nil || !os.SameFile(now, before) || now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime()) {
+			return false
 		}
 	}
 	files := t.manifest.Files
 	from, to := t.next*len(files)/turns, (t.next+1)*len(files)/turns
 	t.next = (t.next + 1) % turns
-	// An archive lists the files of a directory one after another.
-	parent, within := release, "."
-	leave := func() {
-		if parent != release {
-			parent.Close()
-		}
-	}
-	defer func() { leave() }()
 	for _, f := range files[from:to] {
-		if dir := path.Dir(f.Path); dir != within {
-			leave()
-			if parent, within = release, dir; dir != "." {
-				if parent, err = release.OpenRoot(dir); err != nil {
-					parent = release
-					return false, fmt.Errorf("cannot look at the release: %w", err)
-				}
-			}
-		}
-		info, err := parent.Lstat(path.Base(f.Path))
-		if err != nil {
-			return false, err
-		}
-		link := info.Mode()&fs.ModeSymlink != 0
-		if link != (f.Link != "") || !link && (info.Size() != f.Size || info.Mode() != f.Mode) {
-			return false, nil
+		info, err := release.Lstat(f.Path)
+		if err != nil || f.Link == "" && (info.Size() != f.Size || info.Mode() != f.Mode) {
+			return false
 		}
 	}
-	return true, nil
+	return true
 }

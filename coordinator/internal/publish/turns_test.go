@@ -35,6 +35,9 @@ func TestTurns(t *testing.T) {
 		"directory added": {func(dir string) error {
 			return errors.Join(os.Mkdir(filepath.Join(dir, "more"), 0o755), os.WriteFile(filepath.Join(dir, "more/x"), nil, 0o444))
 		}, 1},
+		"link changed": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "bin/link")), os.Symlink("f01", filepath.Join(dir, "bin/link")))
+		}, 1},
 		"no manifest":      {func(dir string) error { return os.Remove(filepath.Join(dir, ManifestName)) }, 1},
 		"another manifest": {func(dir string) error { return os.Truncate(filepath.Join(dir, ManifestName), 10) }, 1},
 		"file cut":         {func(dir string) error { return os.Truncate(filepath.Join(dir, "bin/f03"), 5) }, turns},

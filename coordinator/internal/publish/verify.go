@@ -76,54 +76,40 @@ func Verify(ctx context.Context, root *os.Root, dir, version string, progress fu
 	for _, f := range m.Files {
 		total += f.Size
 	}
-	var mu sync.Mutex
+	var mu sync.Mutex // of what follows, and of damage
 	var done int64
+	read := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		done += int64(n)
+		if progress != nil {
+			progress(done, total)
+		}
+	}
+	buffers := sync.Pool{New: func() any { b := make([]byte, 1<<20); return &b }}
 	g, ctx := errgroup.WithContext(ctx)
-	work := make(chan unpack.File)
-	g.Go(func() error {
-		defer close(work)
-		for _, f := range m.Files {
-			if f.Link != "" || other[f.Path] {
-				continue
-			}
-			select {
-			case work <- f:
-			case <-ctx.Done():
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, f := range m.Files {
+		if f.Link != "" || other[f.Path] {
+			continue
+		}
+		g.Go(func() error {
+			buffer := buffers.Get().(*[]byte)
+			defer buffers.Put(buffer)
+			sum, err := sumOf(ctx, release, f.Path, *buffer, read)
+			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-		}
-		return nil
-	})
-	for range runtime.GOMAXPROCS(0) {
-		g.Go(func() error {
-			r := reader{buffer: make([]byte, 1<<20), read: func(n int) error {
-				if progress != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					done += int64(n)
-					progress(done, total)
-				}
-				return ctx.Err()
-			}}
-			for f := range work {
-				sum, err := r.sum(release, f.Path)
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				why := ""
-				switch {
-				case err != nil:
-					// A disk that cannot be read is the damage that is looked for.
-					why = "cannot be read: " + err.Error()
-				case sum != f.SHA256:
-					why = "has other contents"
-				default:
-					continue
-				}
-				mu.Lock()
-				damage.Files = append(damage.Files, Difference{f.Path, why})
-				mu.Unlock()
+			why := "has other contents"
+			if err != nil {
+				// A disk that cannot be read is the damage that is looked for.
+				why = "cannot be read: " + err.Error()
+			} else if sum == f.SHA256 {
+				return nil
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			damage.Files = append(damage.Files, Difference{f.Path, why})
 			return nil
 		})
 	}
@@ -141,25 +127,20 @@ func Verify(ctx context.Context, root *os.Root, dir, version string, progress fu
 	return m, damage
 }
 
-// reader sums files up through one buffer.
-type reader struct {
-	buffer []byte
-	read   func(n int) error
-}
-
-func (r reader) sum(release *os.Root, name string) (sum unpack.Sum, err error) {
+// sumOf reads a file through a buffer, and tells how much it has read.
+func sumOf(ctx context.Context, release *os.Root, name string, buffer []byte, read func(n int)) (sum unpack.Sum, err error) {
+	if ctx.Err() != nil {
+		return sum, ctx.Err()
+	}
 	f, err := durable.Open(release, name)
 	if err != nil {
 		return sum, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	for {
-		n, err := f.Read(r.buffer)
-		h.Write(r.buffer[:n])
-		if err := r.read(n); err != nil {
-			return sum, err
-		}
+	for h := sha256.New(); ctx.Err() == nil; {
+		n, err := f.Read(buffer)
+		h.Write(buffer[:n])
+		read(n)
 		if err == io.EOF {
 			return unpack.Sum(h.Sum(nil)), nil
 		}
@@ -167,4 +148,5 @@ func (r reader) sum(release *os.Root, name string) (sum unpack.Sum, err error) {
 			return sum, err
 		}
 	}
+	return sum, ctx.Err()
 }

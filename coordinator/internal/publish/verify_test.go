@@ -99,6 +99,8 @@ func TestVerifyEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := Verify(ctx, root, release, version, func(done, _ int64) { cancel() })
 	require.ErrorIs(t, err, context.Canceled)
+	_, err = Verify(ctx, root, release, version, nil)
+	require.ErrorIs(t, err, context.Canceled, "nothing was read")
 
 	_, err = Verify(t.Context(), root, "releases/7.14.9", "7.14.9", nil)
 	require.ErrorIs(t, err, ErrNotInstalled)
