@@ -39,21 +39,22 @@ func SlowMigration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.active(2, in.Old.Version)
 	before := r.atRest("two units on the old release", in.Old.Version)
 
+	leader := r.leader(before.Status)
 	slow := c.Machine(in.Database.Name+"/0").LockTable("concourse", "migrations_history")
 	r.during(slow, func() {
-		require.NoError(t, r.upgrade(r.leader(before.Status), in.From.Version))
+		require.NoError(t, r.upgrade(leader, in.From.Version))
 		r.aMoment(slowFor)
 	})
+	takenBack := cluster.Blocked(leader, "Upgrade to v"+in.From.Version+" failed")
 	ended := r.phase("a slow change of the schema", 0, func() cluster.Held {
 		return r.wait("the upgrade to be made or taken back", func(s cluster.Status) error {
-			made := cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)(s)
-			if back := cluster.UnitsAre(app, 2, cluster.Active, "v"+in.Old.Version)(s); back == nil {
+			if takenBack(s) == nil {
 				return nil
 			}
-			return made
+			return cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)(s)
 		})
 	})
-	if cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)(ended.Status) != nil {
+	if takenBack(ended.Status) == nil {
 		r.demand("migration-is-waited-for", []string{"the upgrade was taken back:\n" + ended.Status.String()})
 	}
 	after := r.atRest("a slow change of the schema", in.From.Version)
