@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 // Schema is the version of Report's JSON. It grows when a field changes its
@@ -66,11 +68,11 @@ type Report struct {
 	Rows        []Row     `json:"rows"`
 }
 
-// Missed returns the names of the rows that missed their limits.
+// report.Missed returns the names of the rows that missed their limits.
 func (r Report) Missed() []string {
 	var names []string
 	for _, row := range r.Rows {
-		if row.Verdict == Missed {
+		if row.Verdict == report.Missed {
 			names = append(names, row.Name)
 		}
 	}

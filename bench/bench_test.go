@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 // TestMain lets the test binary be a unit.
@@ -43,14 +45,14 @@ func TestRun(t *testing.T) {
 	byName := map[string]Row{}
 	for _, row := range r.Rows {
 		require.Contains(t, o.Only, row.Experiment)
-		if row.Verdict == Skipped {
+		if row.Verdict == report.Skipped {
 			require.NotEmpty(t, row.Note, row.Name)
 			continue
 		}
 		require.NotEmpty(t, row.Floor, row.Name)
 		require.NotEmpty(t, row.Series, row.Name)
 		require.GreaterOrEqual(t, row.Series[0].N, o.Samples, row.Name)
-		require.Equal(t, row.Verdict == Reported, row.Limit == 0, row.Name)
+		require.Equal(t, row.Verdict == report.Reported, row.Limit == 0, row.Name)
 		byName[row.Name] = row
 	}
 	// What is counted holds on any machine, whatever else it does.
@@ -93,20 +95,20 @@ func TestVerdicts(t *testing.T) {
 		row  Row
 		want Verdict
 	}{
-		{Row{Value: 1.15, Limit: 1.15}, OK},
-		{Row{Value: 1.16, Limit: 1.15}, Missed},
-		{Row{Value: 1.8, Limit: 1.8, AtLeast: true}, OK},
-		{Row{Value: 1.7, Limit: 1.8, AtLeast: true}, Missed},
-		{Row{Limit: 1.8, AtLeast: true, Verdict: Skipped}, Skipped},
+		{Row{Value: 1.15, Limit: 1.15}, report.OK},
+		{Row{Value: 1.16, Limit: 1.15}, report.Missed},
+		{Row{Value: 1.8, Limit: 1.8, AtLeast: true}, report.OK},
+		{Row{Value: 1.7, Limit: 1.8, AtLeast: true}, report.Missed},
+		{Row{Limit: 1.8, AtLeast: true, Verdict: report.Skipped}, report.Skipped},
 	} {
 		require.Equal(t, test.want, test.row.judged().Verdict, "%+v", test.row)
 	}
 	skipped := Row{Name: "a"}.skipped("because")
-	require.Equal(t, Row{Name: "a", Verdict: Skipped, Note: "because"}, skipped.judged())
+	require.Equal(t, Row{Name: "a", Verdict: report.Skipped, Note: "because"}, skipped.judged())
 	missed := Row{Value: 2, Limit: 1, Unit: "ms", Note: "why"}.judged()
 	require.Equal(t, "why", missed.under(Load{Others: 0.05}).Note)
 	require.Contains(t, missed.under(Load{Others: 0.4}).Note, "why; other processes used 40 %")
-	r := Report{Rows: []Row{{Name: "a", Verdict: OK}, {Name: "b", Verdict: Missed}, {Name: "c", Verdict: Skipped}}}
+	r := Report{Rows: []Row{{Name: "a", Verdict: report.OK}, {Name: "b", Verdict: report.Missed}, {Name: "c", Verdict: report.Skipped}}}
 	require.Equal(t, []string{"b"}, r.Missed())
 }
 
@@ -116,16 +118,16 @@ func TestValueIsTheMedian(t *testing.T) {
 	row := Row{Unit: "x", Limit: 2}.of(disturbed, other)
 	require.Equal(t, 1.0, row.Value, "one sample that something disturbed decides nothing")
 	require.Equal(t, []Series{disturbed, other}, row.Series)
-	require.Equal(t, OK, row.judged().Verdict)
+	require.Equal(t, report.OK, row.judged().Verdict)
 	row = Row{Limit: 2, Worst: true}.of(disturbed)
-	require.Equal(t, Missed, row.judged().Verdict, "a download too many is no noise")
+	require.Equal(t, report.Missed, row.judged().Verdict, "a download too many is no noise")
 	require.Empty(t, row.judged().under(Load{Others: 0.4}).Note)
 }
 
 func TestReportSaysHowManySamples(t *testing.T) {
 	for samples, warned := range map[int]bool{EnoughSamples - 1: true, EnoughSamples: false} {
 		var text bytes.Buffer
-		r := Report{Samples: samples, Rows: []Row{Row{Name: "a", Unit: "x", Verdict: Reported}.of(series("ratio", "x", []float64{3, 1, 2}))}}
+		r := Report{Samples: samples, Rows: []Row{Row{Name: "a", Unit: "x", Verdict: report.Reported}.of(series("ratio", "x", []float64{3, 1, 2}))}}
 		require.NoError(t, r.Markdown(&text))
 		require.Contains(t, text.String(), "1.00 x / 2.00 x / 3.00 x")
 		require.Regexp(t, `\| a +\| 2\.00 x +\| none +\| reported +\| 3 `, text.String())

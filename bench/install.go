@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 // maxMemory is what a unit's machine can spare beside what runs on it.
@@ -116,7 +118,7 @@ func (i *installs) rows(p *place, a archive) []Row {
 	case p.name == "disk":
 		against.Limit = 2
 	default:
-		against.Verdict = Reported
+		against.Verdict = report.Reported
 	}
 	if why := p.wrongFileSystem(); why != "" {
 		return []Row{cold.skipped(why), against.skipped(why)}

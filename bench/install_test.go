@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 func TestInstallRows(t *testing.T) {
@@ -25,12 +27,12 @@ func TestInstallRows(t *testing.T) {
 		place         *place
 		cold, against limit
 	}{
-		{"published, in memory", realLike, 800, tmpfs, limit{1.5, 1.15, Missed}, limit{2, 0, Reported}},
-		{"published, on disk", realLike, 800, disk, limit{1.25, 1.15, Missed}, limit{2, 2, OK}},
-		{"compressible, in memory", compressible, 800, tmpfs, limit{1.5, 1.15, Missed}, limit{2, 1.8, OK}},
-		{"compressible, on disk", compressible, 800, disk, limit{1.25, 1.15, Missed}, limit{2, 1.8, OK}},
-		{"many, in memory", compressible, 60_000, tmpfs, limit{1.5, 1.25, Missed}, limit{2, 1.8, OK}},
-		{"many, on disk", compressible, 60_000, disk, limit{1.25, 1.25, OK}, limit{2, 1.8, OK}},
+		{"published, in memory", realLike, 800, tmpfs, limit{1.5, 1.15, report.Missed}, limit{2, 0, report.Reported}},
+		{"published, on disk", realLike, 800, disk, limit{1.25, 1.15, report.Missed}, limit{2, 2, report.OK}},
+		{"compressible, in memory", compressible, 800, tmpfs, limit{1.5, 1.15, report.Missed}, limit{2, 1.8, report.OK}},
+		{"compressible, on disk", compressible, 800, disk, limit{1.25, 1.15, report.Missed}, limit{2, 1.8, report.OK}},
+		{"many, in memory", compressible, 60_000, tmpfs, limit{1.5, 1.25, report.Missed}, limit{2, 1.8, report.OK}},
+		{"many, on disk", compressible, 60_000, disk, limit{1.25, 1.25, report.OK}, limit{2, 1.8, report.OK}},
 	} {
 		rows := measured.rows(test.place, archive{Kind: test.kind.name, kind: test.kind, Files: test.files})
 		require.Len(t, rows, 2)
@@ -42,12 +44,12 @@ func TestInstallRows(t *testing.T) {
 		}
 	}
 	rows := measured.rows(&place{name: "disk", dir: "/x", fs: "tmpfs"}, archive{kind: realLike})
-	require.Equal(t, []Verdict{Skipped, Skipped}, []Verdict{rows[0].Verdict, rows[1].Verdict})
+	require.Equal(t, []Verdict{report.Skipped, report.Skipped}, []Verdict{rows[0].Verdict, rows[1].Verdict})
 	rows = measured.rows(disk, archive{kind: realLike, Files: 800})
 	require.Contains(t, rows[0].Note, "with that in the floor the value is 1.00")
 
 	measured.tools = nil
 	rows = measured.rows(disk, archive{kind: realLike, Files: 800})
-	require.Equal(t, Skipped, rows[1].Verdict)
+	require.Equal(t, report.Skipped, rows[1].Verdict)
 	require.Contains(t, rows[1].Note, "curl")
 }

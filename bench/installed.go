@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 // installed measures Ensure of a release that is there.
@@ -102,11 +104,11 @@ func installedMany(ctx context.Context, r *run) ([]Row, error) {
 	walks := series("size and mode of every file", "ms", stats)
 	return []Row{
 		Row{
-			Name: fmt.Sprintf("quick check when installed, %d files: time", a.Files), Unit: "ms", Verdict: Reported,
+			Name: fmt.Sprintf("quick check when installed, %d files: time", a.Files), Unit: "ms", Verdict: report.Reported,
 			Floor: fmt.Sprintf("%.1f ms: looking at every file's size and mode", walks.Median),
 		}.of(series("check", "ms", took), walks),
 		Row{
-			Name: fmt.Sprintf("quick check when installed, %d files: memory allocated", a.Files), Unit: "MiB", Verdict: Reported,
+			Name: fmt.Sprintf("quick check when installed, %d files: memory allocated", a.Files), Unit: "MiB", Verdict: report.Reported,
 			Floor: "none",
 		}.of(series("allocated by a check", "MiB", allocated)),
 	}, nil

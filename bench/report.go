@@ -3,9 +3,9 @@ package bench
 import (
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 // Markdown writes the report as a document that is readable as it is too.
@@ -22,7 +22,7 @@ func (r Report) Markdown(w io.Writer) error {
 	rows := [][]string{{"what", "value", "limit", "verdict", "n", "min / median / max", "floor"}}
 	for _, row := range r.Rows {
 		line := []string{row.Name, "", row.bound(), string(row.Verdict), "", "", row.Floor}
-		if row.Verdict != Skipped {
+		if row.Verdict != report.Skipped {
 			s := row.Series[0]
 			line[1] = number(row.Value, row.Unit)
 			line[4] = fmt.Sprint(s.N)
@@ -30,7 +30,7 @@ func (r Report) Markdown(w io.Writer) error {
 		}
 		rows = append(rows, line)
 	}
-	if err := table(w, rows); err != nil {
+	if err := report.MarkdownTable(w, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -57,7 +57,7 @@ func (r Report) Markdown(w io.Writer) error {
 			rows = append(rows, []string{row.Name, s.Name, fmt.Sprint(s.N), number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit)})
 		}
 	}
-	if err := table(w, rows); err != nil {
+	if err := report.MarkdownTable(w, rows); err != nil {
 		return err
 	}
 
@@ -66,7 +66,7 @@ func (r Report) Markdown(w io.Writer) error {
 	for _, l := range r.Load {
 		rows = append(rows, []string{l.Experiment, number(l.TookSeconds, "s"), fmt.Sprintf("%.2f", l.Before), fmt.Sprintf("%.2f", l.After), fmt.Sprintf("%.0f %%", 100*l.Others)})
 	}
-	return table(w, rows)
+	return report.MarkdownTable(w, rows)
 }
 
 // bound is the row's limit as it is printed.
@@ -88,16 +88,4 @@ func number(v float64, unit string) string {
 		return fmt.Sprintf("%.2f x", v)
 	}
 	return fmt.Sprintf("%.1f %s", v, unit)
-}
-
-// table writes Markdown whose columns are aligned.
-func table(w io.Writer, rows [][]string) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	for i, row := range rows {
-		fmt.Fprintf(tw, "| %s\t|\n", strings.Join(row, "\t| "))
-		if i == 0 {
-			fmt.Fprintf(tw, "|%s\t|\n", strings.Repeat(" ---\t|", len(row)-1)+" ---")
-		}
-	}
-	return tw.Flush()
 }

@@ -13,15 +13,16 @@ import (
 	"time"
 )
 
-// Verdict judges a phase, or a scenario.
+// Verdict judges a phase, a scenario, or a number of a benchmark.
 type Verdict string
 
 const (
-	OK      Verdict = "ok"
-	Slow    Verdict = "slow"    // a phase that ended well but took longer than its target
-	Broken  Verdict = "failed"  // it did not end well
-	Skipped Verdict = "skipped" // a scenario that could not run
-	Known   Verdict = "known"   // a scenario that failed as it must today
+	OK       Verdict = "ok"
+	Missed   Verdict = "missed"   // it ended well, but not within its target or limit
+	Broken   Verdict = "failed"   // it did not end well
+	Skipped  Verdict = "skipped"  // it could not run here
+	Known    Verdict = "known"    // a scenario that failed as it must today
+	Reported Verdict = "reported" // a number that has no limit
 )
 
 // Phase is a timed part of a scenario.
@@ -106,7 +107,7 @@ func (r *Report) Add(name string, took, target time.Duration, err error) {
 	case err != nil:
 		p.Verdict = Broken
 	case target > 0 && took > target:
-		p.Verdict = Slow
+		p.Verdict = Missed
 	}
 	r.mu.Lock()
 	if r.Verdict != "" {
@@ -164,7 +165,7 @@ func (r *Report) End(v Verdict, failures []string) {
 		switch p.Verdict {
 		case Broken:
 			return
-		case Slow:
+		case Missed:
 			slow++
 		}
 	}

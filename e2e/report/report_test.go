@@ -42,7 +42,7 @@ func TestReport(t *testing.T) {
 	require.NoError(t, r.Save(dir))
 	raw, err := os.ReadFile(filepath.Join(dir, "report.json"))
 	require.NoError(t, err)
-	require.Contains(t, string(raw), `"verdict": "slow"`)
+	require.Contains(t, string(raw), `"verdict": "missed"`)
 	require.True(t, json.Valid(raw))
 	require.FileExists(t, filepath.Join(dir, "report.md"))
 }

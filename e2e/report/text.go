@@ -46,22 +46,41 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	if len(r.Failures) > 0 {
 		fmt.Fprintf(&b, "Evidence: `%s`. Run it again:\n\n%s\n\n", r.Evidence, fenced(r.Again))
 	}
-	if len(r.Phases) > 0 {
-		b.WriteString("| phase | took | target | verdict |\n| --- | ---: | ---: | --- |\n")
-		for _, p := range r.Phases {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(p.Name), p.Took.Round(100*time.Millisecond), p.target(), p.Verdict)
-		}
-		b.WriteString("\n")
+	phases := [][]string{{"phase", "took", "target", "verdict"}}
+	for _, p := range r.Phases {
+		phases = append(phases, []string{p.Name, p.Took.Round(100 * time.Millisecond).String(), p.target(), string(p.Verdict)})
 	}
-	if len(r.Facts) > 0 {
-		b.WriteString("| fact | value |\n| --- | --- |\n")
-		for _, f := range r.Facts {
-			fmt.Fprintf(&b, "| %s | %s |\n", cell(f.Name), cell(f.Value))
+	facts := [][]string{{"fact", "value"}}
+	for _, f := range r.Facts {
+		facts = append(facts, []string{f.Name, f.Value})
+	}
+	for _, rows := range [][][]string{phases, facts} {
+		if len(rows) == 1 {
+			continue
+		}
+		if err := MarkdownTable(&b, rows); err != nil {
+			return err
 		}
 		b.WriteString("\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// MarkdownTable writes rows, the first of which are the headings, as a table that is
+// readable as it is, too.
+func MarkdownTable(w io.Writer, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	for i, row := range rows {
+		for _, text := range row {
+			fmt.Fprintf(t, "| %s\t", cell(text))
+		}
+		fmt.Fprintln(t, "|")
+		if i == 0 {
+			fmt.Fprintf(t, "%s|\n", strings.Repeat("| ---\t", len(row)))
+		}
+	}
+	return t.Flush()
 }
 
 // Headline is a report in one line.

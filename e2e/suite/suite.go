@@ -215,7 +215,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 	})
 	violations := recorder.Violations()
 	for _, p := range r.Missed() {
-		if p.Verdict == report.Slow {
+		if p.Verdict == report.Missed {
 			t.Errorf("%s took %s, longer than its target of %s", p.Name, p.Took.Round(100*time.Millisecond), p.Target)
 		}
 	}
