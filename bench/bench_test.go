@@ -93,7 +93,7 @@ func TestOptions(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	for _, test := range []struct {
 		row  Row
-		want Verdict
+		want report.Verdict
 	}{
 		{Row{Value: 1.15, Limit: 1.15}, report.OK},
 		{Row{Value: 1.16, Limit: 1.15}, report.Missed},
