@@ -94,14 +94,9 @@ const probeLimit = 10 * time.Second
 // left tells whether a directory of a probe was seen for so long that nobody is at work
 // in it.
 func (m *memory) left(name string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	now := m.now()
-	first, seen := m.probes[name]
-	if !seen {
-		m.probes[name] = now
-	}
-	return seen && now.Sub(first) >= probeLimit
+	first, _ := m.probes.LoadOrStore(name, now)
+	return now.Sub(first.(time.Time)) >= probeLimit
 }
 
 // removeLitter removes what nobody can claim: what could not be removed before, what

@@ -12,6 +12,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -23,7 +24,6 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
 const (
@@ -150,11 +150,10 @@ type Coordinator struct {
 
 // memory is what a Coordinator knows from call to call.
 type memory struct {
-	mu      sync.Mutex
-	turns   map[string]*publish.Turns          // by version
-	logged  map[string]bool                    // what is in the log once
-	seen    map[string]*sighting               // failures noted on the volume, by nonce
-	probes  map[string]time.Time               // directories of probes, and when they were first seen
+	turns   sync.Map                           // *publish.Turns, by version
+	logged  sync.Map                           // what is in the log once
+	seen    sync.Map                           // sighting, by the nonce of a failure noted on the volume
+	probes  sync.Map                           // time.Time when a directory of probes was first seen, by its name
 	locking chan struct{}                      // see claim.Log.Turn
 	now     func() time.Time                   // tests own it
 	at      func(point string, generation int) // tests stop units there
@@ -185,15 +184,9 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if o.Client == nil {
-		o.Client = fetch.NewClient()
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Lease == 0 {
-		o.Lease = DefaultLease
-	}
+	o.Client = cmp.Or(o.Client, fetch.NewClient())
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Lease = cmp.Or(o.Lease, DefaultLease)
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
@@ -201,11 +194,7 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		View:    View{dir: root, mount: mount.At(root), product: o.Product, id: o.VolumeID, marker: o.Marker, owner: o.Owner},
 		options: o,
 		source:  archives(o),
-		memory: memory{
-			turns: map[string]*publish.Turns{}, probes: map[string]time.Time{}, logged: map[string]bool{}, seen: map[string]*sighting{},
-			locking: make(chan struct{}, 1),
-			now:     time.Now, at: func(string, int) {},
-		},
+		memory:  memory{locking: make(chan struct{}, 1), now: time.Now, at: func(string, int) {}},
 	}
 	if o.Digest != "" {
 		var err error

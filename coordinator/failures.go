@@ -67,11 +67,9 @@ var failureKinds = map[string]error{
 // it did: the source ignores ranges, or does not say how long the archive is.
 const brokeOff = "broke off"
 
-// sighting is when this process first saw a note, and last looked for its cause.
-type sighting struct {
-	first, looked time.Time
-	mended        bool // the cause was seen to be gone
-}
+// sighting is when this process first saw a note, and last looked for its cause. The
+// zero value ends the pause: the cause was seen to be gone.
+type sighting struct{ first, looked time.Time }
 
 // failureFile names the note about what this unit asks for: another source, or
 // another digest, is another matter.
@@ -106,48 +104,18 @@ func (u *unit) blocked(ctx context.Context, version string) error {
 	if !ok {
 		return nil
 	}
-	left, look := u.c.memory.sight(f)
-	if look && u.mended(ctx, version, f, f.pause()-left) {
-		u.c.memory.mend(f)
-		left = 0
-	}
-	if left <= 0 {
+	seen, now := &u.c.memory.seen, u.c.memory.now()
+	known, _ := seen.LoadOrStore(f.Nonce, sighting{first: now})
+	s := known.(sighting)
+	waited := now.Sub(s.first)
+	if waited >= f.pause() {
 		return nil
 	}
-	return &knownFailure{failure: f, left: left}
-}
-
-// sight counts the pause down, and tells whether it is time for a look at the cause.
-func (m *memory) sight(f failure) (left time.Duration, look bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	s := m.seen[f.Nonce]
-	if s == nil {
-		s = &sighting{first: now}
-		m.seen[f.Nonce] = s
+	if now.Sub(s.looked) >= recheck && seen.CompareAndSwap(f.Nonce, s, sighting{s.first, now}) && u.mended(ctx, version, f, waited) {
+		seen.Store(f.Nonce, sighting{})
+		return nil
 	}
-	if left = f.pause() - now.Sub(s.first); s.mended {
-		left = 0
-	}
-	if look = left > 0 && now.Sub(s.looked) >= recheck; look {
-		s.looked = now
-	}
-	return left, look
-}
-
-// see begins the pause.
-func (m *memory) see(f failure) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.seen[f.Nonce] = &sighting{first: m.now()}
-}
-
-// mend ends the pause.
-func (m *memory) mend(f failure) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.seen[f.Nonce].mended = true
+	return &knownFailure{failure: f, left: f.pause() - waited}
 }
 
 // mended looks, in requests of a few hundred bytes, whether the cause is gone. Some
@@ -213,7 +181,7 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 	if err != nil {
 		u.c.options.Log.Warn("cannot note for the others what went wrong", "error", err)
 	}
-	u.c.memory.see(f)
+	u.c.memory.seen.Store(f.Nonce, sighting{first: u.c.memory.now()})
 }
 
 // unblock removes all notes about a version that is installed.

@@ -102,10 +102,7 @@ func (c *Coordinator) install(ctx context.Context, doing, version string, anew b
 // first tells whether something is not in the log yet: the reuse of a version, or a file
 // that is passed over.
 func (m *memory) first(what string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known := m.logged[what]
-	m.logged[what] = true
+	_, known := m.logged.LoadOrStore(what, true)
 	return !known
 }
 

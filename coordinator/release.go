@@ -124,33 +124,19 @@ func (c *Coordinator) Recheck(ctx context.Context, version string) (Release, err
 		if err != nil {
 			return Release{}, err
 		}
-		turns := c.memory.takeTurns(version)
-		m, err := turns.Check(in.root, p.dir(), version)
-		c.memory.returnTurns(version, turns)
+		// It is for one call: another one, while this hangs, begins with nothing.
+		turns, ok := c.memory.turns.LoadAndDelete(version)
+		if !ok {
+			turns = &publish.Turns{}
+		}
+		m, err := turns.(*publish.Turns).Check(in.root, p.dir(), version)
+		c.memory.turns.Store(version, turns)
 		return in.describe(m, p), err
 	})
 	if err != nil {
 		return Release{}, failed("use", c.product.Name+" "+version, err)
 	}
 	return r, nil
-}
-
-// takeTurns is for one call: another one, while this hangs, begins with nothing.
-func (m *memory) takeTurns(version string) *publish.Turns {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	t := m.turns[version]
-	delete(m.turns, version)
-	if t == nil {
-		t = &publish.Turns{}
-	}
-	return t
-}
-
-func (m *memory) returnTurns(version string, t *publish.Turns) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.turns[version] = t
 }
 
 // late waits a moment, and tells whether something that another machine has made may
