@@ -29,19 +29,18 @@ import (
 //
 // Errors are ErrOvertaken, ErrNoSpace, and those of Installed.
 func (c *Coordinator) Activate(ctx context.Context, version string) (Activation, error) {
-	parsed, err := c.product.ParseVersion(version)
+	version, what, err := c.named("activate", version)
 	if err != nil {
-		return Activation{}, failed("activate", c.product.Name, err)
+		return Activation{}, err
 	}
-	a, err := c.change(ctx, func(history) (Activation, error) { return Activation{Version: parsed}, nil })
-	return a, failed("activate", c.product.Name+" "+parsed, err)
+	return c.change(ctx, "activate", what, func(history) (Activation, error) { return Activation{Version: version}, nil })
 }
 
 // Rollback activates the release that was current before, without a download. Done
 // again, it goes one further back, never forward. Errors are ErrNotActivated if there
 // is none, and those of Activate.
 func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
-	a, err := c.change(ctx, func(h history) (Activation, error) {
+	return c.change(ctx, "roll back", c.product.Name, func(h history) (Activation, error) {
 		switch {
 		case h.current.Generation == 0:
 			return Activation{}, ErrNotActivated
@@ -50,7 +49,6 @@ func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
 		}
 		return Activation{Version: h.before.Version, Restores: h.before.origin()}, nil
 	})
-	return a, failed("roll back", c.product.Name, err)
 }
 
 // origin is the entry that first made the release of a current.
@@ -62,8 +60,8 @@ func (a Activation) origin() int {
 }
 
 // change activates what choose chooses, knowing the log.
-func (c *Coordinator) change(ctx context.Context, choose func(history) (Activation, error)) (Activation, error) {
-	return write(ctx, c, func(ctx context.Context, u *unit) (Activation, error) {
+func (c *Coordinator) change(ctx context.Context, doing, what string, choose func(history) (Activation, error)) (Activation, error) {
+	return write(ctx, c, doing, what, func(ctx context.Context, u *unit) (Activation, error) {
 		h, err := u.history()
 		if err != nil && !errors.Is(err, ErrNotActivated) {
 			return Activation{}, err

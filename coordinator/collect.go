@@ -25,8 +25,9 @@ import (
 // While a pin cannot be read, it leaves all releases, and returns ErrDamaged when it is
 // done with the rest; so it does with ErrMounted for a release that is a mount.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
-	removed, err := write(ctx, c, func(ctx context.Context, u *unit) ([]string, error) { return u.collect(ctx, nil) })
-	return removed, failed("collect old releases of", c.dir, err)
+	return write(ctx, c, "collect old releases of", c.dir, func(ctx context.Context, u *unit) ([]string, error) {
+		return u.collect(ctx, nil)
+	})
 }
 
 // collect does the work of Collect, for a unit that has something staged itself or,

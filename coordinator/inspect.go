@@ -59,8 +59,7 @@ type Space struct {
 // Inspect describes the volume for an operator: with what is wrong and what takes
 // room.
 func (v *View) Inspect(ctx context.Context) (Inspection, error) {
-	i, err := read(ctx, v, func(ctx context.Context, in volume) (Inspection, error) { return in.inspect(ctx) })
-	return i, failed("inspect", v.dir, err)
+	return read(ctx, v, "inspect", v.dir, func(ctx context.Context, in *volume) (Inspection, error) { return in.inspect(ctx) })
 }
 
 func (v *volume) inspect(ctx context.Context) (Inspection, error) {

@@ -73,28 +73,27 @@ type goal struct {
 
 func (c *Coordinator) install(ctx context.Context, doing, version string, anew bool) (Release, error) {
 	start := time.Now()
-	g := goal{}
-	var err error
-	if g.version, err = c.product.ParseVersion(version); err != nil {
-		return Release{}, failed(doing, c.product.Name, err)
+	version, what, err := c.named(doing, version)
+	if err != nil {
+		return Release{}, err
 	}
-	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) {
+	r, err := write(ctx, c, doing, what, func(ctx context.Context, u *unit) (Release, error) {
+		g := goal{version: version}
 		if anew {
-			p, err := u.place(g.version)
-			if err != nil && !absent(err) {
+			var err error
+			if g.replaces, err = u.place(version); err != nil && !absent(err) {
 				return Release{}, err
 			}
-			g.replaces = p
 		}
 		return u.ensure(ctx, g)
 	})
 	if err != nil {
-		return Release{}, failed(doing, c.product.Name+" "+g.version, err)
+		return Release{}, err
 	}
 	r.Took = time.Since(start)
-	c.options.Progress(Progress{Version: g.version, State: Installed, Unit: r.InstalledBy, Started: start})
-	if !r.Downloaded && r.InstalledBy != c.options.Unit && c.memory.first(g.version) {
-		c.options.Log.Info(fmt.Sprintf("Reusing %s binaries v%s installed by %s", c.product.Name, g.version, r.InstalledBy))
+	c.options.Progress(Progress{Version: version, State: Installed, Unit: r.InstalledBy, Started: start})
+	if !r.Downloaded && r.InstalledBy != c.options.Unit && c.memory.first(version) {
+		c.options.Log.Info(fmt.Sprintf("Reusing %s binaries v%s installed by %s", c.product.Name, version, r.InstalledBy))
 	}
 	return r, nil
 }

@@ -17,14 +17,11 @@ import (
 // the root of a build's user namespace reaches its file system through it.
 func (c *Coordinator) WorkerDir(ctx context.Context) (string, error) {
 	dir := path.Join(workerDir, fileName(c.options.Unit))
-	_, err := write(ctx, c, func(_ context.Context, u *unit) (struct{}, error) {
+	full := filepath.Join(c.dir, dir)
+	return write(ctx, c, "make", full, func(_ context.Context, u *unit) (string, error) {
 		// Mkdir leaves one that is there as it is, with whatever mode.
-		return struct{}{}, errors.Join(durable.Mkdir(u.root, dir, 0o711), u.root.Chmod(dir, 0o711))
+		return full, errors.Join(durable.Mkdir(u.root, dir, 0o711), u.root.Chmod(dir, 0o711))
 	})
-	if err != nil {
-		return "", failed("make", filepath.Join(c.dir, dir), err)
-	}
-	return filepath.Join(c.dir, dir), nil
 }
 
 // Leave is Forget for this unit: it goes away for good.
@@ -39,10 +36,10 @@ func (c *Coordinator) Forget(ctx context.Context, unitName string) error {
 	if !validUnit(unitName) {
 		return failed("forget", unitName, fmt.Errorf("%w: %q is no name of a unit, such as ci/0", ErrOptions, unitName))
 	}
-	_, err := write(ctx, c, func(ctx context.Context, u *unit) (struct{}, error) {
+	_, err := write(ctx, c, "forget", unitName, func(ctx context.Context, u *unit) (struct{}, error) {
 		return struct{}{}, u.forget(ctx, fileName(unitName))
 	})
-	return failed("forget", unitName, err)
+	return err
 }
 
 func (u *unit) forget(ctx context.Context, name string) error {

@@ -35,12 +35,11 @@ const collecting = "collecting-"
 // that is returned: an error (ErrVersion, ErrNotInstalled, ErrCorrupt, ErrNoSpace)
 // says that it must not be started, and leaves the earlier pin as it is.
 func (c *Coordinator) Pin(ctx context.Context, version string) (Release, error) {
-	parsed, err := c.product.ParseVersion(version)
+	version, what, err := c.named("pin", version)
 	if err != nil {
-		return Release{}, failed("pin", c.product.Name, err)
+		return Release{}, err
 	}
-	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) { return u.pin(ctx, parsed) })
-	return r, failed("pin", c.product.Name+" "+parsed, err)
+	return write(ctx, c, "pin", what, func(ctx context.Context, u *unit) (Release, error) { return u.pin(ctx, version) })
 }
 
 func (u *unit) pin(ctx context.Context, version string) (Release, error) {

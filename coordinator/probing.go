@@ -27,8 +27,7 @@ type probed struct {
 // when one waits for the other. Errors are ErrNoSpace and those of starting the
 // helper.
 func (c *Coordinator) Probe(ctx context.Context) (probe.Result, error) {
-	r, err := write(ctx, c, func(ctx context.Context, u *unit) (probe.Result, error) { return u.probe(ctx) })
-	return r, failed("probe", c.dir, err)
+	return write(ctx, c, "probe", c.dir, func(ctx context.Context, u *unit) (probe.Result, error) { return u.probe(ctx) })
 }
 
 func (u *unit) probe(ctx context.Context) (probe.Result, error) {

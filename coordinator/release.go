@@ -119,7 +119,11 @@ func (v *volume) release(version string) (Release, place, error) {
 // all directories each time and at the files in turns, so that a change of any is found
 // within six calls, and takes a sixth of the time. Errors are those of Installed.
 func (c *Coordinator) Recheck(ctx context.Context, version string) (Release, error) {
-	r, err := withVersion(ctx, &c.View, version, func(_ context.Context, in volume, version string) (Release, error) {
+	version, what, err := c.named("use", version)
+	if err != nil {
+		return Release{}, err
+	}
+	return read(ctx, &c.View, "use", what, func(_ context.Context, in *volume) (Release, error) {
 		p, err := in.place(version)
 		if err != nil {
 			return Release{}, err
@@ -133,10 +137,6 @@ func (c *Coordinator) Recheck(ctx context.Context, version string) (Release, err
 		c.memory.turns.Store(version, turns)
 		return in.describe(m, p), err
 	})
-	if err != nil {
-		return Release{}, failed("use", c.product.Name+" "+version, err)
-	}
-	return r, nil
 }
 
 // late waits a moment, and tells whether something that another machine has made may

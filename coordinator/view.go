@@ -114,21 +114,23 @@ func probeMount(ctx context.Context, root *os.Root, dir string, helper []string)
 // Current returns the release that the units of this volume should run. The
 // error is ErrNotActivated while there is none.
 func (v *View) Current(ctx context.Context) (Activation, error) {
-	a, err := read(ctx, v, func(_ context.Context, in volume) (Activation, error) {
+	return read(ctx, v, "tell the current release of", v.dir, func(_ context.Context, in *volume) (Activation, error) {
 		h, err := in.history()
 		return h.current, err
 	})
-	return a, failed("tell the current release of", v.dir, err)
 }
 
 // Installed returns a release after a quick check of names, sizes and modes.
 // Errors are ErrVersion, ErrNotInstalled and ErrCorrupt.
 func (v *View) Installed(ctx context.Context, version string) (Release, error) {
-	r, err := withVersion(ctx, v, version, func(_ context.Context, in volume, version string) (Release, error) {
+	version, what, err := v.named("use", version)
+	if err != nil {
+		return Release{}, err
+	}
+	return read(ctx, v, "use", what, func(_ context.Context, in *volume) (Release, error) {
 		r, _, err := in.release(version)
 		return r, err
 	})
-	return r, failed("use", v.product.Name+" "+version, err)
 }
 
 // Damage is what Verify found wrong with a release, file by file. It is an
@@ -141,22 +143,16 @@ type Damage = publish.Damage
 // progress, unless nil, is told how many bytes of how many are compared; it is called
 // by several goroutines, one at a time.
 func (v *View) Verify(ctx context.Context, version string, progress func(done, total int64)) error {
-	_, err := withVersion(ctx, v, version, func(ctx context.Context, in volume, version string) (struct{}, error) {
+	version, what, err := v.named("trust", version)
+	if err != nil {
+		return err
+	}
+	_, err = read(ctx, v, "trust", what, func(ctx context.Context, in *volume) (place, error) {
 		p, err := in.place(version)
 		if err == nil {
 			_, err = publish.Verify(ctx, in.root, p.dir(), version, progress)
 		}
-		return struct{}{}, err
+		return p, err
 	})
-	return failed("trust", v.product.Name+" "+version, err)
-}
-
-// withVersion is read for what is about one version.
-func withVersion[T any](ctx context.Context, v *View, text string, do func(context.Context, volume, string) (T, error)) (T, error) {
-	version, err := v.product.ParseVersion(text)
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return read(ctx, v, func(ctx context.Context, in volume) (T, error) { return do(ctx, in, version) })
+	return err
 }

@@ -67,7 +67,7 @@ type volume struct {
 
 // unit is what one call of a unit changes.
 type unit struct {
-	volume
+	*volume
 	c *Coordinator
 }
 
@@ -78,21 +78,21 @@ func (u *unit) name() string { return fileName(u.c.options.Unit) }
 
 // enter opens the volume and looks whether it is the right one. Its root has to be
 // closed.
-func (v *View) enter() (volume, error) {
+func (v *View) enter() (*volume, error) {
 	root, err := os.OpenRoot(v.dir)
 	if err != nil {
-		return volume{}, v.unopened(err)
+		return nil, v.unopened(err)
 	}
 	if err := v.verify(root); err != nil {
 		root.Close()
-		return volume{}, err
+		return nil, err
 	}
-	return volume{v, root}, nil
+	return &volume{v, root}, nil
 }
 
-// read does what a call has to read.
-func read[T any](ctx context.Context, v *View, do func(context.Context, volume) (T, error)) (T, error) {
-	return mount.Call(ctx, v.mount, func(ctx context.Context) (none T, err error) {
+// read does what a call has to read. Its error says what was attempted, on what.
+func read[T any](ctx context.Context, v *View, doing, what string, do func(context.Context, *volume) (T, error)) (T, error) {
+	value, err := mount.Call(ctx, v.mount, func(ctx context.Context) (none T, err error) {
 		in, err := v.enter()
 		if err != nil {
 			return none, err
@@ -101,6 +101,13 @@ func read[T any](ctx context.Context, v *View, do func(context.Context, volume) 
 		value, err := do(ctx, in)
 		return value, in.explain(err)
 	})
+	return value, failed(doing, what, err)
+}
+
+// named returns the version that a call is about, and what its errors call that.
+func (v *View) named(doing, text string) (version, what string, err error) {
+	version, err = v.product.ParseVersion(text)
+	return version, v.product.Name + " " + version, failed(doing, v.product.Name, err)
 }
 
 // explain says of an error of no other kind whether it comes from something that is
@@ -123,8 +130,8 @@ func (v *volume) explain(err error) error {
 
 // write does what a call has to change. Whatever failed on a volume that is gone,
 // that it is gone is the reason.
-func write[T any](ctx context.Context, c *Coordinator, do func(context.Context, *unit) (T, error)) (T, error) {
-	return read(ctx, &c.View, func(ctx context.Context, v volume) (T, error) {
+func write[T any](ctx context.Context, c *Coordinator, doing, what string, do func(context.Context, *unit) (T, error)) (T, error) {
+	return read(ctx, &c.View, doing, what, func(ctx context.Context, v *volume) (T, error) {
 		value, err := do(ctx, &unit{v, c})
 		if err == nil {
 			return value, nil
@@ -211,10 +218,7 @@ func (v *volume) allow(ctx context.Context) error {
 	if err := v.check(); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // verify tells whether the root is a shared volume, if it has to be, and the one
@@ -230,8 +234,8 @@ func (v *View) verify(root *os.Root) error {
 // opened: nil, ErrNotMounted, ErrUnmarked or ErrForeignVolume. It takes a few system calls,
 // and every method begins with it.
 func (v *View) Check(ctx context.Context) error {
-	_, err := read(ctx, v, func(context.Context, volume) (struct{}, error) { return struct{}{}, nil })
-	return failed("use", v.dir, err)
+	_, err := read(ctx, v, "use", v.dir, func(context.Context, *volume) (struct{}, error) { return struct{}{}, nil })
+	return err
 }
 
 // unopened tells why there is no root.
