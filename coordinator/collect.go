@@ -25,7 +25,7 @@ import (
 // While a pin cannot be read, it leaves all releases, and returns ErrDamaged when it is
 // done with the rest; so it does with ErrMounted for a release that is a mount.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
-	return write(ctx, c, "collect old releases of", c.dir, func(ctx context.Context, u *unit) ([]string, error) {
+	return write(ctx, c, task{doing: "collect old releases of", what: c.dir}, func(ctx context.Context, u *unit) ([]string, error) {
 		return u.collect(ctx, nil)
 	})
 }
@@ -67,26 +67,17 @@ func (u *unit) collectable() ([]string, error) {
 	for _, e := range entries {
 		versions = append(versions, e.version)
 	}
-	found, err := durable.Names(u.root, stagingDir)
+	found, err := u.staged()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list what is staged: %w", err)
+		return nil, err
 	}
-	for _, name := range found {
-		if t := parseCollecting(name); t.version != "" {
+	for _, t := range found {
+		if t.version != "" {
 			versions = append(versions, t.version)
 		}
 	}
 	slices.Sort(versions)
 	return slices.Compact(versions), nil
-}
-
-// parseCollecting reads the name of a staging tree or of a collector's directory.
-func parseCollecting(name string) staged {
-	if rest, ok := strings.CutPrefix(name, collecting); ok {
-		e, _ := parseEntry(rest)
-		return staged{name: name, version: e.version, generation: e.generation}
-	}
-	return parseStaged(name)
 }
 
 // probeLimit is longer than any probe takes: what is there for longer was left.
@@ -112,6 +103,8 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 		if err != nil {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
+		// A file has a hidden name here before it gets its own.
+		hidden := slices.Contains([]string{activationsDir, failuresDir, probesDir}, dir)
 		for _, name := range found {
 			full := path.Join(dir, name)
 			switch {
@@ -119,9 +112,9 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 				if !u.removeTree(ctx, full) {
 					continue
 				}
-			case (strings.HasPrefix(name, probe.Prefix) || unnamed(dir, name)) && u.c.memory.left(name):
+			case (strings.HasPrefix(name, probe.Prefix) || hidden && strings.HasPrefix(name, ".")) && u.c.memory.left(name):
 				if err := u.discard(ctx, full); err != nil {
-					return removed, fmt.Errorf("cannot remove %s: %w", full, err)
+					return removed, err
 				}
 			default:
 				continue
@@ -132,17 +125,12 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 	return removed, nil
 }
 
-// unnamed tells whether a name is the private one of a file before it gets its own.
-func unnamed(dir, name string) bool {
-	return slices.Contains([]string{activationsDir, failuresDir, probesDir}, dir) && strings.HasPrefix(name, ".")
-}
-
 // collectVersion collects what there is of one version, under its claim.
 func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (removed []string, err error) {
-	leftovers := func() ([]string, error) {
-		found, err := durable.Names(u.root, stagingDir)
-		return slices.DeleteFunc(found, func(name string) bool {
-			return parseCollecting(name).version != version || own != nil && name == own.name()
+	leftovers := func() ([]staged, error) {
+		found, err := u.staged()
+		return slices.DeleteFunc(found, func(t staged) bool {
+			return t.version != version || own != nil && t.name == own.name()
 		}), err
 	}
 	// Mostly there is nothing to do.
@@ -179,12 +167,11 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 	if left, err = leftovers(); err != nil {
 		return nil, err
 	}
-	for _, name := range left {
-		name = path.Join(stagingDir, name)
-		if err := u.discard(ctx, name); err != nil {
-			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
+	for _, t := range left {
+		if err := u.discard(ctx, t.path()); err != nil {
+			return removed, err
 		}
-		removed = append(removed, name)
+		removed = append(removed, t.path())
 	}
 	gone, err := u.collectReleases(ctx, version, held)
 	return append(removed, gone...), err
@@ -197,7 +184,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if doomed, err := u.doomed(version); err != nil || len(doomed) == 0 {
 		return nil, err
 	}
-	away := path.Join(stagingDir, collecting+entry{version, generation}.String())
+	away := path.Join(stagingDir, collecting+entry{version: version, generation: generation}.String())
 	if err := durable.Mkdir(u.root, away, 0o755); err != nil {
 		return nil, err
 	}
@@ -206,10 +193,8 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if !durable.Local(u.root) {
 		// Until a pin shows whose unit has not seen the directory, and until the
 		// directory shows to who pins after that.
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(2 * durable.Settle):
+		if err := sleep(ctx, 2*durable.Settle); err != nil {
+			return nil, err
 		}
 	}
 	doomed, err := u.doomed(version)
@@ -263,7 +248,7 @@ func (u *unit) doomed(version string) ([]string, error) {
 		u.at("pins", 0)
 	}
 	h, err := u.history()
-	if err != nil && !errors.Is(err, ErrNotActivated) {
+	if err != nil {
 		return nil, err
 	}
 	for _, a := range []Activation{h.current, h.before, h.other} {
@@ -290,7 +275,7 @@ func (u *unit) doomed(version string) ([]string, error) {
 		doomed = append(doomed, releaseLink(version))
 	}
 	for _, e := range entries {
-		needed := pinned[e] || pinned[entry{version, 0}] || linked && wanted && e == p.entry
+		needed := pinned[e] || pinned[entry{version: version}] || linked && wanted && e == p
 		if e.version == version && !needed {
 			doomed = append(doomed, e.dir())
 		}

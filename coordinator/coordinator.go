@@ -165,14 +165,13 @@ type memory struct {
 // Options that cannot be meant.
 func Open(ctx context.Context, root string, o Options) (*Coordinator, error) {
 	root, err := filepath.Abs(root)
-	if err != nil {
-		return nil, failed("open", root, err)
+	var c *Coordinator
+	if err == nil {
+		c, err = newCoordinator(root, o)
 	}
-	c, err := newCoordinator(root, o)
-	if err != nil {
-		return nil, failed("open", root, err)
+	if err == nil {
+		c.id, err = mount.Call(ctx, c.mount, func(context.Context) (string, error) { return c.open() })
 	}
-	c.id, err = mount.Call(ctx, c.mount, func(context.Context) (string, error) { return c.open() })
 	if err != nil {
 		return nil, failed("open", root, err)
 	}

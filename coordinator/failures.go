@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -80,13 +79,9 @@ func (u *unit) failureFile(version string) string {
 
 // failure returns the note, if there is one that can be read.
 func (v *volume) failure(file string) (failure, bool) {
-	var f failure
-	data, err := durable.ReadFile(v.root, file)
-	if err != nil || json.Unmarshal(data, &f) != nil || f.Nonce == "" {
-		return failure{}, false
-	}
+	f, err := readJSON[failure](v.root, file)
 	_, known := failureKinds[f.Kind]
-	return f, known
+	return f, err == nil && known && f.Nonce != ""
 }
 
 // pause is how long nobody tries again.
@@ -166,20 +161,20 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 	if f.Kind == brokeOff || f.Proof.Source == (fetch.Fingerprint{}) { // or nothing was downloaded
 		f.Proof.Source, _ = u.c.source.Fingerprint(ctx, s.goal.version)
 	}
-	if free, err := u.room(); s.exhausted != nil && s.exhausted.files == 0 && err == nil {
+	free, err := u.room()
+	if s.exhausted != nil && s.exhausted.files == 0 && err == nil {
 		f.NeedsFiles = free.files // it was not enough
 	} else if f.Needs == 0 && err == nil {
 		f.Needs = free.bytes + uint64(s.total)/2
 	}
-	if old, ok := u.failure(u.failureFile(s.goal.version)); ok {
+	file := u.failureFile(s.goal.version)
+	if old, ok := u.failure(file); ok {
 		f.Times = old.Times + 1
 	}
-	data, err := json.Marshal(f)
-	if err == nil && u.check() == nil {
-		err = durable.Replace(u.root, u.failureFile(s.goal.version), append(data, '\n'))
-	}
-	if err != nil {
-		u.c.options.Log.Warn("cannot note for the others what went wrong", "error", err)
+	if u.check() == nil {
+		if err := durable.Replace(u.root, file, encode(f)); err != nil {
+			u.c.options.Log.Warn("cannot note for the others what went wrong", "error", err)
+		}
 	}
 	u.c.memory.seen.Store(f.Nonce, sighting{first: u.c.memory.now()})
 }

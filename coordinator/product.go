@@ -1,9 +1,14 @@
 package coordinator
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"regexp"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 )
 
 // Product describes what is installed. Name, Archive and Top are required.
@@ -28,7 +33,7 @@ type Product struct {
 }
 
 var (
-	threeNumbers = regexp.MustCompile(`^v?((?:0|[1-9][0-9]{0,5})\.(?:0|[1-9][0-9]{0,5})\.(?:0|[1-9][0-9]{0,5}))$`)
+	threeNumbers = regexp.MustCompile(`^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}$`)
 	// A version becomes part of paths and URLs: nothing else may get through.
 	versionForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$`)
 )
@@ -38,11 +43,8 @@ func (p Product) ParseVersion(text string) (string, error) {
 	parse := p.Version
 	if parse == nil {
 		parse = func(text string) (string, bool) {
-			m := threeNumbers.FindStringSubmatch(text)
-			if m == nil {
-				return "", false
-			}
-			return m[1], true
+			version := strings.TrimPrefix(text, "v")
+			return version, threeNumbers.MatchString(version)
 		}
 	}
 	version, ok := parse(text)
@@ -69,4 +71,38 @@ func (p Product) check() error {
 		}
 	}
 	return nil
+}
+
+// maxArchive is ten times the largest release known; an archive that is larger, or that
+// does not end, is none.
+const maxArchive = 8 << 30
+
+// archives is where releases come from.
+func archives(o Options) fetch.Source {
+	return fetch.Source{
+		URL: o.Source, Layout: o.Product.layout(), Client: o.Client, Policy: fetch.DefaultPolicy,
+		Token: o.Token, Connections: o.Connections, Chunk: o.Chunk, MaxBytes: maxArchive,
+	}
+}
+
+func (p Product) layout() fetch.Layout {
+	return fetch.Layout{
+		Archive: p.Archive,
+		Version: func(tag string) (string, bool) {
+			version, err := p.ParseVersion(tag)
+			return version, err == nil
+		},
+	}
+}
+
+// Newest asks a source (see Options.Source), a repository on GitHub or on a server
+// with its API, for its highest stable version. A nil client is one with sane limits.
+// Errors are ErrUnreachable, ErrUnauthorized, ErrNotFound, and ErrNotArchive for a page
+// where the answer should be.
+func Newest(ctx context.Context, client *http.Client, p Product, source, token string) (string, error) {
+	if client == nil {
+		client = fetch.NewClient()
+	}
+	version, err := fetch.Source{URL: source, Layout: p.layout(), Client: client, Policy: fetch.DefaultPolicy, Token: token}.Newest(ctx)
+	return version, failed("find the newest release of", p.Name, err)
 }
