@@ -56,20 +56,11 @@ func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err e
 
 // collectable lists every version of which there is anything.
 func (u *unit) collectable() ([]string, error) {
-	versions, err := u.versions()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := u.entries()
-	if err != nil {
-		return nil, err
-	}
+	versions, releasesErr := u.versions()
+	entries, storeErr := u.entries()
+	found, stagingErr := u.staged()
 	for _, e := range entries {
 		versions = append(versions, e.version)
-	}
-	found, err := u.staged()
-	if err != nil {
-		return nil, err
 	}
 	for _, t := range found {
 		if t.version != "" {
@@ -77,7 +68,7 @@ func (u *unit) collectable() ([]string, error) {
 		}
 	}
 	slices.Sort(versions)
-	return slices.Compact(versions), nil
+	return slices.Compact(versions), errors.Join(releasesErr, storeErr, stagingErr)
 }
 
 // probeLimit is longer than any probe takes: what is there for longer was left.
@@ -247,8 +238,9 @@ func (u *unit) doomed(version string) ([]string, error) {
 		}
 		u.at("pins", 0)
 	}
-	h, err := u.history()
-	if err != nil {
+	h, logErr := u.history()
+	entries, storeErr := u.entries()
+	if err := errors.Join(logErr, storeErr); err != nil {
 		return nil, err
 	}
 	for _, a := range []Activation{h.current, h.before, h.other} {
@@ -265,10 +257,6 @@ func (u *unit) doomed(version string) ([]string, error) {
 		// One that cannot be read may be.
 		made, err := u.madeAt(p)
 		wanted = err != nil && !absent(err) || err == nil && made >= h.current.Generation
-	}
-	entries, err := u.entries()
-	if err != nil {
-		return nil, err
 	}
 	var doomed []string
 	if linked && !wanted {

@@ -62,7 +62,7 @@ func (p Product) check() error {
 		return fmt.Errorf("%w: nothing tells where the archive of a version of %s is", ErrOptions, p.Name)
 	case !plainName(p.Top):
 		return fmt.Errorf("%w: %q is no directory of an archive", ErrOptions, p.Top)
-	case p.Link != "" && (!plainName(p.Link) || names[p.Link]):
+	case p.Link != "" && (!plainName(p.Link) || taken(p.Link)):
 		return fmt.Errorf("%w: a link %q cannot be in the root of a volume", ErrOptions, p.Link)
 	}
 	for _, name := range p.Executables {
@@ -81,7 +81,7 @@ const maxArchive = 8 << 30
 func archives(o Options) fetch.Source {
 	return fetch.Source{
 		URL: o.Source, Layout: o.Product.layout(), Client: o.Client, Policy: fetch.DefaultPolicy,
-		Token: o.Token, Connections: o.Connections, Chunk: o.Chunk, MaxBytes: maxArchive,
+		Token: o.Token, Chunk: o.Chunk, MaxBytes: maxArchive,
 	}
 }
 

@@ -172,9 +172,7 @@ func (v *volume) inspect(ctx context.Context) (Inspection, error) {
 
 func (v *volume) inspectReleases(ctx context.Context, i *Inspection) error {
 	versions, err := v.versions()
-	if err != nil {
-		return err
-	}
+	entries, storeErr := v.entries()
 	linked := map[entry]bool{}
 	for _, version := range versions {
 		if err := ctx.Err(); err != nil {
@@ -188,13 +186,12 @@ func (v *volume) inspectReleases(ctx context.Context, i *Inspection) error {
 			i.Damaged[version] = err.Error()
 		}
 	}
-	entries, err := v.entries()
 	for _, e := range entries {
 		if !linked[e] {
 			i.Replaced = append(i.Replaced, e.String())
 		}
 	}
-	return err
+	return errors.Join(err, storeErr)
 }
 
 func (v *volume) inspectLog(_ context.Context, i *Inspection) error {

@@ -36,10 +36,13 @@ const (
 	workerDir      = "worker"
 )
 
-var names = map[string]bool{
-	volumeFile: true, lockFile: true, progressFile: true, installedFile: true,
-	claimsDir: true, activationsDir: true, storeDir: true, releasesDir: true, stagingDir: true,
-	pinsDir: true, failuresDir: true, probesDir: true, workerDir: true,
+// directories are what everything else relies on.
+var directories = []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir}
+
+// taken tells whether a name has its meaning in the root of every volume.
+func taken(name string) bool {
+	files := []string{volumeFile, lockFile, progressFile, installedFile, probesDir}
+	return slices.Contains(files, name) || slices.Contains(directories, name)
 }
 
 // Layouts of volumes that this program knows. In the first one, a release was the
@@ -106,20 +109,18 @@ func (v *View) about(doing, text string) task {
 }
 
 // read does what a call has to read.
-func read[T any](ctx context.Context, v *View, t task, do func(context.Context, *volume) (T, error)) (T, error) {
-	if t.err != nil {
-		var none T
-		return none, failed(t.doing, t.what, t.err)
+func read[T any](ctx context.Context, v *View, t task, do func(context.Context, *volume) (T, error)) (value T, err error) {
+	if err = t.err; err == nil {
+		value, err = mount.Call(ctx, v.mount, func(ctx context.Context) (value T, err error) {
+			in, err := v.enter()
+			if err != nil {
+				return value, err
+			}
+			defer in.root.Close()
+			value, err = do(ctx, in)
+			return value, in.explain(err)
+		})
 	}
-	value, err := mount.Call(ctx, v.mount, func(ctx context.Context) (none T, err error) {
-		in, err := v.enter()
-		if err != nil {
-			return none, err
-		}
-		defer in.root.Close()
-		value, err := do(ctx, in)
-		return value, in.explain(err)
-	})
 	return value, failed(t.doing, t.what, err)
 }
 
@@ -190,9 +191,6 @@ func (c *Coordinator) open() (string, error) {
 func noDirectory(root *os.Root, dir string, err error) error {
 	return fmt.Errorf("%w: %s is no directory: remove it and open the volume anew: %w", ErrDamaged, filepath.Join(root.Name(), dir), err)
 }
-
-// directories are what everything else relies on.
-var directories = []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir}
 
 // layOut makes the directories.
 func layOut(root *os.Root) error {
@@ -370,15 +368,6 @@ func readJSON[T any](root *os.Root, name string) (value T, err error) {
 func encode(value any) []byte {
 	data, _ := json.Marshal(value)
 	return append(data, '\n')
-}
-
-// sleep returns early when ctx ends, and why it did.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-	return context.Cause(ctx)
 }
 
 // same compares a volume with the one that is known.

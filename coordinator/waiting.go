@@ -123,6 +123,15 @@ func (u *unit) changes(version string) (changed <-chan struct{}, enough func()) 
 	return pulse, func() { w.Close() }
 }
 
+// sleep returns early when ctx ends, and why it did.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+	return context.Cause(ctx)
+}
+
 // meter reports how far a download is, once a second.
 type meter struct {
 	Progress
