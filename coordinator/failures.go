@@ -172,9 +172,7 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 		f.Times = old.Times + 1
 	}
 	if u.check() == nil {
-		if err := durable.Replace(u.root, file, encode(f)); err != nil {
-			u.c.options.Log.Warn("cannot note for the others what went wrong", "error", err)
-		}
+		u.warn("cannot note for the others what went wrong", durable.Replace(u.root, file, encode(f)))
 	}
 	u.c.memory.seen.Store(f.Nonce, sighting{first: u.c.memory.now()})
 }

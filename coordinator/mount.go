@@ -100,9 +100,7 @@ func (u *unit) noteLocks(exclusive bool) {
 	if was == old.Locks || u.check() != nil {
 		return
 	}
-	if err := u.note(old.Result); err != nil {
-		u.c.options.Log.Warn("cannot note what file locks are worth", "error", err)
-	}
+	u.warn("cannot note what file locks are worth", u.note(old.Result))
 }
 
 // probed returns what this unit has noted since the machine was booted.
@@ -213,8 +211,7 @@ func (s *stage) makeRoom(ctx context.Context, size, there int64) error {
 	case free.bytes < least:
 		s.needs = least
 		return errors.Join(fmt.Errorf("%w: it needs at least %s, %s are free", ErrNoSpace, megabytes(least), megabytes(free.bytes)), collectErr)
-	case collectErr != nil: // it may fit
-		s.u.c.options.Log.Warn("cannot make room", "error", collectErr)
 	}
+	s.u.warn("cannot make room", collectErr) // it may fit
 	return nil
 }

@@ -202,7 +202,6 @@ func (v *volume) pins() (pins map[string][]entry, damaged error) {
 		if pins[name] == nil {
 			damaged = fmt.Errorf("%w: %s names no release: have that unit pin anew, or remove it if the unit is gone",
 				ErrDamaged, filepath.Join(v.view.dir, pinsDir, name))
-			continue
 		}
 	}
 	return pins, damaged
@@ -276,8 +275,7 @@ func (u *unit) forget(ctx context.Context, name string) error {
 // there is in the way; what anybody else has is none of this unit's business.
 func (u *unit) removeWorkerDir(ctx context.Context, dir string) error {
 	full := filepath.Join(u.view.dir, dir)
-	if _, err := tree.Unmount(ctx, full, tree.OverlayWithin(full)); err != nil {
-		u.c.options.Log.Warn("cannot unmount what a worker has left", "error", err)
-	}
+	_, err := tree.Unmount(ctx, full, tree.OverlayWithin(full))
+	u.warn("cannot unmount what a worker has left", err)
 	return tree.Remove(ctx, u.root, dir)
 }

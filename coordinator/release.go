@@ -242,9 +242,8 @@ func (s *stage) publish(ctx context.Context, writes *durable.Writes) (Release, e
 	}
 	// Nobody needs to go on with this version, whoever began: what is staged
 	// for it belongs to the dead, or to someone who will find the release.
-	if err := u.sweep(ctx, func(t staged) bool { return t.version == s.goal.version }); err != nil {
-		u.c.options.Log.Warn("cannot remove what is staged", "error", err)
-	}
+	err = u.sweep(ctx, func(t staged) bool { return t.version == s.goal.version })
+	u.warn("cannot remove what is staged", err)
 	return r, nil
 }
 

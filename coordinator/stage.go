@@ -278,9 +278,7 @@ func (s *stage) remove(ctx context.Context) {
 	if !s.keep {
 		err = s.u.discard(ctx, s.home())
 	}
-	if err != nil {
-		s.u.c.options.Log.Warn("cannot remove the staging tree", "error", err)
-	}
+	s.u.warn("cannot remove the staging tree", err)
 	if p, err := s.u.progress(); err == nil && p.Unit == s.u.c.options.Unit && p.Version == s.goal.version {
 		s.u.root.Remove(progressFile)
 	}
@@ -361,9 +359,7 @@ func (u *unit) removeTree(ctx context.Context, name string) bool {
 	ctx, cancel := mount.Tidying(ctx, discardLimit) // whoever gives up wants it tidy, too
 	defer cancel()
 	err := tree.Remove(ctx, u.root, name)
-	if err != nil {
-		u.c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
-	}
+	u.warn("cannot remove all of what nobody needs", err)
 	return err == nil
 }
 

@@ -76,6 +76,13 @@ type unit struct {
 
 func (u *unit) at(point string, generation int) { u.c.memory.at(point, generation) }
 
+// warn logs what has gone wrong, if it has, and is no reason to give up.
+func (u *unit) warn(what string, err error) {
+	if err != nil {
+		u.c.options.Log.Warn(what, "error", err)
+	}
+}
+
 // name is the unit's, as that of a file.
 func (u *unit) name() string { return fileName(u.c.options.Unit) }
 
