@@ -195,8 +195,11 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 	c := &Coordinator{
 		View:    View{dir: root, mount: mount.At(root), product: o.Product, id: o.VolumeID, marker: o.Marker, owner: o.Owner},
 		options: o,
-		source:  archives(o),
-		memory:  memory{locking: make(chan struct{}, 1), now: time.Now, at: func(string, int) {}},
+		source: fetch.Source{
+			URL: o.Source, Layout: o.Product.layout(), Client: o.Client, Policy: fetch.DefaultPolicy,
+			Token: o.Token, Chunk: o.Chunk, MaxBytes: maxArchive,
+		},
+		memory: memory{locking: make(chan struct{}, 1), now: time.Now, at: func(string, int) {}},
 	}
 	if o.Digest != "" {
 		var err error
@@ -223,6 +226,9 @@ const (
 	maxChunk = 1 << 40 // archives are smaller
 	maxText  = 1 << 10 // bytes of what people and machines are called
 	maxName  = 255     // bytes of a file's name, on every file system
+	// maxArchive is ten times the largest release known: what is larger, or does not
+	// end, is no archive.
+	maxArchive = 8 << 30
 )
 
 // A unit's name becomes part of file names.

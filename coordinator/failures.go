@@ -179,10 +179,7 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 
 // unblock removes all notes about a version that is installed.
 func (u *unit) unblock(version string) {
-	found, err := durable.Names(u.root, failuresDir)
-	if err != nil {
-		return // nothing depends on it
-	}
+	found, _ := durable.Names(u.root, failuresDir) // nothing depends on it
 	for _, name := range found {
 		if hash, ok := strings.CutPrefix(name, version+"."); ok && !strings.Contains(hash, ".") {
 			u.root.Remove(path.Join(failuresDir, name))

@@ -121,10 +121,7 @@ func started(pid string) (string, error) {
 
 // dropHolds removes what processes of this unit held when they died.
 func (u *unit) dropHolds() {
-	found, err := durable.Names(u.root, pinsDir)
-	if err != nil {
-		return // nothing depends on it
-	}
+	found, _ := durable.Names(u.root, pinsDir) // nothing depends on it
 	for _, name := range found {
 		parts := strings.Split(name, ".") // UNIT.PID-START.RANDOM
 		if len(parts) != 3 || parts[0] != u.name() {
@@ -252,10 +249,7 @@ func (c *Coordinator) Forget(ctx context.Context, unitName string) error {
 
 func (u *unit) forget(ctx context.Context, name string) error {
 	pins, err := durable.Names(u.root, pinsDir)
-	if err != nil {
-		return fmt.Errorf("cannot read the pins: %w", err)
-	}
-	if err := u.allow(ctx); err != nil {
+	if err := errors.Join(err, u.allow(ctx)); err != nil {
 		return err
 	}
 	for _, pin := range pins {

@@ -73,18 +73,6 @@ func (p Product) check() error {
 	return nil
 }
 
-// maxArchive is ten times the largest release known; an archive that is larger, or that
-// does not end, is none.
-const maxArchive = 8 << 30
-
-// archives is where releases come from.
-func archives(o Options) fetch.Source {
-	return fetch.Source{
-		URL: o.Source, Layout: o.Product.layout(), Client: o.Client, Policy: fetch.DefaultPolicy,
-		Token: o.Token, Chunk: o.Chunk, MaxBytes: maxArchive,
-	}
-}
-
 func (p Product) layout() fetch.Layout {
 	return fetch.Layout{
 		Archive: p.Archive,

@@ -142,11 +142,9 @@ func (v *volume) late(since time.Time) bool {
 	if time.Since(since) >= durable.Settle || durable.Local(v.root) {
 		return false
 	}
-	time.Sleep(latePoll)
+	time.Sleep(100 * time.Millisecond)
 	return true
 }
-
-const latePoll = 100 * time.Millisecond
 
 func (v *volume) exists(name string) bool {
 	_, err := v.root.Lstat(name)
