@@ -1,8 +1,8 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,19 +29,15 @@ import (
 //
 // Errors are ErrOvertaken, ErrNoSpace, and those of Installed.
 func (c *Coordinator) Activate(ctx context.Context, version string) (Activation, error) {
-	parsed, err := c.product.ParseVersion(version)
-	if err != nil {
-		return Activation{}, failed("activate", c.product.Name, err)
-	}
-	a, err := c.change(ctx, func(history) (Activation, error) { return Activation{Version: parsed}, nil })
-	return a, failed("activate", c.product.Name+" "+parsed, err)
+	t := c.about("activate", version)
+	return c.change(ctx, t, func(history) (Activation, error) { return Activation{Version: t.version}, nil })
 }
 
 // Rollback activates the release that was current before, without a download. Done
 // again, it goes one further back, never forward. Errors are ErrNotActivated if there
 // is none, and those of Activate.
 func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
-	a, err := c.change(ctx, func(h history) (Activation, error) {
+	return c.change(ctx, task{doing: "roll back", what: c.product.Name}, func(h history) (Activation, error) {
 		switch {
 		case h.current.Generation == 0:
 			return Activation{}, ErrNotActivated
@@ -50,7 +46,6 @@ func (c *Coordinator) Rollback(ctx context.Context) (Activation, error) {
 		}
 		return Activation{Version: h.before.Version, Restores: h.before.origin()}, nil
 	})
-	return a, failed("roll back", c.product.Name, err)
 }
 
 // origin is the entry that first made the release of a current.
@@ -62,17 +57,16 @@ func (a Activation) origin() int {
 }
 
 // change activates what choose chooses, knowing the log.
-func (c *Coordinator) change(ctx context.Context, choose func(history) (Activation, error)) (Activation, error) {
-	return write(ctx, c, func(ctx context.Context, u *unit) (Activation, error) {
+func (c *Coordinator) change(ctx context.Context, t task, choose func(history) (Activation, error)) (Activation, error) {
+	return write(ctx, c, t, func(ctx context.Context, u *unit) (Activation, error) {
 		h, err := u.history()
-		if err != nil && !errors.Is(err, ErrNotActivated) {
+		if err != nil {
 			return Activation{}, err
 		}
 		for _, file := range h.damaged {
-			if !u.c.memory.first(file) {
-				continue
+			if u.c.memory.first(file) {
+				u.c.options.Log.Warn("ignored an activation that cannot be read: remove the file", "file", filepath.Join(u.view.dir, file))
 			}
-			u.c.options.Log.Warn("ignored an activation that cannot be read: remove the file", "file", filepath.Join(u.view.dir, file))
 		}
 		next, err := choose(h)
 		if err != nil {
@@ -97,12 +91,8 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 	}
 	defer held()
 	next.Generation, next.Unit = h.last+1, u.c.options.Unit
-	data, err := json.Marshal(next)
-	if err != nil {
-		return Activation{}, err
-	}
 	u.at("activate", next.Generation)
-	err = durable.Create(u.root, activationName(next.Generation), append(data, '\n'), func() error { return u.allow(ctx) })
+	err = durable.Create(u.root, activationName(next.Generation), encode(next), func() error { return u.allow(ctx) })
 	if errors.Is(err, fs.ErrExist) {
 		winner, err := u.awaited(ctx, next.Generation)
 		if err != nil {
@@ -125,18 +115,13 @@ func (u *unit) activate(ctx context.Context, h history, next Activation) (Activa
 func (u *unit) awaited(ctx context.Context, generation int) (Activation, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		h, err := u.history()
-		if err == nil && h.last >= generation {
+		if err == nil && h.last >= generation && h.current.Generation > 0 {
 			return h.current, nil
 		}
-		if err != nil && !incomplete(err) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Activation{}, err
 		}
-		select {
-		case <-ctx.Done():
-			return Activation{}, context.Cause(ctx)
-		case <-time.After(rand.N(pause)):
-		}
-		if err := u.check(); err != nil {
+		if err := cmp.Or(sleep(ctx, rand.N(pause)), u.check()); err != nil {
 			return Activation{}, err
 		}
 	}
@@ -147,11 +132,10 @@ func (u *unit) awaited(ctx context.Context, generation int) (Activation, error) 
 // after writing, so that the names end up right.
 func (u *unit) derive() error {
 	for {
-		h, err := u.history()
+		a, err := u.current()
 		if err != nil {
 			return err
 		}
-		a := h.current
 		if link := u.view.product.Link; link != "" {
 			if err := durable.Symlink(u.root, path.Join(releaseLink(a.Version), link), link); err != nil {
 				return u.blockedName(link, err)
@@ -164,7 +148,7 @@ func (u *unit) derive() error {
 				return u.blockedName(installedFile, err)
 			}
 		}
-		if again, err := u.history(); err != nil || again.current == a {
+		if again, err := u.current(); err != nil || again == a {
 			return err
 		}
 	}
@@ -191,10 +175,9 @@ type history struct {
 // lastGeneration is far beyond what is ever reached: a higher number is noise.
 const lastGeneration = 1 << 30
 
-// history returns ErrNotActivated while the log is empty. An entry that cannot be
-// read is passed over, and so is one that somebody has removed because of that: an
-// entry is complete before it has its name, so that it was damaged later, and the units
-// must go on.
+// history reads the log, which may be empty. An entry that cannot be read is passed
+// over, and so is one that somebody has removed because of that: an entry is complete
+// before it has its name, so that it was damaged later, and the units must go on.
 func (v *volume) history() (h history, err error) {
 	found, err := durable.Names(v.root, activationsDir)
 	if err != nil {
@@ -246,29 +229,31 @@ func (v *volume) history() (h history, err error) {
 			h.before = a
 		}
 	}
+	return h, nil
+}
+
+// current returns the newest entry that can be read, or ErrNotActivated.
+func (v *volume) current() (Activation, error) {
+	h, err := v.history()
 	switch {
-	case h.current.Generation > 0:
-		return h, nil
+	case err != nil || h.current.Generation > 0:
+		return h.current, err
 	case len(h.damaged) > 0:
-		return h, fmt.Errorf("%w: %w: %s: activate a release", ErrNotActivated, ErrDamaged, filepath.Join(v.view.dir, h.damaged[0]))
+		return h.current, fmt.Errorf("%w: %w: %s: activate a release", ErrNotActivated, ErrDamaged, filepath.Join(v.view.dir, h.damaged[0]))
 	}
-	return h, fmt.Errorf("%s: %w", v.view.dir, ErrNotActivated)
+	return h.current, fmt.Errorf("%s: %w", v.view.dir, ErrNotActivated)
 }
 
 func (v *volume) activation(generation int) (Activation, error) {
 	name := activationName(generation)
-	data, err := durable.ReadFile(v.root, name)
-	if err != nil && !errors.Is(err, durable.ErrUnusable) {
+	a, err := readJSON[Activation](v.root, name)
+	if err != nil && !errors.Is(err, errUnreadable) {
 		return Activation{}, fmt.Errorf("cannot read the log of activations: %w", err)
-	}
-	var a Activation
-	if err == nil {
-		err = json.Unmarshal(data, &a)
 	}
 	if err == nil && (a.Generation != generation || a.Restores < 0 || a.Restores >= generation) {
 		err = errors.New("its numbers make no sense")
 	}
-	if version, parseErr := v.view.product.ParseVersion(a.Version); err == nil && (parseErr != nil || version != a.Version) {
+	if err == nil && !v.isVersion(a.Version) {
 		err = fmt.Errorf("%q is no version", a.Version)
 	}
 	if err != nil {

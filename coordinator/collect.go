@@ -26,8 +26,9 @@ import (
 // While a pin cannot be read, it leaves all releases, and returns ErrDamaged when it is
 // done with the rest; so it does with ErrMounted for a release that is a mount.
 func (c *Coordinator) Collect(ctx context.Context) ([]string, error) {
-	removed, err := write(ctx, c, func(ctx context.Context, u *unit) ([]string, error) { return u.collect(ctx, nil) })
-	return removed, failed("collect old releases of", c.dir, err)
+	return write(ctx, c, task{doing: "collect old releases of", what: c.dir}, func(ctx context.Context, u *unit) ([]string, error) {
+		return u.collect(ctx, nil)
+	})
 }
 
 // collect does the work of Collect, for a unit that has something staged itself or,
@@ -56,37 +57,19 @@ func (u *unit) collect(ctx context.Context, own *stage) (removed []string, err e
 
 // collectable lists every version of which there is anything.
 func (u *unit) collectable() ([]string, error) {
-	versions, err := u.versions()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := u.entries()
-	if err != nil {
-		return nil, err
-	}
+	versions, releasesErr := u.versions()
+	entries, storeErr := u.entries()
+	found, stagingErr := u.staged()
 	for _, e := range entries {
 		versions = append(versions, e.version)
 	}
-	found, err := durable.Names(u.root, stagingDir)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list what is staged: %w", err)
-	}
-	for _, name := range found {
-		if t := parseCollecting(name); t.version != "" {
+	for _, t := range found {
+		if t.version != "" {
 			versions = append(versions, t.version)
 		}
 	}
 	slices.Sort(versions)
-	return slices.Compact(versions), nil
-}
-
-// parseCollecting reads the name of a staging tree or of a collector's directory.
-func parseCollecting(name string) staged {
-	if rest, ok := strings.CutPrefix(name, collecting); ok {
-		e, _ := parseEntry(rest)
-		return staged{name: name, version: e.version, generation: e.generation}
-	}
-	return parseStaged(name)
+	return slices.Compact(versions), errors.Join(releasesErr, storeErr, stagingErr)
 }
 
 // probeLimit is longer than any probe takes: what is there for longer was left.
@@ -95,14 +78,9 @@ const probeLimit = 10 * time.Second
 // left tells whether a directory of a probe was seen for so long that nobody is at work
 // in it.
 func (m *memory) left(name string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	now := m.now()
-	first, seen := m.probes[name]
-	if !seen {
-		m.probes[name] = now
-	}
-	return seen && now.Sub(first) >= probeLimit
+	first, _ := m.probes.LoadOrStore(name, now)
+	return now.Sub(first.(time.Time)) >= probeLimit
 }
 
 // removeLitter removes what nobody can claim: what could not be removed before, what
@@ -117,6 +95,8 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 		if err != nil {
 			return removed, fmt.Errorf("cannot list %s: %w", dir, err)
 		}
+		// A file has a hidden name here before it gets its own.
+		hidden := slices.Contains([]string{activationsDir, failuresDir, probesDir}, dir)
 		for _, name := range found {
 			full := path.Join(dir, name)
 			switch {
@@ -124,9 +104,9 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 				if !u.removeTree(ctx, full) {
 					continue
 				}
-			case (strings.HasPrefix(name, probe.Prefix) || unnamed(dir, name)) && u.c.memory.left(name):
+			case (strings.HasPrefix(name, probe.Prefix) || hidden && strings.HasPrefix(name, ".")) && u.c.memory.left(name):
 				if err := u.discard(ctx, full); err != nil {
-					return removed, fmt.Errorf("cannot remove %s: %w", full, err)
+					return removed, err
 				}
 			default:
 				continue
@@ -137,17 +117,12 @@ func (u *unit) removeLitter(ctx context.Context) (removed []string, err error) {
 	return removed, nil
 }
 
-// unnamed tells whether a name is the private one of a file before it gets its own.
-func unnamed(dir, name string) bool {
-	return slices.Contains([]string{activationsDir, failuresDir, probesDir}, dir) && strings.HasPrefix(name, ".")
-}
-
 // collectVersion collects what there is of one version, under its claim.
 func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (removed []string, err error) {
-	leftovers := func() ([]string, error) {
-		found, err := durable.Names(u.root, stagingDir)
-		return slices.DeleteFunc(found, func(name string) bool {
-			return parseCollecting(name).version != version || own != nil && name == own.name()
+	leftovers := func() ([]staged, error) {
+		found, err := u.staged()
+		return slices.DeleteFunc(found, func(t staged) bool {
+			return t.version != version || own != nil && t.name == own.name()
 		}), err
 	}
 	// Mostly there is nothing to do.
@@ -184,12 +159,11 @@ func (u *unit) collectVersion(ctx context.Context, version string, own *stage) (
 	if left, err = leftovers(); err != nil {
 		return nil, err
 	}
-	for _, name := range left {
-		name = path.Join(stagingDir, name)
-		if err := u.discard(ctx, name); err != nil {
-			return removed, fmt.Errorf("cannot remove %s: %w", name, err)
+	for _, t := range left {
+		if err := u.discard(ctx, t.path()); err != nil {
+			return removed, err
 		}
-		removed = append(removed, name)
+		removed = append(removed, t.path())
 	}
 	gone, err := u.collectReleases(ctx, version, held)
 	return append(removed, gone...), err
@@ -202,7 +176,7 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if doomed, err := u.doomed(version); err != nil || len(doomed) == 0 {
 		return nil, err
 	}
-	away := path.Join(stagingDir, collecting+entry{version, generation}.String())
+	away := path.Join(stagingDir, collecting+entry{version: version, generation: generation}.String())
 	if err := durable.Mkdir(u.root, away, 0o755); err != nil {
 		return nil, err
 	}
@@ -211,10 +185,8 @@ func (u *unit) collectReleases(ctx context.Context, version string, held *claim.
 	if !durable.Local(u.root) {
 		// Until a pin shows whose unit has not seen the directory, and until the
 		// directory shows to who pins after that.
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(2 * durable.Settle):
+		if err := sleep(ctx, 2*durable.Settle); err != nil {
+			return nil, err
 		}
 	}
 	doomed, err := u.doomed(version)
@@ -267,8 +239,9 @@ func (u *unit) doomed(version string) ([]string, error) {
 		}
 		u.at("pins", 0)
 	}
-	h, err := u.history()
-	if err != nil && !errors.Is(err, ErrNotActivated) {
+	h, logErr := u.history()
+	entries, storeErr := u.entries()
+	if err := errors.Join(logErr, storeErr); err != nil {
 		return nil, err
 	}
 	for _, a := range []Activation{h.current, h.before, h.other} {
@@ -286,16 +259,12 @@ func (u *unit) doomed(version string) ([]string, error) {
 		made, err := u.madeAt(p)
 		wanted = err != nil && !absent(err) || err == nil && made >= h.current.Generation
 	}
-	entries, err := u.entries()
-	if err != nil {
-		return nil, err
-	}
 	var doomed []string
 	if linked && !wanted {
 		doomed = append(doomed, releaseLink(version))
 	}
 	for _, e := range entries {
-		needed := pinned[e] || pinned[entry{version, 0}] || linked && wanted && e == p.entry
+		needed := pinned[e] || pinned[entry{version: version}] || linked && wanted && e == p
 		if e.version == version && !needed {
 			doomed = append(doomed, e.dir())
 		}

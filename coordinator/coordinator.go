@@ -12,18 +12,24 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/mount"
-	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 )
 
 const (
@@ -71,9 +77,6 @@ type Options struct {
 	// for GitHub's also to that of its API. It is sent to no other host, wherever
 	// a request is redirected to, and is never logged.
 	Token string
-	// Connections is how many ranges of an archive are fetched at a time. 0 is 4: one
-	// connection seldom fills a long line.
-	Connections int
 	// Chunk is the length of a range in bytes. 0 is DefaultChunk.
 	Chunk int64
 	// Helper is a command that calls probe.Help with the argument that is appended
@@ -150,11 +153,10 @@ type Coordinator struct {
 
 // memory is what a Coordinator knows from call to call.
 type memory struct {
-	mu      sync.Mutex
-	turns   map[string]*publish.Turns          // by version
-	logged  map[string]bool                    // what is in the log once
-	seen    map[string]*sighting               // failures noted on the volume, by nonce
-	probes  map[string]time.Time               // directories of probes, and when they were first seen
+	turns   sync.Map                           // *publish.Turns, by version
+	logged  sync.Map                           // what is in the log once
+	seen    sync.Map                           // sighting, by the nonce of a failure noted on the volume
+	probes  sync.Map                           // time.Time when a directory of probes was first seen, by its name
 	locking chan struct{}                      // see claim.Log.Turn
 	now     func() time.Time                   // tests own it
 	at      func(point string, generation int) // tests stop units there
@@ -166,14 +168,13 @@ type memory struct {
 // Options that cannot be meant.
 func Open(ctx context.Context, root string, o Options) (*Coordinator, error) {
 	root, err := filepath.Abs(root)
-	if err != nil {
-		return nil, failed("open", root, err)
+	var c *Coordinator
+	if err == nil {
+		c, err = newCoordinator(root, o)
 	}
-	c, err := newCoordinator(root, o)
-	if err != nil {
-		return nil, failed("open", root, err)
+	if err == nil {
+		c.id, err = mount.Call(ctx, c.mount, func(context.Context) (string, error) { return c.open() })
 	}
-	c.id, err = mount.Call(ctx, c.mount, func(context.Context) (string, error) { return c.open() })
 	if err != nil {
 		return nil, failed("open", root, err)
 	}
@@ -185,27 +186,20 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if o.Client == nil {
-		o.Client = fetch.NewClient()
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Lease == 0 {
-		o.Lease = DefaultLease
-	}
+	o.Client = cmp.Or(o.Client, fetch.NewClient())
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Lease = cmp.Or(o.Lease, DefaultLease)
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
 	c := &Coordinator{
 		View:    View{dir: root, mount: mount.At(root), product: o.Product, id: o.VolumeID, marker: o.Marker, owner: o.Owner},
 		options: o,
-		source:  archives(o),
-		memory: memory{
-			turns: map[string]*publish.Turns{}, probes: map[string]time.Time{}, logged: map[string]bool{}, seen: map[string]*sighting{},
-			locking: make(chan struct{}, 1),
-			now:     time.Now, at: func(string, int) {},
+		source: fetch.Source{
+			URL: o.Source, Archive: o.Product.Archive, Client: o.Client, Policy: fetch.DefaultPolicy,
+			Token: o.Token, Chunk: o.Chunk, MaxBytes: maxArchive,
 		},
+		memory: memory{locking: make(chan struct{}, 1), now: time.Now, at: func(string, int) {}},
 	}
 	if o.Digest != "" {
 		var err error
@@ -223,3 +217,73 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 // VolumeID returns the random id of the volume; remember it and pass it to the
 // next Open.
 func (c *Coordinator) VolumeID() string { return c.id }
+
+// Limits of what can be meant.
+const (
+	minLease = 100 * time.Millisecond // tests have short ones; a holder renews four times in it
+	maxLease = 10 * time.Minute
+	minChunk = 1 << 10 // below that a request costs more than what it brings
+	maxChunk = 1 << 40 // archives are smaller
+	maxText  = 1 << 10 // bytes of what people and machines are called
+	maxName  = 255     // bytes of a file's name, on every file system
+	// maxArchive is ten times the largest release known: what is larger, or does not
+	// end, is no archive.
+	maxArchive = 8 << 30
+)
+
+// A unit's name becomes part of file names.
+var (
+	unitForm     = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}(/[0-9]{1,9})?$`)
+	reservedUnit = regexp.MustCompile(`-[0-9]{1,9}$`)
+)
+
+// validUnit refuses names that are the same as that of a file: "ci-0" and "ci/0".
+func validUnit(name string) bool {
+	return unitForm.MatchString(name) && !reservedUnit.MatchString(name)
+}
+
+// fileName returns the name of a unit as that of a file: "ci-0" for "ci/0".
+func fileName(unit string) string { return strings.ReplaceAll(unit, "/", "-") }
+
+// oneLine tells whether a text fits into a status and a header.
+func oneLine(text string) bool {
+	return len(text) <= maxText && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// plainName tells whether a text is the name of a file in some directory.
+func plainName(text string) bool {
+	return fs.ValidPath(text) && text != "." && !strings.Contains(text, "/") && len(text) <= maxName && oneLine(text)
+}
+
+// check refuses what cannot be meant, but for Digest.
+func (o Options) check() error {
+	if err := o.Product.check(); err != nil {
+		return err
+	}
+	refuse := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{ErrOptions}, args...)...)
+	}
+	switch {
+	case !validUnit(o.Unit):
+		return refuse("%.80q is no name of a unit, such as ci/0 or builder", o.Unit)
+	case o.Lease < 0 || o.Lease > 0 && o.Lease < minLease || o.Lease > maxLease:
+		return refuse("a lease of %s is not between %s and %s", o.Lease, minLease, maxLease)
+	case o.Marker != "" && (!plainName(o.Marker) || taken(o.Marker) || o.Marker == o.Product.Link):
+		return refuse("%.80q is no file name for a marker", o.Marker)
+	case !oneLine(o.Owner):
+		return refuse("an owner %.80q is no short line", o.Owner)
+	case !oneLine(o.VolumeID):
+		return refuse("%.80q is no id of a volume", o.VolumeID)
+	case !oneLine(o.Token):
+		return refuse("the token is no line of text")
+	case o.Chunk < 0 || o.Chunk > 0 && o.Chunk < minChunk || o.Chunk > maxChunk:
+		return refuse("a chunk of %d bytes is not between %d and %d", o.Chunk, minChunk, int64(maxChunk))
+	case o.Source == "":
+		return nil // this unit installs nothing
+	}
+	u, err := url.Parse(o.Source)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+		return refuse("the source is not of the form https://HOST/OWNER/REPOSITORY")
+	}
+	return nil
+}

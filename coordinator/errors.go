@@ -3,6 +3,7 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode"
@@ -100,19 +101,15 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // kinds are in the order in which they explain an error that has several.
-var kinds = []struct {
-	err   error
-	retry bool
-}{
-	{ErrOptions, false}, {ErrVersion, false}, {ErrNoVolume, false},
-	{ErrHung, true}, {ErrUnmarked, false}, {ErrNotMounted, false}, {ErrForeignVolume, false},
-	{ErrDamaged, false}, {ErrMounted, false},
-	{ErrNoSpace, false}, {ErrDigest, false}, {ErrNotArchive, false},
-	{ErrTooLarge, false}, {ErrUnauthorized, false}, {ErrNoDigest, false},
-	{ErrNotFound, false}, {ErrUnreachable, true},
-	{ErrOvertaken, false}, {ErrNotActivated, false}, {ErrHeld, true},
-	{ErrNotInstalled, false}, {ErrCorrupt, true}, {ErrArchitecture, false},
+var kinds = []error{
+	ErrOptions, ErrVersion, ErrNoVolume, ErrHung, ErrUnmarked, ErrNotMounted, ErrForeignVolume,
+	ErrDamaged, ErrMounted, ErrNoSpace, ErrDigest, ErrNotArchive, ErrTooLarge, ErrUnauthorized,
+	ErrNoDigest, ErrNotFound, ErrUnreachable, ErrOvertaken, ErrNotActivated, ErrHeld,
+	ErrNotInstalled, ErrCorrupt, ErrArchitecture,
 }
+
+// passing are the kinds of what may pass without anybody's doing.
+var passing = []error{ErrHung, ErrUnreachable, ErrHeld, ErrCorrupt}
 
 // failed returns err as an *Error, or nil.
 func failed(doing, what string, err error) error {
@@ -120,11 +117,8 @@ func failed(doing, what string, err error) error {
 		return nil
 	}
 	e := &Error{Doing: doing, What: what, Err: err}
-	for _, kind := range kinds {
-		if errors.Is(err, kind.err) {
-			e.Kind, e.Retry = kind.err, kind.retry
-			break
-		}
+	if i := slices.IndexFunc(kinds, func(kind error) bool { return errors.Is(err, kind) }); i >= 0 {
+		e.Kind, e.Retry = kinds[i], slices.Contains(passing, kinds[i])
 	}
 	return e
 }

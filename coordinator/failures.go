@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -67,11 +66,9 @@ var failureKinds = map[string]error{
 // it did: the source ignores ranges, or does not say how long the archive is.
 const brokeOff = "broke off"
 
-// sighting is when this process first saw a note, and last looked for its cause.
-type sighting struct {
-	first, looked time.Time
-	mended        bool // the cause was seen to be gone
-}
+// sighting is when this process first saw a note, and last looked for its cause. The
+// zero value ends the pause: the cause was seen to be gone.
+type sighting struct{ first, looked time.Time }
 
 // failureFile names the note about what this unit asks for: another source, or
 // another digest, is another matter.
@@ -82,13 +79,9 @@ func (u *unit) failureFile(version string) string {
 
 // failure returns the note, if there is one that can be read.
 func (v *volume) failure(file string) (failure, bool) {
-	var f failure
-	data, err := durable.ReadFile(v.root, file)
-	if err != nil || json.Unmarshal(data, &f) != nil || f.Nonce == "" {
-		return failure{}, false
-	}
+	f, err := readJSON[failure](v.root, file)
 	_, known := failureKinds[f.Kind]
-	return f, known
+	return f, err == nil && known && f.Nonce != ""
 }
 
 // pause is how long nobody tries again.
@@ -106,48 +99,18 @@ func (u *unit) blocked(ctx context.Context, version string) error {
 	if !ok {
 		return nil
 	}
-	left, look := u.c.memory.sight(f)
-	if look && u.mended(ctx, version, f, f.pause()-left) {
-		u.c.memory.mend(f)
-		left = 0
-	}
-	if left <= 0 {
+	seen, now := &u.c.memory.seen, u.c.memory.now()
+	known, _ := seen.LoadOrStore(f.Nonce, sighting{first: now})
+	s := known.(sighting)
+	waited := now.Sub(s.first)
+	if waited >= f.pause() {
 		return nil
 	}
-	return &knownFailure{failure: f, left: left}
-}
-
-// sight counts the pause down, and tells whether it is time for a look at the cause.
-func (m *memory) sight(f failure) (left time.Duration, look bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	s := m.seen[f.Nonce]
-	if s == nil {
-		s = &sighting{first: now}
-		m.seen[f.Nonce] = s
+	if now.Sub(s.looked) >= recheck && seen.CompareAndSwap(f.Nonce, s, sighting{s.first, now}) && u.mended(ctx, version, f, waited) {
+		seen.Store(f.Nonce, sighting{})
+		return nil
 	}
-	if left = f.pause() - now.Sub(s.first); s.mended {
-		left = 0
-	}
-	if look = left > 0 && now.Sub(s.looked) >= recheck; look {
-		s.looked = now
-	}
-	return left, look
-}
-
-// see begins the pause.
-func (m *memory) see(f failure) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.seen[f.Nonce] = &sighting{first: m.now()}
-}
-
-// mend ends the pause.
-func (m *memory) mend(f failure) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.seen[f.Nonce].mended = true
+	return &knownFailure{failure: f, left: f.pause() - waited}
 }
 
 // mended looks, in requests of a few hundred bytes, whether the cause is gone. Some
@@ -198,30 +161,25 @@ func (u *unit) block(ctx context.Context, s *stage, err error) {
 	if f.Kind == brokeOff || f.Proof.Source == (fetch.Fingerprint{}) { // or nothing was downloaded
 		f.Proof.Source, _ = u.c.source.Fingerprint(ctx, s.goal.version)
 	}
-	if free, err := u.room(); s.exhausted != nil && s.exhausted.files == 0 && err == nil {
+	free, err := u.room()
+	if s.exhausted != nil && s.exhausted.files == 0 && err == nil {
 		f.NeedsFiles = free.files // it was not enough
 	} else if f.Needs == 0 && err == nil {
 		f.Needs = free.bytes + uint64(s.total)/2
 	}
-	if old, ok := u.failure(u.failureFile(s.goal.version)); ok {
+	file := u.failureFile(s.goal.version)
+	if old, ok := u.failure(file); ok {
 		f.Times = old.Times + 1
 	}
-	data, err := json.Marshal(f)
-	if err == nil && u.check() == nil {
-		err = durable.Replace(u.root, u.failureFile(s.goal.version), append(data, '\n'))
+	if u.check() == nil {
+		u.warn("cannot note for the others what went wrong", durable.Replace(u.root, file, encode(f)))
 	}
-	if err != nil {
-		u.c.options.Log.Warn("cannot note for the others what went wrong", "error", err)
-	}
-	u.c.memory.see(f)
+	u.c.memory.seen.Store(f.Nonce, sighting{first: u.c.memory.now()})
 }
 
 // unblock removes all notes about a version that is installed.
 func (u *unit) unblock(version string) {
-	found, err := durable.Names(u.root, failuresDir)
-	if err != nil {
-		return // nothing depends on it
-	}
+	found, _ := durable.Names(u.root, failuresDir) // nothing depends on it
 	for _, name := range found {
 		if hash, ok := strings.CutPrefix(name, version+"."); ok && !strings.Contains(hash, ".") {
 			u.root.Remove(path.Join(failuresDir, name))

@@ -9,8 +9,6 @@ import (
 	"path"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/claim"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
@@ -68,33 +66,29 @@ func (c *Coordinator) Use(ctx context.Context, version string) (Release, error) 
 // goal is what is to be installed.
 type goal struct {
 	version  string
-	replaces place // unless it is the zero place: not this one
+	replaces entry // unless it is the zero entry: not this one
 }
 
 func (c *Coordinator) install(ctx context.Context, doing, version string, anew bool) (Release, error) {
 	start := time.Now()
-	g := goal{}
-	var err error
-	if g.version, err = c.product.ParseVersion(version); err != nil {
-		return Release{}, failed(doing, c.product.Name, err)
-	}
-	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) {
+	t := c.about(doing, version)
+	r, err := write(ctx, c, t, func(ctx context.Context, u *unit) (Release, error) {
+		g := goal{version: t.version}
 		if anew {
-			p, err := u.place(g.version)
-			if err != nil && !absent(err) {
+			var err error
+			if g.replaces, err = u.place(t.version); err != nil && !absent(err) {
 				return Release{}, err
 			}
-			g.replaces = p
 		}
 		return u.ensure(ctx, g)
 	})
 	if err != nil {
-		return Release{}, failed(doing, c.product.Name+" "+g.version, err)
+		return Release{}, err
 	}
 	r.Took = time.Since(start)
-	c.options.Progress(Progress{Version: g.version, State: Installed, Unit: r.InstalledBy, Started: start})
-	if !r.Downloaded && r.InstalledBy != c.options.Unit && c.memory.first(g.version) {
-		c.options.Log.Info(fmt.Sprintf("Reusing %s binaries v%s installed by %s", c.product.Name, g.version, r.InstalledBy))
+	c.options.Progress(Progress{Version: t.version, State: Installed, Unit: r.InstalledBy, Started: start})
+	if !r.Downloaded && r.InstalledBy != c.options.Unit && c.memory.first(t.version) {
+		c.options.Log.Info(fmt.Sprintf("Reusing %s binaries v%s installed by %s", c.product.Name, t.version, r.InstalledBy))
 	}
 	return r, nil
 }
@@ -102,10 +96,7 @@ func (c *Coordinator) install(ctx context.Context, doing, version string, anew b
 // first tells whether something is not in the log yet: the reuse of a version, or a file
 // that is passed over.
 func (m *memory) first(what string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	known := m.logged[what]
-	m.logged[what] = true
+	_, known := m.logged.LoadOrStore(what, true)
 	return !known
 }
 
@@ -151,10 +142,8 @@ func (u *unit) ensure(ctx context.Context, g goal) (Release, error) {
 			return r, err
 		}
 		u.c.options.Log.Warn("another unit took over the download", "reason", err)
-		select {
-		case <-ctx.Done():
-			return Release{}, context.Cause(ctx)
-		case <-time.After(afterFence):
+		if err := sleep(ctx, afterFence); err != nil {
+			return Release{}, err
 		}
 	}
 }
@@ -194,7 +183,7 @@ func (u *unit) holder(version string) claim.Holder {
 func (u *unit) wanted(g goal) (Release, error) {
 	r, p, err := u.release(g.version)
 	switch digest := u.c.digest; {
-	case g.replaces != (place{}) && p == g.replaces: // be it that nobody can read it
+	case g.replaces != (entry{}) && p == g.replaces: // be it that nobody can read it
 		return Release{}, fmt.Errorf("%s: %w: it is to be installed anew", path.Join(u.view.dir, p.dir()), ErrCorrupt)
 	case err != nil:
 		return r, err
@@ -202,76 +191,6 @@ func (u *unit) wanted(g goal) (Release, error) {
 		return Release{}, fmt.Errorf("%s: %w: it was made of %s, expected is %s", r.Dir, ErrDigest, r.Digest, digest)
 	}
 	return r, nil
-}
-
-// waiting looks at the volume while another unit holds the claim. Most looks read the
-// release's link and no more: a corrupt release stays as it is until its link leads
-// elsewhere.
-type waiting struct {
-	u       *unit
-	goal    goal
-	release Release
-	local   bool     // nobody has to be asked for what is looked at
-	links   *os.Root // the directory of the link, open: to read it there is one request
-	link    string   // as it was when it was followed; empty while there is none
-
-	reported Progress
-	looked   time.Time // at more than the link
-}
-
-// lookPause is how often who waits looks at more than the link, in requests that a
-// file server has to answer: the volume itself, and how far the download is.
-const lookPause = 8 * time.Second
-
-func (w *waiting) look(holder claim.Holder) error {
-	now, due := time.Now(), time.Second
-	if !w.local {
-		due = lookPause
-	}
-	thorough := w.links == nil || holder.Unit != w.reported.Unit || now.Sub(w.looked) >= due
-	if thorough {
-		w.looked = now
-		if err := w.u.check(); err != nil {
-			return err
-		}
-		links, err := durable.OpenRoot(w.u.root, releasesDir) // it may be another one
-		if err != nil {
-			return fmt.Errorf("cannot look for the release: %w", err)
-		}
-		w.close()
-		w.links = links
-	}
-	link, err := w.links.Readlink(w.goal.version)
-	if errors.Is(err, unix.EINVAL) {
-		link, err = ".", nil // a directory, of the first layout
-	}
-	if link != w.link || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if w.release, err = w.u.wanted(w.goal); err == nil {
-			return errPublished
-		} else if !absent(err) {
-			return err
-		}
-		w.link = link
-	}
-	if thorough {
-		w.report(holder)
-	}
-	return nil
-}
-
-func (w *waiting) close() {
-	if w.links != nil {
-		w.links.Close()
-	}
-}
-
-func (w *waiting) report(holder claim.Holder) {
-	p := Progress{Version: w.goal.version, State: Waiting, Unit: holder.Unit, Started: holder.Since}
-	if other, err := w.u.progress(); err == nil && other.Version == p.Version && other.Unit == p.Unit {
-		p.Bytes, p.Total, p.Started = other.Bytes, other.Total, other.Started
-	}
-	w.reported = p
-	w.u.c.options.Progress(p)
 }
 
 // fetch runs while this unit holds the claim.
@@ -290,8 +209,9 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 		return Release{}, err
 	}
 	// Claims that were lost begin anew: the next one has another number.
-	if e := (entry{g.version, held.Generation()}); u.exists(e.dir()) {
-		return Release{}, fmt.Errorf("%w: %s is there already", claim.ErrFenced, e.dir())
+	s := &stage{u: u, goal: g, held: held}
+	if dir := s.entry().dir(); u.exists(dir) {
+		return Release{}, fmt.Errorf("%w: %s is there already", claim.ErrFenced, dir)
 	}
 	if err := u.check(); err != nil {
 		return Release{}, err
@@ -300,7 +220,6 @@ func (u *unit) fetch(ctx context.Context, g goal, held *claim.Claim) (Release, e
 	if err := layOut(u.root); err != nil {
 		return Release{}, err
 	}
-	s := &stage{u: u, goal: g, held: held}
 	if err := s.preflight(ctx); err != nil {
 		return Release{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
 )
 
 // Who needs a release and who removes it agree without a lock, as follows. A
@@ -35,12 +36,8 @@ const collecting = "collecting-"
 // that is returned: an error (ErrVersion, ErrNotInstalled, ErrCorrupt, ErrNoSpace)
 // says that it must not be started, and leaves the earlier pin as it is.
 func (c *Coordinator) Pin(ctx context.Context, version string) (Release, error) {
-	parsed, err := c.product.ParseVersion(version)
-	if err != nil {
-		return Release{}, failed("pin", c.product.Name, err)
-	}
-	r, err := write(ctx, c, func(ctx context.Context, u *unit) (Release, error) { return u.pin(ctx, parsed) })
-	return r, failed("pin", c.product.Name+" "+parsed, err)
+	t := c.about("pin", version)
+	return write(ctx, c, t, func(ctx context.Context, u *unit) (Release, error) { return u.pin(ctx, t.version) })
 }
 
 func (u *unit) pin(ctx context.Context, version string) (Release, error) {
@@ -78,7 +75,7 @@ func (u *unit) hold(ctx context.Context, version string) (drop func(), r Release
 			return nil, Release{}, err
 		}
 		drop = func() { u.root.Remove(name) }
-		var now place
+		var now entry
 		err = u.callOff(p)
 		if err == nil {
 			u.at("held", 0)
@@ -124,10 +121,7 @@ func started(pid string) (string, error) {
 
 // dropHolds removes what processes of this unit held when they died.
 func (u *unit) dropHolds() {
-	found, err := durable.Names(u.root, pinsDir)
-	if err != nil {
-		return // nothing depends on it
-	}
+	found, _ := durable.Names(u.root, pinsDir) // nothing depends on it
 	for _, name := range found {
 		parts := strings.Split(name, ".") // UNIT.PID-START.RANDOM
 		if len(parts) != 3 || parts[0] != u.name() {
@@ -145,7 +139,7 @@ func (u *unit) dropHolds() {
 
 // callOff keeps all collectors that may not have seen a pin from moving the
 // release's link and its files.
-func (u *unit) callOff(p place) error {
+func (u *unit) callOff(p entry) error {
 	found, err := durable.Names(u.root, stagingDir)
 	if err != nil {
 		return fmt.Errorf("cannot look for collectors: %w", err)
@@ -200,12 +194,11 @@ func (v *volume) pins() (pins map[string][]entry, damaged error) {
 			pins[name] = append(pins[name], e)
 		}
 		if first {
-			pins[name] = append(pins[name], entry{text, 0})
+			pins[name] = append(pins[name], entry{version: text})
 		}
 		if pins[name] == nil {
 			damaged = fmt.Errorf("%w: %s names no release: have that unit pin anew, or remove it if the unit is gone",
 				ErrDamaged, filepath.Join(v.view.dir, pinsDir, name))
-			continue
 		}
 	}
 	return pins, damaged
@@ -218,7 +211,69 @@ func (v *volume) isVersion(name string) bool {
 }
 
 // generation of the activation that was current when an entry was made.
-func (v *volume) madeAt(p place) (int, error) {
+func (v *volume) madeAt(p entry) (int, error) {
 	m, err := publish.Read(v.root, p.dir(), p.version)
 	return m.Generation, err
+}
+
+// WorkerDir makes, and returns, the directory for this unit's own state:
+// ROOT/worker/APP-N. Nobody but root can list it, but all can pass (mode 0711):
+// the root of a build's user namespace reaches its file system through it.
+func (c *Coordinator) WorkerDir(ctx context.Context) (string, error) {
+	dir := path.Join(workerDir, fileName(c.options.Unit))
+	full := filepath.Join(c.dir, dir)
+	return write(ctx, c, task{doing: "make", what: full}, func(_ context.Context, u *unit) (string, error) {
+		// One that is right costs no change: a volume that is full refuses even that.
+		if info, err := u.root.Lstat(dir); err == nil && info.Mode() == os.ModeDir|0o711 {
+			return full, nil
+		}
+		// Mkdir leaves one that is there as it is, with whatever mode.
+		return full, errors.Join(durable.Mkdir(u.root, dir, 0o711), u.root.Chmod(dir, 0o711))
+	})
+}
+
+// Leave is Forget for this unit: it goes away for good.
+func (c *Coordinator) Leave(ctx context.Context) error { return c.Forget(ctx, c.options.Unit) }
+
+// Forget removes a unit's pin, its worker directory, what it has noted about its
+// mount and what it has staged: the unit is gone for good, and must not run any more.
+// What is mounted below the worker directory is not touched: overlays that a worker of
+// this machine has left there are unmounted; anything else is ErrMounted, which names
+// it, and everything but it and what it lies in is removed.
+func (c *Coordinator) Forget(ctx context.Context, unitName string) error {
+	t := task{doing: "forget", what: unitName}
+	if !validUnit(unitName) {
+		t.err = fmt.Errorf("%w: %q is no name of a unit, such as ci/0", ErrOptions, unitName)
+	}
+	_, err := write(ctx, c, t, func(ctx context.Context, u *unit) (struct{}, error) {
+		return struct{}{}, u.forget(ctx, fileName(unitName))
+	})
+	return err
+}
+
+func (u *unit) forget(ctx context.Context, name string) error {
+	pins, err := durable.Names(u.root, pinsDir)
+	if err := errors.Join(err, u.allow(ctx)); err != nil {
+		return err
+	}
+	for _, pin := range pins {
+		if owner, _, _ := strings.Cut(pin, "."); owner == name {
+			err = errors.Join(err, tree.Remove(ctx, u.root, path.Join(pinsDir, pin)))
+		}
+	}
+	return errors.Join(
+		err,
+		tree.Remove(ctx, u.root, path.Join(probesDir, name)),
+		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
+		u.sweep(ctx, func(s staged) bool { return s.unit == name }),
+	)
+}
+
+// removeWorkerDir removes what is on the volume itself. What a dead worker has mounted
+// there is in the way; what anybody else has is none of this unit's business.
+func (u *unit) removeWorkerDir(ctx context.Context, dir string) error {
+	full := filepath.Join(u.view.dir, dir)
+	_, err := tree.Unmount(ctx, full, tree.OverlayWithin(full))
+	u.warn("cannot unmount what a worker has left", err)
+	return tree.Remove(ctx, u.root, dir)
 }

@@ -1,9 +1,14 @@
 package coordinator
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"regexp"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/fetch"
 )
 
 // Product describes what is installed. Name, Archive and Top are required.
@@ -28,7 +33,7 @@ type Product struct {
 }
 
 var (
-	threeNumbers = regexp.MustCompile(`^v?((?:0|[1-9][0-9]{0,5})\.(?:0|[1-9][0-9]{0,5})\.(?:0|[1-9][0-9]{0,5}))$`)
+	threeNumbers = regexp.MustCompile(`^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}$`)
 	// A version becomes part of paths and URLs: nothing else may get through.
 	versionForm = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$`)
 )
@@ -38,11 +43,8 @@ func (p Product) ParseVersion(text string) (string, error) {
 	parse := p.Version
 	if parse == nil {
 		parse = func(text string) (string, bool) {
-			m := threeNumbers.FindStringSubmatch(text)
-			if m == nil {
-				return "", false
-			}
-			return m[1], true
+			version := strings.TrimPrefix(text, "v")
+			return version, threeNumbers.MatchString(version)
 		}
 	}
 	version, ok := parse(text)
@@ -60,7 +62,7 @@ func (p Product) check() error {
 		return fmt.Errorf("%w: nothing tells where the archive of a version of %s is", ErrOptions, p.Name)
 	case !plainName(p.Top):
 		return fmt.Errorf("%w: %q is no directory of an archive", ErrOptions, p.Top)
-	case p.Link != "" && (!plainName(p.Link) || names[p.Link]):
+	case p.Link != "" && (!plainName(p.Link) || taken(p.Link)):
 		return fmt.Errorf("%w: a link %q cannot be in the root of a volume", ErrOptions, p.Link)
 	}
 	for _, name := range p.Executables {
@@ -69,4 +71,16 @@ func (p Product) check() error {
 		}
 	}
 	return nil
+}
+
+// Newest asks a source (see Options.Source), a repository on GitHub or on a server
+// with its API, for its highest stable version. A nil client is one with sane limits.
+// Errors are ErrUnreachable, ErrUnauthorized, ErrNotFound, and ErrNotArchive for a page
+// where the answer should be.
+func Newest(ctx context.Context, client *http.Client, p Product, source, token string) (string, error) {
+	if client == nil {
+		client = fetch.NewClient()
+	}
+	version, err := fetch.Source{URL: source, Archive: p.Archive, Client: client, Policy: fetch.DefaultPolicy, Token: token}.Newest(ctx, p.ParseVersion)
+	return version, failed("find the newest release of", p.Name, err)
 }

@@ -257,8 +257,8 @@ func TestSleeperLinksNothing(t *testing.T) {
 			next := filepath.Join(root, claimsDir, "7.14.3")
 			require.NoError(t, os.WriteFile(filepath.Join(next, string(rune('1'+generation))), []byte(`{"unit":"concourse-ci/1"}`), 0o644))
 			require.NoError(t, u.sweep(t.Context(), func(staged) bool { return true }))
-			require.NoError(t, u.discard(t.Context(), entry{"7.14.3", generation}.dir()))
-			e := entry{"7.14.3", generation + 1}
+			require.NoError(t, u.discard(t.Context(), entry{version: "7.14.3", generation: generation}.dir()))
+			e := entry{version: "7.14.3", generation: generation + 1}
 			made, err := open(t, t.TempDir(), "concourse-ci/2", src.URL).Ensure(t.Context(), "7.14.3")
 			require.NoError(t, err)
 			require.NoError(t, os.CopyFS(filepath.Join(root, e.dir()), os.DirFS(made.Dir)))

@@ -46,19 +46,18 @@ type stage struct {
 	exhausted *room
 }
 
+// entry is what the release will be in the store.
+func (s *stage) entry() entry { return entry{version: s.goal.version, generation: s.held.Generation()} }
+
 // name is that of this stage below staging/.
-func (s *stage) name() string {
-	return fmt.Sprintf("%s.%d.%s", s.goal.version, s.held.Generation(), s.u.name())
-}
+func (s *stage) name() string { return s.entry().String() + "." + s.u.name() }
 
 func (s *stage) home() string { return path.Join(stagingDir, s.name()) }
 
 func (s *stage) tree() string { return path.Join(s.home(), treeName) }
 
 // stolen tells whether another unit has taken away what was staged.
-func (s *stage) stolen() bool {
-	return s.made && !s.u.exists(s.home())
-}
+func (s *stage) stolen() bool { return s.made && !s.u.exists(s.home()) }
 
 // install makes a verified tree of the release and publishes it, or leaves at most
 // an archive that another attempt can go on from.
@@ -68,12 +67,8 @@ func (s *stage) install(ctx context.Context, writes *durable.Writes) (Release, e
 	if err != nil {
 		return Release{}, err
 	}
-	// It is verified: should publishing fail, nobody has to fetch it again.
-	s.keep = true
 	r, err := s.publish(ctx, writes)
-	if err == nil {
-		s.keep = false
-	}
+	s.keep = err != nil // it is verified: nobody has to fetch it again
 	return r, err
 }
 
@@ -91,7 +86,7 @@ func (s *stage) run(ctx context.Context) error {
 	if reused > 0 && spoiled(err) {
 		// It may be the fault of the disk that the first part came to.
 		s.u.c.options.Log.Warn("what an earlier attempt left is not as the server sent it, starting again", "error", err)
-		if err := s.clear(ctx); err != nil {
+		if err := s.u.discard(ctx, s.home()); err != nil {
 			return err
 		}
 		_, err = s.attempt(ctx, want)
@@ -128,8 +123,14 @@ func (s *stage) digest(ctx context.Context) (fetch.Digest, error) {
 	if kept, ok := fetch.KeptDigest(s.u.root, s.home()); ok {
 		return kept, nil // all of the archive is here, and nobody has to be asked
 	}
-	s.keep = fetch.Kept(s.u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnauthorized))
+	s.keepFor(ctx, err)
 	return fetch.Digest{}, err
+}
+
+// keepFor keeps what an earlier attempt has fetched if err says nothing against it.
+func (s *stage) keepFor(ctx context.Context, err error) {
+	blameless := ctx.Err() != nil || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnauthorized)
+	s.keep = blameless && fetch.Kept(s.u.root, s.home()) > 0
 }
 
 // adopt takes over what the holder of an earlier generation left of the same
@@ -137,25 +138,25 @@ func (s *stage) digest(ctx context.Context) (fetch.Digest, error) {
 // new name is a fence: should such a holder still live, it finds none of its paths
 // again, publishes nothing, and links nothing.
 func (s *stage) adopt(ctx context.Context) error {
-	found, err := durable.Names(s.u.root, stagingDir)
+	found, err := s.u.staged()
 	if err != nil {
-		return fmt.Errorf("cannot list what is staged: %w", err)
+		return err
 	}
 	old := func(t staged) bool {
 		return t.version == s.goal.version && (t.unit == s.u.name() || t.generation < s.held.Generation())
 	}
-	var best string
+	var best staged
 	var most int64
-	for _, name := range found {
-		if !old(parseStaged(name)) {
+	for _, t := range found {
+		if !old(t) {
 			continue
 		}
-		if n := fetch.Kept(s.u.root, path.Join(stagingDir, name)); n > most {
-			best, most = name, n
+		if n := fetch.Kept(s.u.root, t.path()); n > most {
+			best, most = t, n
 		}
 	}
-	if best != "" && best != s.name() {
-		err := durable.Rename(s.u.root, path.Join(stagingDir, best), s.home())
+	if most > 0 && best.name != s.name() {
+		err := durable.Rename(s.u.root, best.path(), s.home())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("cannot take over what is staged: %w", err)
 		}
@@ -163,29 +164,14 @@ func (s *stage) adopt(ctx context.Context) error {
 	if err := s.u.sweep(ctx, func(t staged) bool { return old(t) && t.name != s.name() }); err != nil {
 		return err
 	}
-	if best == "" {
-		return s.clear(ctx)
+	if most == 0 {
+		return s.u.discard(ctx, s.home())
 	}
 	return s.discardTree(ctx)
 }
 
-// clear removes all that is staged under this stage's name.
-func (s *stage) clear(ctx context.Context) error {
-	if err := s.u.discard(ctx, s.home()); err != nil {
-		return fmt.Errorf("cannot remove what is staged: %w", err)
-	}
-	return nil
-}
-
 func (s *stage) discardTree(ctx context.Context) error {
-	err := s.u.discard(ctx, s.tree())
-	if linkErr := s.u.root.Remove(path.Join(s.home(), linkName)); linkErr != nil && !errors.Is(linkErr, fs.ErrNotExist) {
-		err = errors.Join(err, linkErr)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot remove the staged tree: %w", err)
-	}
-	return nil
+	return errors.Join(s.u.discard(ctx, s.tree()), s.u.discard(ctx, path.Join(s.home(), linkName)))
 }
 
 // attempt returns how many bytes it did not have to fetch.
@@ -197,7 +183,7 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 	s.made = true
 	d, err := u.c.source.Open(ctx, version, u.root, s.home(), want)
 	if err != nil {
-		s.keep = fetch.Kept(u.root, s.home()) > 0 && (ctx.Err() != nil || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrUnauthorized))
+		s.keepFor(ctx, err)
 		return 0, err
 	}
 	defer d.Close()
@@ -220,9 +206,9 @@ func (s *stage) attempt(ctx context.Context, want fetch.Digest) (reused int64, e
 		Progress: Progress{Version: version, State: Downloading, Unit: u.c.options.Unit, Total: d.Size, Started: time.Now().UTC()},
 		u:        u, d: d,
 	}
-	m.start(ctx)
+	stop := m.start(ctx)
 	err = s.extract(ctx, d, want)
-	if cause := m.stop(); cause != nil {
+	if cause := stop(); cause != nil {
 		err = cause
 	}
 	if err != nil && ctx.Err() != nil {
@@ -290,47 +276,57 @@ func (p Product) complete(files []unpack.File) error {
 func (s *stage) remove(ctx context.Context) {
 	err := s.discardTree(ctx)
 	if !s.keep {
-		err = s.clear(ctx)
+		err = s.u.discard(ctx, s.home())
 	}
-	if err != nil {
-		s.u.c.options.Log.Warn("cannot remove the staging tree", "error", err)
-	}
+	s.u.warn("cannot remove the staging tree", err)
 	if p, err := s.u.progress(); err == nil && p.Unit == s.u.c.options.Unit && p.Version == s.goal.version {
 		s.u.root.Remove(progressFile)
 	}
 }
 
-// staged is what the name of a staging tree says.
+// staged is what a name in staging/ says: that of a unit's tree, VERSION.GENERATION.UNIT,
+// or that of a collector's directory, which is no unit's. Any other says nothing.
 type staged struct {
-	name, version, unit string
-	generation          int
+	entry
+	name, unit string
 }
 
-// parseStaged reads VERSION.GENERATION.UNIT; of another name it tells the name only.
+func (t staged) path() string { return path.Join(stagingDir, t.name) }
+
 func parseStaged(name string) staged {
-	dot := strings.LastIndexByte(name, '.')
-	if dot < 0 {
-		return staged{name: name}
+	t := staged{name: name}
+	if rest, ok := strings.CutPrefix(name, collecting); ok {
+		t.entry, _ = parseEntry(rest)
+		return t
 	}
-	e, ok := parseEntry(name[:dot])
-	if !ok {
-		return staged{name: name}
+	rest, unit := cutLast(name)
+	if e, ok := parseEntry(rest); ok {
+		t.entry, t.unit = e, unit
 	}
-	return staged{name: name, version: e.version, unit: name[dot+1:], generation: e.generation}
+	return t
+}
+
+// staged lists what is in staging/.
+func (v *volume) staged() (all []staged, err error) {
+	found, err := durable.Names(v.root, stagingDir)
+	for _, name := range found {
+		all = append(all, parseStaged(name))
+	}
+	return all, err
 }
 
 // sweep removes staging trees. Who removes those of other units holds the claim.
 func (u *unit) sweep(ctx context.Context, stale func(staged) bool) error {
-	found, err := durable.Names(u.root, stagingDir)
+	found, err := u.staged()
 	if err != nil {
-		return fmt.Errorf("cannot list what is staged: %w", err)
+		return err
 	}
-	for _, name := range found {
-		if !stale(parseStaged(name)) {
+	for _, t := range found {
+		if strings.HasPrefix(t.name, collecting) || !stale(t) {
 			continue
 		}
-		if err := u.discard(ctx, path.Join(stagingDir, name)); err != nil {
-			return fmt.Errorf("cannot remove what is staged: %w", err)
+		if err := u.discard(ctx, t.path()); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -347,11 +343,12 @@ const gone = ".gone-"
 // release would lose its files while they are removed here.
 func (u *unit) discard(ctx context.Context, name string) error {
 	away := path.Join(stagingDir, gone+rand.Text())
-	if err := durable.Rename(u.root, name, away); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
+	err := durable.Rename(u.root, name, away)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove %s: %w", name, err)
 	}
 	u.removeTree(ctx, away)
 	return nil
@@ -362,9 +359,7 @@ func (u *unit) removeTree(ctx context.Context, name string) bool {
 	ctx, cancel := mount.Tidying(ctx, discardLimit) // whoever gives up wants it tidy, too
 	defer cancel()
 	err := tree.Remove(ctx, u.root, name)
-	if err != nil {
-		u.c.options.Log.Warn("cannot remove all of what nobody needs", "error", err)
-	}
+	u.warn("cannot remove all of what nobody needs", err)
 	return err == nil
 }
 

@@ -96,7 +96,9 @@ func newUsed(t *testing.T, dir string) *used {
 }
 
 func (u *used) open(t *testing.T, unit string) *Coordinator {
-	return open(t, u.dir, unit, u.src.URL, func(o *Options) { o.Lease, o.VolumeID, o.Chunk, o.Connections = usedLease, u.id, minChunk, 1 })
+	c := open(t, u.dir, unit, u.src.URL, func(o *Options) { o.Lease, o.VolumeID, o.Chunk = usedLease, u.id, minChunk })
+	c.source.Connections = 1
+	return c
 }
 
 // copy returns a copy of it, in which a unit holds a claim until remove.

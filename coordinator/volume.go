@@ -36,10 +36,13 @@ const (
 	workerDir      = "worker"
 )
 
-var names = map[string]bool{
-	volumeFile: true, lockFile: true, progressFile: true, installedFile: true,
-	claimsDir: true, activationsDir: true, storeDir: true, releasesDir: true, stagingDir: true,
-	pinsDir: true, failuresDir: true, probesDir: true, workerDir: true,
+// directories are what everything else relies on.
+var directories = []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir}
+
+// taken tells whether a name has its meaning in the root of every volume.
+func taken(name string) bool {
+	files := []string{volumeFile, lockFile, progressFile, installedFile, probesDir}
+	return slices.Contains(files, name) || slices.Contains(directories, name)
 }
 
 // Layouts of volumes that this program knows. In the first one, a release was the
@@ -67,40 +70,65 @@ type volume struct {
 
 // unit is what one call of a unit changes.
 type unit struct {
-	volume
+	*volume
 	c *Coordinator
 }
 
 func (u *unit) at(point string, generation int) { u.c.memory.at(point, generation) }
+
+// warn logs what has gone wrong, if it has, and is no reason to give up.
+func (u *unit) warn(what string, err error) {
+	if err != nil {
+		u.c.options.Log.Warn(what, "error", err)
+	}
+}
 
 // name is the unit's, as that of a file.
 func (u *unit) name() string { return fileName(u.c.options.Unit) }
 
 // enter opens the volume and looks whether it is the right one. Its root has to be
 // closed.
-func (v *View) enter() (volume, error) {
+func (v *View) enter() (*volume, error) {
 	root, err := os.OpenRoot(v.dir)
 	if err != nil {
-		return volume{}, v.unopened(err)
+		return nil, v.unopened(err)
 	}
 	if err := v.verify(root); err != nil {
 		root.Close()
-		return volume{}, err
+		return nil, err
 	}
-	return volume{v, root}, nil
+	return &volume{v, root}, nil
+}
+
+// task is what a call attempts, on what, as its error says it, and on which version.
+type task struct {
+	doing, what, version string
+	err                  error // why it cannot be attempted
+}
+
+// about is a task for the version that text means.
+func (v *View) about(doing, text string) task {
+	t := task{doing: doing, what: v.product.Name}
+	if t.version, t.err = v.product.ParseVersion(text); t.err == nil {
+		t.what += " " + t.version
+	}
+	return t
 }
 
 // read does what a call has to read.
-func read[T any](ctx context.Context, v *View, do func(context.Context, volume) (T, error)) (T, error) {
-	return mount.Call(ctx, v.mount, func(ctx context.Context) (none T, err error) {
-		in, err := v.enter()
-		if err != nil {
-			return none, err
-		}
-		defer in.root.Close()
-		value, err := do(ctx, in)
-		return value, in.explain(err)
-	})
+func read[T any](ctx context.Context, v *View, t task, do func(context.Context, *volume) (T, error)) (value T, err error) {
+	if err = t.err; err == nil {
+		value, err = mount.Call(ctx, v.mount, func(ctx context.Context) (value T, err error) {
+			in, err := v.enter()
+			if err != nil {
+				return value, err
+			}
+			defer in.root.Close()
+			value, err = do(ctx, in)
+			return value, in.explain(err)
+		})
+	}
+	return value, failed(t.doing, t.what, err)
 }
 
 // explain says of an error of no other kind whether it comes from something that is
@@ -123,8 +151,8 @@ func (v *volume) explain(err error) error {
 
 // write does what a call has to change. Whatever failed on a volume that is gone,
 // that it is gone is the reason.
-func write[T any](ctx context.Context, c *Coordinator, do func(context.Context, *unit) (T, error)) (T, error) {
-	return read(ctx, &c.View, func(ctx context.Context, v volume) (T, error) {
+func write[T any](ctx context.Context, c *Coordinator, t task, do func(context.Context, *unit) (T, error)) (T, error) {
+	return read(ctx, &c.View, t, func(ctx context.Context, v *volume) (T, error) {
 		value, err := do(ctx, &unit{v, c})
 		if err == nil {
 			return value, nil
@@ -156,8 +184,9 @@ func (c *Coordinator) open() (string, error) {
 	}
 	var v identity
 	if c.id == "" {
-		v, err = createVolumeFile(root, c.owner)
-	} else {
+		err = createVolumeFile(root, c.owner)
+	}
+	if err == nil {
 		v, err = identify(root)
 	}
 	if err := c.same(v, err); err != nil {
@@ -169,9 +198,6 @@ func (c *Coordinator) open() (string, error) {
 func noDirectory(root *os.Root, dir string, err error) error {
 	return fmt.Errorf("%w: %s is no directory: remove it and open the volume anew: %w", ErrDamaged, filepath.Join(root.Name(), dir), err)
 }
-
-// directories are what everything else relies on.
-var directories = []string{claimsDir, storeDir, releasesDir, stagingDir, activationsDir, pinsDir, failuresDir, workerDir}
 
 // layOut makes the directories.
 func layOut(root *os.Root) error {
@@ -211,10 +237,7 @@ func (v *volume) allow(ctx context.Context) error {
 	if err := v.check(); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // verify tells whether the root is a shared volume, if it has to be, and the one
@@ -230,16 +253,18 @@ func (v *View) verify(root *os.Root) error {
 // opened: nil, ErrNotMounted, ErrUnmarked or ErrForeignVolume. It takes a few system calls,
 // and every method begins with it.
 func (v *View) Check(ctx context.Context) error {
-	_, err := read(ctx, v, func(context.Context, volume) (struct{}, error) { return struct{}{}, nil })
-	return failed("use", v.dir, err)
+	_, err := read(ctx, v, task{doing: "use", what: v.dir}, func(context.Context, *volume) (struct{}, error) { return struct{}{}, nil })
+	return err
 }
 
 // unopened tells why there is no root.
 func (v *View) unopened(err error) error {
-	if v.marker == "" {
+	switch {
+	case v.marker == "" && v.id == "":
+		return noVolume(v.dir, err)
+	case v.marker == "":
 		return v.same(identity{}, err)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s is not there", ErrNotMounted, v.dir)
 	}
 	return fmt.Errorf("%w: cannot look at %s: %w", ErrNotMounted, v.dir, err)
@@ -295,16 +320,15 @@ func mountPoint(root *os.Root) (bool, error) {
 // file system may not see for a second what another unit has put there, and
 // must not tell an operator that the volume is another one.
 func identify(root *os.Root) (identity, error) {
-	data, err := durable.ReadFile(root, volumeFile)
+	v, err := readJSON[identity](root, volumeFile)
 	for start := time.Now(); transient(err) && time.Since(start) < durable.Settle; {
 		time.Sleep(50 * time.Millisecond)
-		data, err = durable.ReadFile(root, volumeFile)
+		v, err = readJSON[identity](root, volumeFile)
 	}
-	if err != nil && !errors.Is(err, durable.ErrUnusable) {
+	if err != nil && !errors.Is(err, errUnreadable) {
 		return identity{}, err
 	}
-	var v identity
-	if err != nil || json.Unmarshal(data, &v) != nil || v.ID == "" || v.Layout < firstLayout {
+	if err != nil || v.ID == "" || v.Layout < firstLayout {
 		return identity{}, fmt.Errorf("%w: %w: %s is unreadable: restore it from a backup, or attach a fresh volume",
 			ErrForeignVolume, ErrDamaged, filepath.Join(root.Name(), volumeFile))
 	}
@@ -320,23 +344,44 @@ func transient(err error) bool {
 }
 
 // createVolumeFile gives a volume an id and an owner unless it has them.
-func createVolumeFile(root *os.Root, owner string) (identity, error) {
+func createVolumeFile(root *os.Root, owner string) error {
 	if _, err := root.Lstat(volumeFile); !errors.Is(err, fs.ErrNotExist) {
-		return identify(root)
+		return nil
 	}
-	data, err := json.Marshal(identity{ID: rand.Text(), Layout: layout, Owner: owner})
+	err := durable.Create(root, volumeFile, encode(identity{ID: rand.Text(), Layout: layout, Owner: owner}))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// errUnreadable: what a file has in it is not what encode makes.
+var errUnreadable = errors.New("unreadable")
+
+func readJSON[T any](root *os.Root, name string) (value T, err error) {
+	data, err := durable.ReadFile(root, name)
+	if err == nil {
+		err = json.Unmarshal(data, &value)
+	} else if !errors.Is(err, durable.ErrUnusable) {
+		return value, err
+	}
 	if err != nil {
-		return identity{}, err
+		err = fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	if err := durable.Create(root, volumeFile, append(data, '\n')); err != nil && !errors.Is(err, fs.ErrExist) {
-		return identity{}, err
-	}
-	return identify(root)
+	return value, err
+}
+
+// encode is for plain structs, of which each has a JSON.
+func encode(value any) []byte {
+	data, _ := json.Marshal(value)
+	return append(data, '\n')
 }
 
 // same compares a volume with the one that is known.
 func (v *View) same(there identity, err error) error {
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && v.id == "":
+		return fmt.Errorf("%w: it has no %s: name the directory where the units mount it", ErrNoVolume, volumeFile)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s has no %s, but this unit knows volume %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, volumeFile, v.id)
 	case errors.Is(err, ErrForeignVolume):
