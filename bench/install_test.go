@@ -44,7 +44,7 @@ func TestInstallRows(t *testing.T) {
 		}
 	}
 	rows := measured.rows(&place{name: "disk", dir: "/x", fs: "tmpfs"}, archive{kind: realLike})
-	require.Equal(t, []report.Verdict{report.Skipped, report.Skipped}, []Verdict{rows[0].Verdict, rows[1].Verdict})
+	require.Equal(t, []report.Verdict{report.Skipped, report.Skipped}, []report.Verdict{rows[0].Verdict, rows[1].Verdict})
 	rows = measured.rows(disk, archive{kind: realLike, Files: 800})
 	require.Contains(t, rows[0].Note, "with that in the floor the value is 1.00")
 
