@@ -30,7 +30,7 @@ func TestReport(t *testing.T) {
 
 	var text, markdown strings.Builder
 	require.NoError(t, r.WriteText(&text))
-	require.Regexp(t, `upgrade +3m0s +< 2m0s +slow`, text.String())
+	require.Regexp(t, `upgrade +3m0s +< 2m0s +missed`, text.String())
 	require.NoError(t, r.WriteMarkdown(&markdown))
 	require.Contains(t, markdown.String(), "| upgrade | 3m0s | < 2m0s | slow |")
 	require.Contains(t, markdown.String(), "| downloads | 1 |")

@@ -78,42 +78,6 @@ func StorageLoss(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.recover("recovery of the right volume", 3)
 }
 
-// StorageTrouble takes the volume from the unit that downloads, in the middle, and lets
-// another unit only read it. Both say so and recover without a human.
-func StorageTrouble(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
-	r := begin(ctx, t, c, in, "")
-	deployed := r.deployed(3)
-	before := in.Record.Record().Last()
-	worker := unitsBut(deployed, r.leader(deployed))[0]
-
-	r.during(r.volume.ReadOnly(worker), func() {
-		r.phase("a volume that can only be read said", lossTarget, func() cluster.Held {
-			return r.wait("a volume that can only be read", cluster.Blocked(worker, "read-only"))
-		})
-		o := in.Record.Observe(ctx, "a volume that can only be read", true, "")
-		r.demand("undisturbed", judge.Undisturbed(before, o, worker))
-	})
-	r.recover("recovery of a volume that could only be read", 3)
-	r.buildOn("a build on every worker after the recovery", workersOf(deployed))
-
-	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
-	in.Record.Allow(in.To.Version, 2)
-	r.quiet() // an upgrade is known to lose builds
-	require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
-	r.underWay(in.To.Version)
-	holder := r.holder()
-	r.during(r.volume.Lost(holder), func() {
-		r.phase("loss in the middle of a download said", lossTarget, func() cluster.Held {
-			return r.wait("loss of "+holder+"'s volume", cluster.Blocked(holder, "Shared storage unavailable", "lxc config device add"))
-		})
-		in.Record.Observe(ctx, "a volume lost in the middle of a download", true, "")
-		in.Mirror.Repair(in.To.Version)
-	})
-	r.phase("upgraded all the same", 0, func() cluster.Held { return r.active(3, in.To.Version) })
-	r.login(r.atRest("upgraded all the same", in.To.Version), in.To)
-	r.buildOn("a build on every worker after the upgrade", workersOf(deployed))
-}
-
 // recover waits until all units run again, and observes them.
 func (r *run) recover(phase string, units int) {
 	r.Helper()

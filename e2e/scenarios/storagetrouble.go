@@ -1,0 +1,46 @@
+package scenarios
+
+import (
+	"context"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+)
+
+// LossWhileDownloading takes the volume from the unit that downloads a release for an
+// upgrade, in the middle. It says so, and the upgrade is made all the same.
+func LossWhileDownloading(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	deployed := r.deployed(3)
+	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
+	in.Record.Allow(in.To.Version, 2)
+	r.quiet() // an upgrade is known to lose builds
+	require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
+	r.underWay(in.To.Version)
+	holder := r.holder()
+	r.during(r.volume.Lost(holder), func() {
+		r.phase("loss in the middle of a download said", lossTarget, func() cluster.Held {
+			return r.wait("loss of "+holder+"'s volume", cluster.Blocked(holder, "Shared storage unavailable", "lxc config device add"))
+		})
+		in.Record.Observe(ctx, "a volume lost in the middle of a download", true, "")
+		in.Mirror.Repair(in.To.Version)
+	})
+	r.phase("upgraded all the same", 0, func() cluster.Held { return r.active(3, in.To.Version) })
+	r.login(r.atRest("upgraded all the same", in.To.Version), in.To)
+	r.buildOn("a build on every worker after the upgrade", workersOf(deployed))
+}
+
+// ReadOnly lets a unit only read its volume. It says so, and recovers without a human.
+func ReadOnly(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	deployed := r.deployed(2)
+	worker := unitsBut(deployed, r.leader(deployed))[0]
+
+	r.during(r.volume.ReadOnly(worker), func() {
+		r.aMoment(lossTarget)
+		in.Record.Observe(ctx, "a volume that can only be read", true, "")
+	})
+	r.recover("recovery of a volume that could only be read", 2)
+	r.buildOn("a build after the recovery", workersOf(deployed))
+}
