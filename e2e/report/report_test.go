@@ -32,7 +32,7 @@ func TestReport(t *testing.T) {
 	require.NoError(t, r.WriteText(&text))
 	require.Regexp(t, `upgrade +3m0s +< 2m0s +missed`, text.String())
 	require.NoError(t, r.WriteMarkdown(&markdown))
-	require.Contains(t, markdown.String(), "| upgrade | 3m0s | < 2m0s | slow |")
+	require.Contains(t, markdown.String(), "| upgrade | 3m0s | < 2m0s | missed  |")
 	require.Contains(t, markdown.String(), "| downloads | 1 |")
 	require.NotContains(t, markdown.String(), "| downloads | 0 |")
 	require.Contains(t, markdown.String(), "`````\nno\n", "a fence that the text does not end")
