@@ -26,7 +26,8 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	in.Mirror.Break(in.From.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
 	r.deploy(3, nil)
 	r.underWay(in.From.Version)
-	r.during(c.Machine(r.holder()).Kill("concourse-ci-watcher.service"), func() {})
+	// The mirror goes on when it is sure to be dead: it would get what it never notes.
+	r.during(c.Machine(r.holder()).Kill("concourse-ci-watcher.service"), func() { r.aMoment(3 * time.Second) })
 	in.Mirror.Repair(in.From.Version)
 	in.Record.Allow(in.From.Version, 2)
 	deployed := r.active(3, in.From.Version)
