@@ -200,8 +200,8 @@ func (f *fly) job(ctx context.Context) observation.Build {
 
 // account says what became of a build that fly runs and watches. It asks the web server
 // about one whose end fly has not seen. A task prints begun with the nonce when it
-// begins: the last lines of a build were once missing from the log of one that had
-// succeeded.
+// begins. That proves nothing of one that has succeeded: Concourse loses lines of short
+// tasks now and then.
 func (f *fly) account(ctx context.Context, name string, lasting time.Duration, nonce string, run func(context.Context) (string, error)) observation.Build {
 	b := observation.Build{Name: name, Started: time.Now().UTC(), Result: "unknown"}
 	ctx, cancel := context.WithTimeout(ctx, lasting+buildLimit)
@@ -218,9 +218,6 @@ func (f *fly) account(ctx context.Context, name string, lasting time.Duration, n
 	}
 	number := numbered.FindStringSubmatch(out)
 	switch {
-	case b.Result == "succeeded" && !printedLine(out, "begun "+nonce):
-		b.Result = "failed"
-		out = "it succeeded without running its task:\n" + out
 	case b.Result == "succeeded":
 	case number == nil:
 		b.Result = notBegun

@@ -40,7 +40,6 @@ func TestResultsOfBuilds(t *testing.T) {
 		return `;; builds) echo '[{"id":7,"status":"` + result + `"},{"id":6,"status":"succeeded"}]';; esac`
 	}
 	for name, test := range map[string]struct{ script, result, flaw string }{
-		"its task did not run":    {`for a; do case $a in in=*) nonce=$(cat "${a#in=}/nonce");; esac; done; echo "running sh -c echo begun $nonce"`, "failed", ""},
 		"its task failed":         {executing + "exit 1" + says("failed"), "failed", ""},
 		"it errored":              {executing + "echo no worker fits; exit 2" + says("errored"), "errored", ""},
 		"a known flaw":            {executing + "echo load proc: no running process found; exit 2" + says("errored"), "errored", "concourse#7056"},

@@ -21,7 +21,7 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.quiet() // another unit becomes the web server
 	r.phase("leader removed", 0, func() cluster.Held {
 		require.NoError(t, c.RemoveUnit(ctx, leader))
-		return r.wait("removal of the leader", cluster.All(cluster.Gone(leader), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
+		return r.wait("removal of the leader", cluster.All(cluster.Gone(leader), r.servedByOther(leader), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
 	})
 	two := r.atRest("leader removed", in.From.Version)
 	r.login(two, in.From)
