@@ -2,8 +2,7 @@ package scenarios
 
 import (
 	"context"
-	"errors"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -27,7 +26,7 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.deploy(3, nil)
 	r.underWay(in.From.Version)
 	// The mirror goes on when it is sure to be dead: it would get what it never notes.
-	r.during(c.Machine(r.holder()).Kill("concourse-ci-watcher.service"), func() { r.aMoment(3 * time.Second) })
+	r.during(c.Machine(r.holder(in.From.Version)).Kill("concourse-ci-watcher.service"), func() { r.aMoment(3 * time.Second) })
 	in.Mirror.Repair(in.From.Version)
 	in.Record.Allow(in.From.Version, 2)
 	deployed := r.active(3, in.From.Version)
@@ -73,17 +72,17 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.buildOn("a build on every worker after the reboot", workersOf(deployed.Status))
 }
 
-// holder waits until a unit says that it downloads, and returns its name.
-func (r *run) holder() (unit string) {
+// holder returns the unit that downloads a version, which the mirror has sent to it alone.
+func (r *run) holder(version string) string {
 	r.Helper()
-	r.wait("a unit to say that it downloads", func(s cluster.Status) error {
-		for _, u := range s.Units(app) {
-			if strings.HasPrefix(u.Message, "Downloading Concourse CI") {
-				unit = u.Name
-				return nil
-			}
+	status, err := r.c.Status(r.ctx)
+	require.NoError(r, err)
+	clients := r.in.Mirror.Transfer(version).Clients
+	for _, u := range status.Units(app) {
+		if slices.Equal(clients, []string{u.Address}) {
+			return u.Name
 		}
-		return errors.New("no unit says that it downloads")
-	})
-	return unit
+	}
+	require.Fail(r, "no unit downloads alone", "%v of\n%s", clients, status)
+	return ""
 }

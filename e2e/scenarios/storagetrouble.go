@@ -18,7 +18,7 @@ func LossWhileDownloading(ctx context.Context, t T, c cluster.Cluster, in Inputs
 	r.quiet() // an upgrade is known to lose builds
 	require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
 	r.underWay(in.To.Version)
-	holder := r.holder()
+	holder := r.holder(in.To.Version)
 	r.during(r.volume.Lost(holder), func() {
 		r.phase("loss in the middle of a download said", lossTarget, func() cluster.Held {
 			return r.wait("loss of "+holder+"'s volume", cluster.Blocked(holder, "Shared storage unavailable", "lxc config device add"))
