@@ -23,8 +23,11 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		require.NoError(t, c.RemoveUnit(ctx, leader))
 		return r.wait("removal of the leader", cluster.All(cluster.Gone(leader), r.servedByOther(leader), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
 	})
+	r.login(in.Record.Observe(ctx, "another unit serves", false, ""), in.From)
+	now, err := c.Status(ctx)
+	require.NoError(t, err)
+	r.registered("the worker that is left at the new web server", workersOf(now))
 	two := r.atRest("leader removed", in.From.Version)
-	r.login(two, in.From)
 	r.buildOn("a build on the worker that is left", workersOf(two.Status))
 
 	r.quiet()
