@@ -52,8 +52,10 @@ func Contention(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.configure("log-level", "debug")
 	require.NoError(t, cluster.Poll(ctx, "all services with another log level", time.Second, patience, func(ctx context.Context) (bool, error) {
 		now := in.Record.Observe(ctx, "an option being changed", false, "")
-		missing := judge.Restarted(o, now, unitsBut(o.Status)...)
-		return len(missing) == 0, errors.New(strings.Join(missing, "; "))
+		if missing := judge.Restarted(o, now, unitsBut(o.Status)...); len(missing) > 0 {
+			return false, errors.New(strings.Join(missing, "; "))
+		}
+		return true, nil
 	}))
 	r.active(3, in.From.Version)
 	r.atRest("an option changed on all units", in.From.Version)
