@@ -141,9 +141,14 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		n.m.made(n.rel(name), errno)
 	}
 	made := n.m.handle(f, flags)
-	if h, ok := made.(*handle); ok && n.m.told().Behind {
-		h.behind = true
-		fuseFlags |= fuse.FOPEN_DIRECT_IO // else the kernel answers
+	if h, ok := made.(*handle); ok {
+		if !there {
+			n.m.report(h.inode(ctx)) // what another file has lost whose number this one got
+		}
+		if n.m.told().Behind {
+			h.behind = true
+			fuseFlags |= fuse.FOPEN_DIRECT_IO // else the kernel answers
+		}
 	}
 	return inode, made, fuseFlags, errno
 }
