@@ -52,6 +52,7 @@ func Auto(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.demand("undisturbed", judge.Undisturbed(upgraded, four, added...))
 	r.buildOn("a build on every worker with the fourth", workersOf(four.Status))
 
+	r.quiet() // a unit that is removed does not wait for its worker's builds
 	r.phase("unit removed", 0, func() cluster.Held {
 		require.NoError(t, c.RemoveUnit(ctx, added[0]))
 		return r.wait("removal of "+added[0], cluster.All(cluster.Gone(added[0]), cluster.AllActive(app, 3)))
