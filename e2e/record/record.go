@@ -54,7 +54,8 @@ type Options struct {
 	// Rules are applied to each observation; nil is judge.Always.
 	Rules []judge.Rule
 	// Settle is how long after its units have said what they say a cluster at rest may
-	// break the rules that give it time, see judge.Rule. 0 is 30 s.
+	// break the rules that give it time, see judge.Rule. 0 is 75 s: a web server
+	// forgets a worker that has gone 30 s after its last heartbeat, and looks each 30 s.
 	Settle time.Duration
 	// Look asks a machine what is seen there. What is asked of a unit that is not there
 	// is cluster.ErrNoUnit.
@@ -88,7 +89,7 @@ type Recorder struct {
 
 // New returns a Recorder with an empty record.
 func New(o Options) *Recorder {
-	o.Settle = cmp.Or(o.Settle, 30*time.Second)
+	o.Settle = cmp.Or(o.Settle, 75*time.Second)
 	if o.Rules == nil {
 		o.Rules = judge.Always()
 	}
