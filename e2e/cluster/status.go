@@ -41,7 +41,6 @@ type UnitStatus struct {
 	Machine  string    `json:"machine"`
 	Instance string    `json:"instance"` // name of its container, empty until it exists
 	Address  string    `json:"address"`
-	Charm    string    `json:"charm"` // that it runs, such as "local:concourse-ci-machine-1"
 }
 
 // MachineStatus is a machine that units run on.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,12 @@ func (m *machine) fault(name string, inject, heal func(ctx context.Context, inst
 	return cluster.Fault{Name: name, Units: []string{m.unit}, Inject: locate("inject", inject), Heal: locate("heal", heal)}
 }
 
+// sparingBuilds is a fault that excuses no lost build: the worker goes on.
+func sparingBuilds(f cluster.Fault) cluster.Fault {
+	f.Units = nil
+	return f
+}
+
 // exec is for faults that are a command.
 func (m *machine) exec(argv ...string) func(context.Context, string) error {
 	return func(ctx context.Context, instance string) error {
@@ -51,8 +58,12 @@ func (m *machine) exec(argv ...string) func(context.Context, string) error {
 // Kill kills the main process of a service. What becomes of its others and whether it is
 // started again is systemd's affair.
 func (m *machine) Kill(service string) cluster.Fault {
-	return m.fault(fmt.Sprintf("%s of %s killed", service, m.unit),
+	f := m.fault(fmt.Sprintf("%s of %s killed", service, m.unit),
 		m.exec("systemctl", "kill", "--kill-whom=main", "--signal=KILL", service), nil)
+	if strings.Contains(service, "worker") {
+		return f
+	}
+	return sparingBuilds(f)
 }
 
 // Stop stops the container by force. It is healed when the container runs commands
@@ -212,15 +223,15 @@ func (m *machine) StopAgent() cluster.Fault {
 			return m.exec("sh", "-c", agentService, "sh", verb, number)(ctx, instance)
 		}
 	}
-	return m.fault(fmt.Sprintf("Juju's agent of %s stopped", m.unit), systemctl("stop"), systemctl("start"))
+	return sparingBuilds(m.fault(fmt.Sprintf("Juju's agent of %s stopped", m.unit), systemctl("stop"), systemctl("start")))
 }
 
 // LockTable holds a lock in a session of its own, which a transient service runs.
 func (m *machine) LockTable(database, table string) cluster.Fault {
 	const service = "table-lock.service"
 	lock := fmt.Sprintf("BEGIN; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(86400)", table)
-	return m.fault(fmt.Sprintf("table %s on the machine of %s locked", table, m.unit),
+	return sparingBuilds(m.fault(fmt.Sprintf("table %s on the machine of %s locked", table, m.unit),
 		m.exec("systemd-run", "--unit="+service, "--uid=postgres", "--property=Restart=on-failure",
 			"psql", "--no-psqlrc", "--dbname="+database, "--command="+lock),
-		m.exec("systemctl", "stop", service))
+		m.exec("systemctl", "stop", service)))
 }

@@ -14,18 +14,24 @@ func TestFaultsSayWhatHappensToWhom(t *testing.T) {
 	v := &volume{cluster: &Cluster{volumeAt: map[string]*volume{}}, name: "v"}
 	v.cluster.volumeAt["ci/1"], v.cluster.volumeAt["ci/0"], v.cluster.volumeAt["ci/2"] = v, v, &volume{}
 	for name, fault := range map[string]cluster.Fault{
-		"concourse-worker of ci/0 killed":          m.Kill("concourse-worker"),
-		"machine of ci/0 stopped":                  m.Stop(),
-		"machine of ci/0 frozen":                   m.Freeze(),
-		"network of ci/0 cut off":                  m.CutOff(),
-		"Juju's agent of ci/0 stopped":             m.StopAgent(),
-		"table jobs on the machine of ci/0 locked": m.LockTable("ci", "jobs"),
-		"volume v of ci/0 lost":                    v.Lost("ci/0"),
-		"volume v of ci/0 read-only":               v.ReadOnly("ci/0"),
+		"concourse-worker of ci/0 killed": m.Kill("concourse-worker"),
+		"machine of ci/0 stopped":         m.Stop(),
+		"machine of ci/0 frozen":          m.Freeze(),
+		"network of ci/0 cut off":         m.CutOff(),
+		"volume v of ci/0 lost":           v.Lost("ci/0"),
+		"volume v of ci/0 read-only":      v.ReadOnly("ci/0"),
 	} {
 		require.Equal(t, name, fault.Name)
 		require.Equal(t, []string{"ci/0"}, fault.Units)
 		require.NotNil(t, fault.Inject)
+	}
+	for name, fault := range map[string]cluster.Fault{
+		"concourse-server of ci/0 killed":          m.Kill("concourse-server"),
+		"Juju's agent of ci/0 stopped":             m.StopAgent(),
+		"table jobs on the machine of ci/0 locked": m.LockTable("ci", "jobs"),
+	} {
+		require.Equal(t, name, fault.Name)
+		require.Empty(t, fault.Units, "it costs no build")
 	}
 	require.Nil(t, m.Kill("x").Heal, "systemd starts it again, or does not")
 	require.Equal(t, []string{"ci/0", "ci/1"}, v.Full(1).Units)

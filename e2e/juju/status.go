@@ -1,7 +1,6 @@
 package juju
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -61,7 +60,6 @@ func typed(full *params.FullStatus) cluster.Status {
 				Machine:  u.Machine,
 				Instance: string(full.Machines[u.Machine].InstanceId),
 				Address:  u.PublicAddress,
-				Charm:    cmp.Or(u.Charm, app.Charm), // its own until it has taken the application's
 			}
 			if u.WorkloadStatus.Since != nil {
 				status.Since = *u.WorkloadStatus.Since

@@ -54,6 +54,10 @@ type Observation struct {
 
 // Machine is one unit's machine, as a process on it sees it.
 type Machine struct {
+	// Charm is the one that Juju's agent has put there, such as
+	// "local:concourse-ci-machine-1". Juju's status has that of the application even
+	// for a unit whose agent is away and has not taken it.
+	Charm     string    `json:"charm"`
 	Services  []Service `json:"services"`
 	Processes []Process `json:"processes"`
 	Mount     Mount     `json:"mount"`

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -37,12 +36,4 @@ func AddUnit(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	four := r.atRest("a unit added to a running cluster", in.From.Version)
 	r.demand("undisturbed", judge.Undisturbed(three, four, added...))
 	r.buildOn("a build on every worker", workersOf(four.Status))
-}
-
-// underWay waits until a mirror that holds has sent what it sends.
-func (r *run) underWay(version string) {
-	r.Helper()
-	require.NoError(r, cluster.Poll(r.ctx, "the download of "+version+" to be under way", time.Second, patience, func(context.Context) (bool, error) {
-		return r.in.Mirror.Transfer(version).Sent > 0, nil
-	}))
 }

@@ -38,7 +38,7 @@ func Auto(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(deployed, from)
 	r.buildOn("a build on every worker", workersOf(deployed.Status))
 
-	upgraded := r.moved("upgrade", upgradeTarget, to, func() error { return r.upgrade(r.leader(three.Status), to.Version) })
+	upgraded := r.changeRelease("upgrade", upgradeTarget, to, func() error { return r.upgrade(r.leader(three.Status), to.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(upgraded.Status))
 
 	var added []string

@@ -40,6 +40,15 @@ func (r *run) login(o observation.Observation, release Release) {
 	r.quiet = r.in.Record.Beside(r.buildsBeside)
 }
 
+// deployed deploys units on a volume, logs in at their web server and returns their status.
+func (r *run) deployed(units int) cluster.Status {
+	r.Helper()
+	r.deploy(units, nil)
+	held := r.active(units, r.in.From.Version)
+	r.login(r.atRest(fmt.Sprintf("%d units", units), r.in.From.Version), r.in.From)
+	return held.Status
+}
+
 // The pace of the builds that run beside a scenario.
 const (
 	besideLasting = 3 * time.Second
@@ -214,9 +223,9 @@ func (r *run) upgrade(leader, version string) error {
 	return err
 }
 
-// moved asks for another release, waits until all units run it, and logs in at its web
+// changeRelease asks for another release, waits until all units run it, and logs in at its web
 // server. No builds run beside it: an upgrade is known to lose them.
-func (r *run) moved(phase string, target time.Duration, to Release, ask func() error) observation.Observation {
+func (r *run) changeRelease(phase string, target time.Duration, to Release, ask func() error) observation.Observation {
 	r.Helper()
 	r.quiet()
 	units := len(r.in.Record.Record().Last().Status.Units(app))

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -12,9 +11,6 @@ import (
 
 // frozenFor is longer than a lease: the coordinator's is 20 s.
 const frozenFor = 25 * time.Second
-
-// held is how much a mirror sends before it holds.
-const held = 8 << 20
 
 // Crash kills what downloads in the middle, which costs no second download. Then it kills
 // the services, takes power from machines, freezes one for longer than a
@@ -70,19 +66,4 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.phase("all machines rebooted", 0, func() cluster.Held { return r.active(3, in.From.Version) })
 	r.login(r.atRest("all machines rebooted", in.From.Version), in.From)
 	r.buildOn("a build on every worker after the reboot", workersOf(deployed.Status))
-}
-
-// holder returns the unit that downloads a version, which the mirror has sent to it alone.
-func (r *run) holder(version string) string {
-	r.Helper()
-	status, err := r.c.Status(r.ctx)
-	require.NoError(r, err)
-	clients := r.in.Mirror.Transfer(version).Clients
-	for _, u := range status.Units(app) {
-		if slices.Equal(clients, []string{u.Address}) {
-			return u.Name
-		}
-	}
-	require.Fail(r, "no unit downloads alone", "%v of\n%s", clients, status)
-	return ""
 }

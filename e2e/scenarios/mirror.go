@@ -35,14 +35,6 @@ func Mirror(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(r.atRest("a rate limit and resets", in.From.Version), in.From)
 
 	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "slow, without ranges", NoRanges: true, Rate: 40 << 20})
-	r.moved("upgrade from a slow mirror", 0, in.To, func() error { return r.upgrade(r.leader(deployed.Status), in.To.Version) })
+	r.changeRelease("upgrade from a slow mirror", 0, in.To, func() error { return r.upgrade(r.leader(deployed.Status), in.To.Version) })
 	r.buildOn("a build on every worker", workersOf(deployed.Status))
-}
-
-// asked waits until the mirror was asked for the archive of a version that often.
-func (r *run) asked(version string, times int) {
-	r.Helper()
-	require.NoError(r, cluster.Poll(r.ctx, "the mirror to be asked for "+version, time.Second, patience, func(context.Context) (bool, error) {
-		return len(r.in.Mirror.Attempts(version, "")) >= times, nil
-	}))
 }

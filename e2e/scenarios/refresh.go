@@ -3,11 +3,13 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
 )
 
 // Refresh deploys an earlier charm, and puts this one in its place, unit by unit: the
@@ -34,22 +36,27 @@ func Refresh(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 			require.NoError(t, fault.Heal(ctx))
 		}
 		phase := fmt.Sprintf("%d of 3 units refreshed", i+1)
-		r.phase(phase, 0, func() cluster.Held {
-			return r.wait(phase, func(s cluster.Status) error {
-				u, _ := s.Unit(unit)
-				if old, _ := deployed.Unit(unit); u.Charm == old.Charm || u.Agent != "idle" {
-					return fmt.Errorf("%s runs %s, agent %s", unit, u.Charm, u.Agent)
+		var o observation.Observation
+		require.NoError(t, in.Report.Time(phase, 0, func() error {
+			return cluster.Poll(ctx, phase, time.Second, patience, func(ctx context.Context) (bool, error) {
+				o = in.Record.Observe(ctx, phase, false, "")
+				u, _ := o.Status.Unit(unit)
+				has, had := o.Machines[unit].Charm, before.Machines[unit].Charm
+				if has == "" || has == had || u.Agent != "idle" {
+					return false, fmt.Errorf("%s has %q, agent %s", unit, has, u.Agent)
 				}
-				return nil
+				return true, nil
 			})
-		})
-		o := in.Record.Observe(ctx, phase, false, in.From.Version)
+		}))
+		for _, other := range units[i+1:] {
+			require.Equal(t, before.Machines[other].Charm, o.Machines[other].Charm, "%s is still to be refreshed", other)
+		}
 		r.demand("undisturbed", judge.Undisturbed(before, o))
 	}
 	r.active(3, in.From.Version)
 	r.demand("undisturbed", judge.Undisturbed(before, r.atRest("all units refreshed", in.From.Version)))
 	r.buildOn("a build on every worker", workersOf(deployed))
 
-	r.moved("upgrade by the refreshed charm", upgradeTarget, in.To, func() error { return r.upgrade(r.leader(deployed), in.To.Version) })
+	r.changeRelease("upgrade by the refreshed charm", upgradeTarget, in.To, func() error { return r.upgrade(r.leader(deployed), in.To.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(deployed))
 }

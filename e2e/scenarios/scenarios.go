@@ -184,6 +184,13 @@ func (r *run) atRest(phase, version string) observation.Observation {
 	return r.in.Record.Observe(r.ctx, phase, true, version)
 }
 
+// recover waits until all units run again, and observes them.
+func (r *run) recover(phase string, units int) {
+	r.Helper()
+	r.phase(phase, time.Minute, func() cluster.Held { return r.active(units, r.in.From.Version) })
+	r.atRest(phase, r.in.From.Version)
+}
+
 // demand ends the scenario if texts say how a rule is broken that only it can judge.
 func (r *run) demand(rule string, broken []string) {
 	r.Helper()

@@ -21,10 +21,10 @@ func Schema(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(before, old)
 	r.buildOn("a build on every worker of the old release", workersOf(before.Status))
 
-	after := r.moved("upgrade with a change of the schema", 0, next, func() error { return r.upgrade(r.leader(before.Status), next.Version) })
+	after := r.changeRelease("upgrade with a change of the schema", 0, next, func() error { return r.upgrade(r.leader(before.Status), next.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(after.Status))
 
-	third := r.moved("upgrade to a third release", upgradeTarget, in.To, func() error { return r.upgrade(r.leader(after.Status), in.To.Version) })
+	third := r.changeRelease("upgrade to a third release", upgradeTarget, in.To, func() error { return r.upgrade(r.leader(after.Status), in.To.Version) })
 	r.buildOn("a build on every worker of the third release", workersOf(third.Status))
 }
 

@@ -77,10 +77,3 @@ func StorageLoss(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	require.NoError(t, r.volume.Attach(ctx, worker))
 	r.recover("recovery of the right volume", 3)
 }
-
-// recover waits until all units run again, and observes them.
-func (r *run) recover(phase string, units int) {
-	r.Helper()
-	r.phase(phase, time.Minute, func() cluster.Held { return r.active(units, r.in.From.Version) })
-	r.atRest(phase, r.in.From.Version)
-}

@@ -33,13 +33,13 @@ func Upgrade(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		r.buildOn("a build on every worker after asking for "+wrong.name, workersOf(deployed))
 	}
 
-	r.moved("upgrade by the option", upgradeTarget, to, func() error {
+	r.changeRelease("upgrade by the option", upgradeTarget, to, func() error {
 		in.Mirror.Repair(to.Version)
 		return c.Configure(ctx, app, map[string]string{"version": to.Version})
 	})
 	r.buildOn("a build on every worker after the upgrade", workersOf(deployed))
-	r.moved("back by the action", upgradeTarget, from, func() error { return r.upgrade(leader, from.Version) })
-	r.moved("by the option and the action", upgradeTarget, to, func() error {
+	r.changeRelease("back by the action", upgradeTarget, from, func() error { return r.upgrade(leader, from.Version) })
+	r.changeRelease("by the option and the action", upgradeTarget, to, func() error {
 		r.configure("version", from.Version)
 		r.configure("version", to.Version)
 		return r.upgrade(leader, to.Version)

@@ -38,6 +38,7 @@ const module = "github.com/concourse-ci-machine/concourse-ci-machine"
 
 // lookArgs tell the observer where the charm keeps what.
 var lookArgs = []string{
+	"-agents", "/var/lib/juju/agents",
 	"-volume", "/var/lib/concourse",
 	"-state", "/var/lib/concourse-ci-machine",
 	"-services", "concourse-server.service,concourse-worker.service,concourse-ci-watcher.service",
