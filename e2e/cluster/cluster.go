@@ -98,6 +98,8 @@ type Machine interface {
 	LockTable(database, table string) Fault
 	// StopAgent stops Juju's agent, and nothing else.
 	StopAgent() Fault
+	// FreezeAgent stops it where it is, until it is healed.
+	FreezeAgent() Fault
 }
 
 // Volume is a directory that several machines can share, at /var/lib/concourse.

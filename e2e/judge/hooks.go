@@ -13,14 +13,11 @@ var restRules = []Rule{
 	{Name: "hooks-rest", Promise: "Hooks come to rest when nobody does anything.", Broken: restless},
 }
 
-// What a cluster at rest may do. Hooks that were already due end in the first seconds; on
-// a busy machine a unit that was added runs one after another for longer, without a pause.
-// A shorter span of rest says nothing. After that a unit may run a few hooks for what
+// What a cluster at rest may do. Hooks that were already due end in the first seconds. A
+// shorter span of rest says nothing. After that a unit may run a few hooks for what
 // happens by itself, such as a download of the charm's that ends, and one more a minute.
 const (
 	settling     = 5 * time.Second
-	withoutPause = 1500 * time.Millisecond
-	longestDue   = 20 * time.Second
 	shortestRest = 10 * time.Second
 	fewHooks     = 3
 	aMinute      = time.Minute
@@ -47,7 +44,7 @@ func restless(r observation.Record) []string {
 			continue
 		}
 		allowed := fewHooks + int(span/aMinute)
-		ran, all := count(r, o.Time, to)
+		ran, all := count(r, from, to)
 		for _, u := range o.Status.Units(r.App) {
 			if n := ran[u.Name]; n > allowed {
 				f.add(o, u.Name, "ran %d hooks in %s of rest, more than %d", n, span.Round(time.Second), allowed)
@@ -81,28 +78,20 @@ func calmUntil(r observation.Record, from time.Time) time.Time {
 	return end
 }
 
-// count returns how many hooks and commands each unit ran that were not due at the
-// beginning of a rest, and how many commands were recorded for all units together.
-func count(r observation.Record, rest, to time.Time) (ran map[string]int, commands int) {
+// count returns how many hooks and commands each unit ran in a span, and how many
+// commands were recorded for all units together.
+func count(r observation.Record, from, to time.Time) (ran map[string]int, commands int) {
 	ran = map[string]int{}
-	due := map[string]time.Time{} // by unit: the last hook that was
 	for _, line := range r.Log {
-		if line.Time.Before(rest) || line.Time.After(to) {
+		if line.Time.Before(from) || line.Time.After(to) {
 			continue
 		}
-		late := line.Time.Sub(rest) >= settling
-		if late && strings.Contains(line.Message, executed) {
+		if strings.Contains(line.Message, executed) {
 			commands++
 		}
-		if !isRun(line) {
-			continue
+		if isRun(line) {
+			ran[line.Unit]++
 		}
-		last, busy := due[line.Unit]
-		if !late || busy && line.Time.Sub(last) <= withoutPause && line.Time.Sub(rest) <= longestDue {
-			due[line.Unit] = line.Time
-			continue
-		}
-		ran[line.Unit]++
 	}
 	return ran, commands
 }

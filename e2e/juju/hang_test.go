@@ -47,21 +47,22 @@ func TestNothingHangsWithLXD(t *testing.T) {
 	made := &volume{cluster: c, name: "ccbench-abcdef", size: 1 << 30}
 	machine := c.Machine("ci/0")
 	for name, call := range map[string]func(context.Context) error{
-		"exec":       func(ctx context.Context) error { _, err := machine.Exec(ctx, "true"); return err },
-		"run":        func(ctx context.Context) error { _, err := machine.Run(ctx, os.Args[0]); return err },
-		"kill":       machine.Kill("ssh").Inject,
-		"stop":       machine.Stop().Inject,
-		"boot":       machine.Stop().Heal,
-		"freeze":     machine.Freeze().Inject,
-		"cut off":    machine.CutOff().Inject,
-		"stop agent": machine.StopAgent().Inject,
-		"lock table": machine.LockTable("ci", "jobs").Inject,
-		"attach":     func(ctx context.Context) error { return made.Attach(ctx, "ci/0") },
-		"detach":     made.Lost("ci/0").Inject,
-		"full":       made.Full(1 << 20).Inject,
-		"change":     func(ctx context.Context) error { return made.Change(ctx, "file", func(b []byte) []byte { return b }) },
-		"new volume": func(ctx context.Context) error { _, err := c.NewVolume(ctx, "1GiB"); return err },
-		"delete":     func(ctx context.Context) error { return c.deleteContainer(ctx, "juju-abcdef-0") },
+		"exec":         func(ctx context.Context) error { _, err := machine.Exec(ctx, "true"); return err },
+		"run":          func(ctx context.Context) error { _, err := machine.Run(ctx, os.Args[0]); return err },
+		"kill":         machine.Kill("ssh").Inject,
+		"stop":         machine.Stop().Inject,
+		"boot":         machine.Stop().Heal,
+		"freeze":       machine.Freeze().Inject,
+		"cut off":      machine.CutOff().Inject,
+		"freeze agent": machine.FreezeAgent().Inject,
+		"stop agent":   machine.StopAgent().Inject,
+		"lock table":   machine.LockTable("ci", "jobs").Inject,
+		"attach":       func(ctx context.Context) error { return made.Attach(ctx, "ci/0") },
+		"detach":       made.Lost("ci/0").Inject,
+		"full":         made.Full(1 << 20).Inject,
+		"change":       func(ctx context.Context) error { return made.Change(ctx, "file", func(b []byte) []byte { return b }) },
+		"new volume":   func(ctx context.Context) error { _, err := c.NewVolume(ctx, "1GiB"); return err },
+		"delete":       func(ctx context.Context) error { return c.deleteContainer(ctx, "juju-abcdef-0") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

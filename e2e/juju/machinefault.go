@@ -208,22 +208,32 @@ func containsAddresses(have, want map[string][]string) bool {
 
 // agentService finds the agent's service by its unit file: it is jujud-machine-N in Juju
 // 3, and jujuagentd-machine-N in Juju 4.
-const agentService = `name=$(systemctl list-unit-files --no-legend "juju*-machine-$2.service" | cut -d" " -f1 | head -n 1)
-test -n "$name" || { echo "no service of Juju's agent of machine $2" >&2; exit 1; }
-systemctl "$1" "$name"`
+const agentService = `number=$1
+shift
+name=$(systemctl list-unit-files --no-legend "juju*-machine-$number.service" | cut -d" " -f1 | head -n 1)
+test -n "$name" || { echo "no service of Juju's agent of machine $number" >&2; exit 1; }
+systemctl "$@" "$name"`
 
 // StopAgent stops Juju's agent of the machine, which runs the unit's hooks as well.
 func (m *machine) StopAgent() cluster.Fault {
-	systemctl := func(verb string) func(context.Context, string) error {
-		return func(ctx context.Context, instance string) error {
-			number, err := machineNumber(m.cluster.modelUUID, instance)
-			if err != nil {
-				return err
-			}
-			return m.exec("sh", "-c", agentService, "sh", verb, number)(ctx, instance)
+	return sparingBuilds(m.fault(fmt.Sprintf("Juju's agent of %s stopped", m.unit), m.agent("stop"), m.agent("start")))
+}
+
+// FreezeAgent stops its process with a signal: it keeps its connections and what it knows.
+func (m *machine) FreezeAgent() cluster.Fault {
+	return sparingBuilds(m.fault(fmt.Sprintf("Juju's agent of %s frozen", m.unit),
+		m.agent("kill", "--signal=STOP"), m.agent("kill", "--signal=CONT")))
+}
+
+// agent has systemctl do something with the service of Juju's agent.
+func (m *machine) agent(do ...string) func(context.Context, string) error {
+	return func(ctx context.Context, instance string) error {
+		number, err := machineNumber(m.cluster.modelUUID, instance)
+		if err != nil {
+			return err
 		}
+		return m.exec(append([]string{"sh", "-c", agentService, "sh", number}, do...)...)(ctx, instance)
 	}
-	return sparingBuilds(m.fault(fmt.Sprintf("Juju's agent of %s stopped", m.unit), systemctl("stop"), systemctl("start")))
 }
 
 // LockTable holds a lock in a session of its own, which a transient service runs.

@@ -28,6 +28,7 @@ func TestFaultsSayWhatHappensToWhom(t *testing.T) {
 	for name, fault := range map[string]cluster.Fault{
 		"concourse-server of ci/0 killed":          m.Kill("concourse-server"),
 		"Juju's agent of ci/0 stopped":             m.StopAgent(),
+		"Juju's agent of ci/0 frozen":              m.FreezeAgent(),
 		"table jobs on the machine of ci/0 locked": m.LockTable("ci", "jobs"),
 	} {
 		require.Equal(t, name, fault.Name)

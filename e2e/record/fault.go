@@ -100,6 +100,9 @@ func (m recordedMachine) CutOff() cluster.Fault { return m.r.fault(m.Machine.Cut
 func (m recordedMachine) LockTable(database, table string) cluster.Fault {
 	return m.r.fault(m.Machine.LockTable(database, table), "")
 }
+func (m recordedMachine) FreezeAgent() cluster.Fault {
+	return m.r.fault(m.Machine.FreezeAgent(), m.Unit())
+}
 func (m recordedMachine) StopAgent() cluster.Fault {
 	return m.r.fault(m.Machine.StopAgent(), m.Unit())
 }

@@ -92,7 +92,11 @@ func (r *Recorder) judge(o observation.Observation) (violations, lasting []judge
 	return violations, lasting
 }
 
-// moved tells which unit says something else than it did in a status from before.
+// executing is Juju's word for an agent that runs a hook.
+const executing = "executing"
+
+// moved tells which unit says something else than it did in a status from before, or runs
+// a hook: one that has just come has hooks due for each of the others.
 func (r *Recorder) moved(ctx context.Context, before cluster.Status) string {
 	after, err := r.o.Cluster.Status(ctx)
 	if err != nil {
@@ -104,6 +108,9 @@ func (r *Recorder) moved(ctx context.Context, before cluster.Status) string {
 	for _, app := range apps {
 		for _, is := range after.Units(app) {
 			was, _ := before.Unit(is.Name)
+			if was.Agent == executing || is.Agent == executing {
+				return is.Name + " runs a hook"
+			}
 			if is.Workload != was.Workload || is.Message != was.Message {
 				return fmt.Sprintf("%s was %s %q before the look, and %s %q after it", is.Name, was.Workload, was.Message, is.Workload, is.Message)
 			}

@@ -57,7 +57,7 @@ func TestSettle(t *testing.T) {
 					require.NoError(t, r.Cluster().Machine("ci/1").Kill("concourse-worker.service").Inject(t.Context()))
 				}
 				if test.moving {
-					c.Now = startingOnce()
+					c.Now = firstReading(func(u *cluster.UnitStatus) { u.Workload = cluster.Maintenance })
 				}
 				start := time.Now()
 				observe := func() { r.Observe(t.Context(), "upgrade", !test.active, "") }
@@ -75,32 +75,45 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// Of a look at a unit that moves, rules about a cluster at rest are not judged.
+// Of a look at a unit that moves, or runs a hook, rules about a cluster at rest are not
+// judged.
 func TestRestIsNotJudgedOfWhoMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		atRest := judge.Rule{Name: "a-rule", Broken: func(r observation.Record) (broken []string) {
-			if u, _ := r.Last().Status.Unit("ci/1"); r.Last().Resting && u.Workload == cluster.Maintenance {
-				broken = []string{"it starts"}
-			}
-			return broken
-		}}
-		r, s, c := recorderFor(record.Options{Rules: []judge.Rule{atRest}})
-		require.NoError(t, r.Cluster().Deploy(t.Context(), cluster.App{Name: "ci", Units: 2}))
-		c.Now = startingOnce()
-		require.True(t, r.Observe(t.Context(), "upgrade", true, "").Resting)
-		require.Empty(t, s.failures)
-		require.Equal(t, `not at rest yet at the end of "upgrade": ci/1 was maintenance "Ready" before the look, and active "Ready" after it`, s.log[1])
-	})
+	for name, test := range map[string]struct {
+		first func(*cluster.UnitStatus) // what the first reading shows
+		said  string
+	}{
+		"another status": {func(u *cluster.UnitStatus) { u.Workload = cluster.Maintenance },
+			`ci/1 was maintenance "Ready" before the look, and active "Ready" after it`},
+		"a hook": {func(u *cluster.UnitStatus) { u.Agent = "executing" }, "ci/1 runs a hook"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				atRest := judge.Rule{Name: "a-rule", Broken: func(r observation.Record) (broken []string) {
+					u, _ := r.Last().Status.Unit("ci/1")
+					if r.Last().Resting && (u.Workload != cluster.Active || u.Agent != "idle") {
+						broken = []string{"it is not at rest"}
+					}
+					return broken
+				}}
+				r, s, c := recorderFor(record.Options{Rules: []judge.Rule{atRest}})
+				require.NoError(t, r.Cluster().Deploy(t.Context(), cluster.App{Name: "ci", Units: 2}))
+				c.Now = firstReading(test.first)
+				require.True(t, r.Observe(t.Context(), "upgrade", true, "").Resting)
+				require.Empty(t, s.failures)
+				require.Equal(t, `not at rest yet at the end of "upgrade": `+test.said, s.log[1])
+			})
+		})
+	}
 }
 
-// startingOnce is two, of which one unit is not active in the first reading.
-func startingOnce() func() (cluster.Status, error) {
+// firstReading is two, of which one unit is changed in the first reading.
+func firstReading(change func(*cluster.UnitStatus)) func() (cluster.Status, error) {
 	readings := 0
 	return func() (cluster.Status, error) {
 		status, err := two()
 		if readings++; readings == 1 {
 			u := status.Apps["ci"].Units["ci/1"]
-			u.Workload = cluster.Maintenance
+			change(&u)
 			status.Apps["ci"].Units["ci/1"] = u
 		}
 		return status, err

@@ -13,7 +13,8 @@ import (
 )
 
 // Refresh deploys an earlier charm, and puts this one in its place, unit by unit: the
-// agents of the others are stopped meanwhile, their services and watchers go on. No
+// agents of the others are frozen meanwhile, their services and watchers go on. (One
+// that is stopped takes no other charm when it is started: Juju 4.1-beta2.) No
 // service is disturbed, and nothing is downloaded. Then the cluster is upgraded.
 func Refresh(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	previous, err := in.Previous(ctx)
@@ -25,14 +26,14 @@ func Refresh(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	before := in.Record.Record().Last()
 	units := unitsBut(deployed, "")
 
-	stopped := map[string]cluster.Fault{}
+	frozen := map[string]cluster.Fault{}
 	for _, unit := range units[1:] {
-		stopped[unit] = c.Machine(unit).StopAgent()
-		require.NoError(t, stopped[unit].Inject(ctx))
+		frozen[unit] = c.Machine(unit).FreezeAgent()
+		require.NoError(t, frozen[unit].Inject(ctx))
 	}
 	require.NoError(t, c.Refresh(ctx, app, now))
 	for i, unit := range units {
-		if fault, ok := stopped[unit]; ok {
+		if fault, ok := frozen[unit]; ok {
 			require.NoError(t, fault.Heal(ctx))
 		}
 		phase := fmt.Sprintf("%d of 3 units refreshed", i+1)

@@ -153,6 +153,9 @@ func (m machine) CutOff() cluster.Fault {
 func (m machine) LockTable(database, table string) cluster.Fault {
 	return m.c.fault(true, m.unit, "table "+table+" of "+database+" on "+m.unit+" locked")
 }
+func (m machine) FreezeAgent() cluster.Fault {
+	return m.c.fault(true, m.unit, "agent of "+m.unit+" frozen")
+}
 func (m machine) StopAgent() cluster.Fault {
 	return m.c.fault(true, m.unit, "agent of "+m.unit+" stopped")
 }
