@@ -28,11 +28,11 @@ type table struct {
 var tables = slices.Concat(
 	secretTables, panicTables, statusTables, restartTables, optionTables, hookTables, programTables, fileTables,
 	mountTables, currentTables, modelTables, volumeTables, keptTables, downloadTables, receivedTables, diskTables, webTables,
-	orderTables, buildTables,
+	orderTables, buildTables, seenTables,
 )
 
 func ruleOf(t *testing.T, name string) judge.Rule {
-	rules := judge.Always()
+	rules := append(judge.Always(), judge.Seen())
 	i := slices.IndexFunc(rules, func(rule judge.Rule) bool { return rule.Name == name })
 	require.GreaterOrEqual(t, i, 0, "no rule of this name")
 	return rules[i]
@@ -70,7 +70,7 @@ func TestRules(t *testing.T) {
 // A rule that nothing breaks proves nothing.
 func TestEveryRuleCanBreak(t *testing.T) {
 	names := map[string]bool{}
-	for _, rule := range judge.Always() {
+	for _, rule := range append(judge.Always(), judge.Seen()) {
 		require.False(t, names[rule.Name], "two rules are called %s", rule.Name)
 		names[rule.Name] = true
 		require.Regexp(t, `^[a-z]+(-[a-z]+)+$`, rule.Name)

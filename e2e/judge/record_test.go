@@ -155,6 +155,7 @@ func machine(n int, version string) observation.Machine {
 		}
 	}
 	return observation.Machine{
+		Charm: "local:concourse-ci-machine-0", Secrets: map[string]string{"worker_key: private key 1": fmt.Sprintf("b3BlbnNzaC1rZXk%d", n)},
 		Services:  []observation.Service{{Name: "concourse-ci-watcher.service", State: "active", PID: 200 + n}, s},
 		Processes: []observation.Process{{PID: s.PID, Executable: path}},
 		Mount:     mounted, Volume: volume(version), Received: received, Started: at(5), Used: 8_000_000,

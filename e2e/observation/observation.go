@@ -24,6 +24,8 @@ type Record struct {
 	// Faults are what was done to machines, volumes and networks.
 	Faults []Fault `json:"faults"`
 	Builds []Build `json:"builds"`
+	// Beside are the times in which builds were to run beside the scenario.
+	Beside []Span `json:"beside"`
 	// Allowed is how often the archive of a version may be sent, at most: 1 where
 	// nothing is said, more where the scenario breaks a download, 0 where the volume
 	// had the release before.
@@ -137,7 +139,7 @@ type Volume struct {
 	History *history.Volume `json:"history,omitempty"`
 	// Unsound are what is wrong with each release, file by file, after all of it was
 	// read; nil if that was not asked for.
-	Unsound map[string]string `json:"unsound,omitempty"`
+	Unsound map[string]string `json:"unsound"`
 }
 
 // Web is what the web server says.
@@ -169,6 +171,12 @@ type Fault struct {
 	End   time.Time `json:"end"` // zero: it was not undone
 }
 
+// Span is a time from a beginning to an end.
+type Span struct {
+	Begin time.Time `json:"begin"`
+	End   time.Time `json:"end"` // zero: it goes on
+}
+
 // Build is one build that the suite has run.
 type Build struct {
 	Name    string    `json:"name"`
@@ -179,7 +187,9 @@ type Build struct {
 	Result string `json:"result"`
 	// Begun is how often its task was seen to begin: more than once if what it had done
 	// was lost.
-	Begun  int    `json:"begun"`
+	Begun int `json:"begun"`
+	// Beside tells that it ran beside the scenario, which did not ask for it.
+	Beside bool   `json:"beside,omitempty"`
 	Output string `json:"output,omitempty"` // of one that did not succeed
 	// Flaw is the known flaw of Concourse that explains an error, such as
 	// "concourse#7056".

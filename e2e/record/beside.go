@@ -1,19 +1,29 @@
 package record
 
-import "sync"
+import (
+	"sync"
+	"time"
 
-// Beside runs something beside the scenario until the function that it returns is called,
-// which waits for it, or until End.
-func (r *Recorder) Beside(do func(stop <-chan struct{})) (end func()) {
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
+)
+
+// Beside runs builds beside the scenario until the function that it returns is called,
+// which waits for the last one, or until End.
+func (r *Recorder) Beside(builds func(stop <-chan struct{})) (end func()) {
 	stop := make(chan struct{})
 	var done sync.WaitGroup
-	done.Go(func() { do(stop) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.record.Beside)
+	r.record.Beside = append(r.record.Beside, observation.Span{Begin: time.Now().UTC()})
+	done.Go(func() { builds(stop) })
 	end = sync.OnceFunc(func() {
 		close(stop)
 		done.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.record.Beside[n].End = time.Now().UTC()
 	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.beside = append(r.beside, end)
 	return end
 }

@@ -51,7 +51,7 @@ type Options struct {
 	Others []string
 	// Versions are the releases whose downloads are counted.
 	Versions []string
-	// Rules are applied to each observation; nil is judge.Always.
+	// Rules are applied to each observation; nil is judge.Always and judge.Seen.
 	Rules []judge.Rule
 	// Settle is how long after its units have said what they say a cluster at rest may
 	// break the rules that give it time, see judge.Rule. 0 is 75 s: a web server
@@ -91,7 +91,7 @@ type Recorder struct {
 func New(o Options) *Recorder {
 	o.Settle = cmp.Or(o.Settle, 75*time.Second)
 	if o.Rules == nil {
-		o.Rules = judge.Always()
+		o.Rules = append(judge.Always(), judge.Seen())
 	}
 	if o.Version == nil {
 		o.Version = askVersion
@@ -157,6 +157,7 @@ func (r *Recorder) Record() observation.Record {
 	rec.Observations = slices.Clone(rec.Observations)
 	rec.Acts = slices.Clone(rec.Acts)
 	rec.Builds = slices.Clone(rec.Builds)
+	rec.Beside = slices.Clone(rec.Beside)
 	rec.Secrets = maps.Clone(rec.Secrets)
 	rec.Allowed = maps.Clone(rec.Allowed)
 	rec.Faults = make([]observation.Fault, len(r.faults))

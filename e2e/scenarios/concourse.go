@@ -65,6 +65,7 @@ func (r *run) buildsBeside(stop <-chan struct{}) {
 		case <-time.After(besidePause):
 		}
 		if b := r.fly.build(r.ctx, besideLasting, func(string) {}); b.Result != notBegun {
+			b.Beside = true
 			r.in.Record.Build(b)
 		}
 	}
