@@ -1,32 +1,47 @@
 // Package sabotage breaks the product on purpose, one promise at a time, and demands
-// that the suite notices: a scenario has to fail, by the rule that guards the promise.
-// A promise whose sabotage was never seen red is not proven.
+// that the suite notices: a scenario has to fail, by the rule that guards the promise. It
+// breaks the suite, too: what keeps that honest is a test, which has to fail. A promise
+// whose sabotage was never seen red is not proven.
 package sabotage
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
-// Sabotage is one patch, with what it breaks and who must notice.
+// Sabotage is one patch, with what it breaks and who must notice: either a scenario, or a
+// test.
 type Sabotage struct {
-	Name     string // of its file, without .patch
-	Promise  string // that it breaks, one sentence
-	Scenario string // that must fail
-	Rule     string // by which it must fail
+	Name    string // of its file, without .patch
+	Promise string // that it breaks, one sentence
+	By      By     // who must fail
+	Rule    string // by which a scenario must fail
+	// Together tells that it breaks its rule at the first rest, and no other: it can be
+	// tried in one copy with others of which that is true.
+	Together bool
 	path     string
 }
 
+// By is what is run on a broken copy: a scenario on real Juju, or a test of a package.
+type By struct {
+	Scenario string
+	Package  string // such as "./e2e/record"
+	Test     string
+}
+
+func (by By) String() string {
+	if by.Scenario != "" {
+		return by.Scenario
+	}
+	return by.Package + " " + by.Test
+}
+
 // Read reads the patches of a directory, in the order of their names. A patch begins
-// with lines "Promise: ...", "Scenario: ..." and "Rule: ...".
+// with a line "Promise: ...", and either the lines "Scenario: ..." and "Rule: ..." or the
+// line "Test: PACKAGE TEST"; "Together: yes" may follow a rule.
 func Read(dir string) ([]Sabotage, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.patch"))
 	if err != nil {
@@ -43,7 +58,9 @@ func Read(dir string) ([]Sabotage, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.path = path
+		if s.path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
 		all = append(all, s)
 	}
 	return all, nil
@@ -51,7 +68,10 @@ func Read(dir string) ([]Sabotage, error) {
 
 func parse(name, text string) (Sabotage, error) {
 	s := Sabotage{Name: name}
-	fields := map[string]*string{"Promise": &s.Promise, "Scenario": &s.Scenario, "Rule": &s.Rule}
+	var test, together string
+	fields := map[string]*string{
+		"Promise": &s.Promise, "Scenario": &s.By.Scenario, "Rule": &s.Rule, "Test": &test, "Together": &together,
+	}
 	header, _, found := strings.Cut(text, "\n--- ")
 	for line := range strings.Lines(header) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
@@ -59,138 +79,49 @@ func parse(name, text string) (Sabotage, error) {
 			*field = value
 		}
 	}
-	for key, field := range fields {
-		if *field == "" || !found {
-			return s, fmt.Errorf("%s.patch: it needs a line \"%s: ...\" before its first hunk", name, key)
-		}
+	s.By.Package, s.By.Test, _ = strings.Cut(test, " ")
+	s.Together = together == "yes"
+	scenario := s.By.Scenario != "" && s.Rule != "" && test == ""
+	tested := s.By.Test != "" && s.By.Scenario == "" && s.Rule == "" && !s.Together
+	if s.Promise == "" || !found || !scenario && !tested {
+		return s, fmt.Errorf(`%s.patch: before its first hunk it needs a line "Promise: ...", and either "Scenario: ..." and "Rule: ..." or "Test: PACKAGE TEST"`, name)
 	}
 	return s, nil
 }
 
-// Result is what became of a sabotage.
-type Result struct {
-	Name   string        `json:"name"`
-	Commit string        `json:"commit"` // that was broken
-	Took   time.Duration `json:"took_ns"`
-	// Red tells that the scenario failed by the rule, and by nothing before it.
-	Red  bool   `json:"red"`
-	Said string `json:"said"` // the first failure; or why there is none
+// Trial is what is tried in one copy; without sabotages it is a control, which must pass.
+type Trial struct {
+	By        By
+	Sabotages []Sabotage
 }
 
-// Bench is where sabotages are tried.
-type Bench struct {
-	Root      string // of the repository
-	Artifacts string // results are kept there, so that a run that ended goes on
+// Name names a trial by what it breaks.
+func (t Trial) Name() string {
+	if len(t.Sabotages) == 0 {
+		return "control-" + strings.NewReplacer("./", "", "/", "-", " ", "-").Replace(t.By.String())
+	}
+	var names []string
+	for _, s := range t.Sabotages {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, "+")
 }
 
-// Control is the scenario on a copy that nobody has broken. It must pass.
-func (b Bench) Control(ctx context.Context, scenario string) (Result, error) {
-	return b.Try(ctx, Sabotage{Name: "control-" + scenario, Scenario: scenario})
-}
-
-// Try breaks a copy of the repository and runs the scenario there. What was seen on the
-// same commit before is not tried again.
-func (b Bench) Try(ctx context.Context, s Sabotage) (Result, error) {
-	commit, err := b.git(ctx, "rev-parse", "HEAD")
-	if err != nil {
-		return Result{}, err
+// Trials puts together what can be tried in one copy.
+func Trials(all []Sabotage) (trials []Trial) {
+	for _, s := range all {
+		n := -1
+		if s.Together {
+			n = slices.IndexFunc(trials, func(t Trial) bool {
+				return t.By == s.By && t.Sabotages[0].Together &&
+					!slices.ContainsFunc(t.Sabotages, func(other Sabotage) bool { return other.Rule == s.Rule })
+			})
+		}
+		if n < 0 {
+			trials = append(trials, Trial{s.By, []Sabotage{s}})
+		} else {
+			trials[n].Sabotages = append(trials[n].Sabotages, s)
+		}
 	}
-	kept := filepath.Join(b.Artifacts, s.Name+".json")
-	var r Result
-	if text, err := os.ReadFile(kept); err == nil && json.Unmarshal(text, &r) == nil && r.Commit == commit {
-		return r, nil
-	}
-	dir, err := os.MkdirTemp("", "sabotage-")
-	if err != nil {
-		return Result{}, err
-	}
-	defer os.RemoveAll(dir)
-	if err := b.copyTo(ctx, dir, s); err != nil {
-		return Result{}, err
-	}
-	start := time.Now()
-	said, err := b.run(ctx, dir, s)
-	if err != nil {
-		return Result{}, err
-	}
-	r = Result{Name: s.Name, Commit: commit, Took: time.Since(start), Said: said}
-	if s.Rule == "" {
-		r.Red = said != ""
-	} else {
-		r.Red = strings.HasPrefix(said, s.Rule+": ")
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return r, err
-	}
-	return r, errors.Join(os.MkdirAll(b.Artifacts, 0o755), os.WriteFile(kept, append(text, '\n'), 0o644))
-}
-
-// copyTo makes a broken copy of the commit that is checked out.
-func (b Bench) copyTo(ctx context.Context, dir string, s Sabotage) error {
-	archive := exec.CommandContext(ctx, "sh", "-c", `git archive HEAD | tar x -C "$1"`, "sh", dir)
-	archive.Dir = b.Root
-	if out, err := archive.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot copy the repository: %w\n%s", err, out)
-	}
-	if s.path == "" {
-		return nil
-	}
-	path, err := filepath.Abs(s.path)
-	if err != nil {
-		return err
-	}
-	apply := exec.CommandContext(ctx, "git", "apply", "--verbose", path)
-	apply.Dir = dir
-	// Otherwise git would look for a repository above.
-	apply.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
-	if out, err := apply.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s.patch does not apply any more: %w\n%s", s.Name, err, out)
-	}
-	return nil
-}
-
-// run runs the scenario in a copy and returns its first failure; empty if it passed.
-func (b Bench) run(ctx context.Context, dir string, s Sabotage) (string, error) {
-	artifacts := filepath.Join(dir, "artifacts")
-	test := exec.CommandContext(ctx, "go", "test", "-trimpath", "./e2e", "-count=1", "-v", "-timeout", "20m", "-run", "TestScenarios/^"+s.Scenario+"$")
-	test.Dir = dir
-	test.Env = append(os.Environ(), "E2E_REQUIRE=juju", "E2E_ARTIFACTS="+artifacts)
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return "", err
-	}
-	defer log.Close()
-	test.Stdout, test.Stderr = log, log
-	testErr := test.Run()
-	if ctx.Err() != nil {
-		return "", ctx.Err()
-	}
-	var report struct {
-		Failures []string `json:"failures"`
-	}
-	text, err := os.ReadFile(filepath.Join(artifacts, s.Scenario, "report.json"))
-	if err == nil {
-		err = json.Unmarshal(text, &report)
-	}
-	switch {
-	case err != nil:
-		all, _ := os.ReadFile(log.Name())
-		return "", fmt.Errorf("the scenario %s has left no report: %w: %w\n%s", s.Scenario, testErr, err, all)
-	case len(report.Failures) > 0:
-		return report.Failures[0], nil
-	case testErr != nil:
-		return testErr.Error(), nil
-	}
-	return "", nil
-}
-
-func (b Bench) git(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = b.Root
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("git %s: %w", strings.Join(args, " "), err)
-	}
-	return strings.TrimSpace(string(out)), nil
+	return trials
 }
