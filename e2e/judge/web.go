@@ -1,6 +1,9 @@
 package judge
 
 import (
+	"slices"
+	"time"
+
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
 )
 
@@ -51,6 +54,7 @@ func wrongWorkers(r observation.Record) []string {
 			must, asked := wanted[w.Name]
 			switch {
 			case !asked && (isUnit(o, w.Name) || len(o.Status.Apps) == 0):
+			case !must && w.State == "retiring" && leftBefore(r, w.Name, o.Time):
 			case !must:
 				f.add(o, w.Name, "the web server lists it as %s, and no unit runs it", w.State)
 			case w.State != "running":
@@ -64,6 +68,17 @@ func wrongWorkers(r observation.Record) []string {
 		}
 	}
 	return f
+}
+
+// forgets is how long a web server may list the worker of a unit that has left: it forgets
+// one 30 s after its last heartbeat, and looks each 30 s.
+const forgets = 75 * time.Second
+
+// leftBefore tells whether a worker's unit was seen, not long before a time.
+func leftBefore(r observation.Record, name string, at time.Time) bool {
+	return slices.ContainsFunc(r.Observations, func(o observation.Observation) bool {
+		return o.Time.Before(at) && at.Sub(o.Time) <= forgets && isUnit(o, name)
+	})
 }
 
 // isUnit tells whether a worker's name is that of a unit.

@@ -9,6 +9,18 @@ func listed(change func(w *observation.Web)) func(r *observed) {
 	return func(r *observed) { change(r.Observations[upgraded].Web) }
 }
 
+// retires has the web server list the worker of a unit that was last seen at a time.
+func retires(seen float64) func(r *observed) {
+	return func(r *observed) {
+		o := r.Observations[deploying]
+		o.Time = at(seen)
+		o.Status = status("", "", "", "active Worker ready (v7.14.2)")
+		r.Observations = []observation.Observation{r.Observations[deploying], r.Observations[deployed], o, r.Observations[upgraded]}
+		web := r.Observations[len(r.Observations)-1].Web
+		web.Workers = append(web.Workers, observation.Worker{Name: "ci-3", State: "retiring"})
+	}
+}
+
 var webTables = []table{
 	{rule: "web-answers",
 		breaks: []row{
@@ -33,6 +45,10 @@ var webTables = []table{
 			{"a worker of a unit that is gone", listed(func(w *observation.Web) {
 				w.Workers = append(w.Workers, observation.Worker{Name: "ci-3", State: "stalled"})
 			}), "ci-3 at the end of \"upgraded\": the web server lists it as stalled, and no unit runs it"},
+			{"a worker of a unit that is long gone", retires(120), "ci-3 at the end of \"upgraded\": the web server lists it as retiring, and no unit runs it"},
+			{"a worker of a unit that never was", listed(func(w *observation.Web) {
+				w.Workers = append(w.Workers, observation.Worker{Name: "ci-3", State: "retiring"})
+			}), "ci-3"},
 			{"a worker that became the web server", listed(func(w *observation.Web) {
 				w.Workers = append(w.Workers, observation.Worker{Name: "ci-0", State: "running"})
 			}), "ci-0 at the end of \"upgraded\": the web server lists it as running, and no unit runs it"},
@@ -44,6 +60,7 @@ var webTables = []table{
 				delete(r.Observations[upgraded].Machines, "ci/2")
 				r.Observations[upgraded].Web.Workers[1].State = "stalled"
 			}, ""},
+			{"a worker of a unit that has just left", retires(130), ""},
 			{"a worker that is landing", func(r *observed) {
 				r.Observations[upgraded].Resting = false
 				r.Observations[upgraded].Web.Workers[1].State = "landing"

@@ -39,13 +39,13 @@ func Auto(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.buildOn("a build on every worker", workersOf(deployed.Status))
 
 	upgraded := r.changeRelease("upgrade", upgradeTarget, to, func() error { return r.upgrade(r.leader(three.Status), to.Version) })
-	r.buildOn("a build on every worker after the upgrade", workersOf(upgraded.Status))
 
 	var added []string
 	r.phase("fourth unit active", newUnitTarget, func() cluster.Held {
 		var err error
 		added, err = c.AddUnits(ctx, app, 1)
 		require.NoError(t, err)
+		r.buildOn("a build on every worker after the upgrade", workersOf(upgraded.Status)) // while it boots
 		return r.active(4, to.Version)
 	})
 	four := r.atRest("a fourth unit", to.Version)

@@ -60,7 +60,11 @@ func BadInput(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		// Before the first install: after each of these the volume must be without
 		// any trace of a release.
 		{"no database relation", func() error { return r.volume.Attach(ctx, unit) }, []string{"PostgreSQL database required"}},
-		{"mirror unreachable", func() error { r.deployDatabase(); return nil }, []string{"unreachable", "release-url"}},
+		{"mirror unreachable", func() error {
+			err := c.Deploy(ctx, in.Database)
+			r.relateDatabase()
+			return err
+		}, []string{"unreachable", "release-url"}},
 		{"mirror without the version", func() error {
 			in.Mirror.Break(in.From.Version, cluster.NotFound)
 			r.configure("release-url", in.Mirror.URL())

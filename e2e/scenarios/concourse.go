@@ -28,9 +28,7 @@ func (r *run) login(o observation.Observation, release Release) {
 	r.Helper()
 	r.quiet()
 	require.NotNil(r, o.Web, "no web server runs")
-	leader, ok := o.Status.Leader(app)
-	require.True(r, ok, "no leader:\n%s", o.Status)
-	admin, err := r.c.RunAction(r.ctx, leader.Name, "get-admin-password", nil)
+	admin, err := r.c.RunAction(r.ctx, r.leader(o.Status), "get-admin-password", nil)
 	require.NoError(r, err)
 	if r.fly == nil {
 		r.fly = &fly{home: r.TempDir()}
@@ -71,8 +69,11 @@ func (r *run) buildsBeside(stop <-chan struct{}) {
 	}
 }
 
-// buildOn runs real builds, as many side by side as there are workers, until each of the
-// workers has run one, and no other.
+// buildsAtOnce is how many builds run side by side for each worker that is to have one.
+const buildsAtOnce = 2
+
+// buildOn runs real builds, some side by side, until each of the workers has run one, and no
+// other.
 func (r *run) buildOn(phase string, workers []string) {
 	r.Helper()
 	require.NoError(r, r.in.Report.Time(phase, 0, func() error {
@@ -82,7 +83,7 @@ func (r *run) buildOn(phase string, workers []string) {
 			if len(builds) >= buildsPerWorker*len(workers) {
 				return fmt.Errorf("%d builds never reached every worker of %v", len(builds), workers)
 			}
-			round := make([]observation.Build, len(workers))
+			round := make([]observation.Build, buildsAtOnce*len(workers))
 			var all sync.WaitGroup
 			for i := range round {
 				all.Go(func() { round[i] = r.build(0) })

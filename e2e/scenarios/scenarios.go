@@ -93,18 +93,19 @@ func (r *run) options(others map[string]string) map[string]string {
 	return options
 }
 
-// deploy deploys the charm and its database, and waits for nothing.
+// deploy deploys the charm and its database, and waits for nothing. The database comes
+// first: Juju makes machines one after the other, and all units wait for it.
 func (r *run) deploy(units int, options map[string]string) {
 	r.Helper()
+	require.NoError(r, r.c.Deploy(r.ctx, r.in.Database))
 	require.NoError(r, r.c.Deploy(r.ctx, cluster.App{
 		Name: app, Charm: r.in.Charm, Units: units, Config: r.options(options), Volume: r.volume,
 	}))
-	r.deployDatabase()
+	r.relateDatabase()
 }
 
-func (r *run) deployDatabase() {
+func (r *run) relateDatabase() {
 	r.Helper()
-	require.NoError(r, r.c.Deploy(r.ctx, r.in.Database))
 	require.NoError(r, r.c.Integrate(r.ctx, app+":postgresql", r.in.Database.Name+":database"))
 }
 

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/pack"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/environment"
@@ -94,27 +96,30 @@ func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 		return Build{}, err
 	}
 	var b Build
-	for _, r := range []struct {
+	releases := []struct {
 		version string
 		into    *scenarios.Release
-	}{{oldVersion, &b.Old}, {fromVersion, &b.From}, {toVersion, &b.To}} {
+	}{{oldVersion, &b.Old}, {fromVersion, &b.From}, {toVersion, &b.To}}
+	b.Archives = make([]string, len(releases))
+	all, ctx := errgroup.WithContext(ctx)
+	for i, r := range releases {
 		archive, err := release.Build(ctx, filepath.Join(j.env.CacheDir, "releases"), r.version, log)
 		if err != nil {
 			return Build{}, err
 		}
-		if *r.into, err = describe(archive, filepath.Join(j.dir, "fly-"+r.version)); err != nil {
-			return Build{}, err
-		}
-		b.Archives = append(b.Archives, archive.Path)
+		b.Archives[i] = archive.Path
+		all.Go(func() (err error) {
+			*r.into, err = describe(archive, filepath.Join(j.dir, "fly-"+r.version))
+			return err
+		})
 	}
-	if b.Charm, err = j.packCharm(ctx, root); err != nil {
-		return Build{}, err
-	}
-	if b.Database, err = j.packDatabase(ctx); err != nil {
-		return Build{}, err
-	}
-	j.observer = filepath.Join(j.dir, "observer")
-	if err := buildProgram(ctx, root, "./e2e/fixtures/observer/cmd/observer", j.observer); err != nil {
+	all.Go(func() (err error) { b.Charm, err = j.packCharm(ctx, root); return err })
+	all.Go(func() (err error) { b.Database, err = j.packDatabase(ctx); return err })
+	all.Go(func() error {
+		j.observer = filepath.Join(j.dir, "observer")
+		return buildProgram(ctx, root, "./e2e/fixtures/observer/cmd/observer", j.observer)
+	})
+	if err := all.Wait(); err != nil {
 		return Build{}, err
 	}
 	j.built = &b
