@@ -39,7 +39,7 @@ func unseen(r observation.Record) []string {
 }
 
 func unseenMachines(f *findings, r observation.Record, o observation.Observation) {
-	read := !r.Shared
+	mounted, read := false, false
 	for _, u := range o.Status.Units(r.App) {
 		if !active(o, u.Name) {
 			continue
@@ -70,6 +70,7 @@ func unseenMachines(f *findings, r observation.Record, o observation.Observation
 		if !r.Shared || !m.Mount.Mounted {
 			continue
 		}
+		mounted = true
 		unseen(m.Mount.FileSystem == "", "the file system of its mount")
 		unseen(m.Volume == nil, "its volume")
 		if m.Volume == nil {
@@ -80,7 +81,7 @@ func unseenMachines(f *findings, r observation.Record, o observation.Observation
 		unseen(len(m.Volume.Releases) == 0 || m.Volume.Use.Store == 0, "the releases on its volume")
 		read = read || m.Volume.Unsound != nil
 	}
-	if !read {
+	if mounted && !read {
 		f.note("at the end of %q: nobody has read the bytes of the releases", o.Phase)
 	}
 }

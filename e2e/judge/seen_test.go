@@ -89,6 +89,12 @@ var seenTables = []table{{
 			says(r, upgraded, "ci/1", "blocked", "Shared storage unavailable - attach it")
 			machineOf(r, upgraded, "ci/1", func(m *observation.Machine) { *m = observation.Machine{} })
 		}, ""},
+		{"units that are all blocked", func(r *observed) {
+			for unit := range r.Observations[upgraded].Machines {
+				says(r, upgraded, unit, "blocked", "Cannot install v7.14.4: set version")
+			}
+			volumeOf(r, upgraded, func(v *observation.Volume) { v.Unsound = nil })
+		}, ""},
 		{"units without a volume", func(r *observed) {
 			r.Shared = false
 			for unit := range r.Observations[upgraded].Machines {

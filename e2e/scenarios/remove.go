@@ -48,4 +48,5 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	again := r.atRest("deployed again", in.From.Version)
 	r.login(again, in.From)
 	r.buildOn("a build after the redeployment", workersOf(again.Status))
+	r.atRest("the workers of before forgotten", in.From.Version)
 }
