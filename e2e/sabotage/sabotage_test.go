@@ -2,9 +2,11 @@ package sabotage
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -57,6 +59,45 @@ func TestPatches(t *testing.T) {
 			require.NoError(t, err, "%s", out)
 		})
 	}
+}
+
+// inCode finds what a text has in backquotes.
+var inCode = regexp.MustCompile("`([a-z-]+)`")
+
+// The documents name each sabotage with what must notice it, and the rules without one.
+func TestDocuments(t *testing.T) {
+	all, err := Read(".")
+	require.NoError(t, err)
+	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
+	require.NoError(t, err)
+	coverage, err := os.ReadFile(filepath.Join("..", "..", "docs", "coverage.md"))
+	require.NoError(t, err)
+	_, list, found := strings.Cut(string(coverage), "These rules have none yet:")
+	require.True(t, found)
+	list, _, _ = strings.Cut(list, ".")
+
+	broken := map[string]bool{}
+	for _, s := range all {
+		broken[s.Rule] = true
+		row := fmt.Sprintf("\n| %s | %s | `%s` | ", s.Name, s.By.Scenario, s.Rule)
+		if s.By.Test != "" {
+			row = fmt.Sprintf("\n| %s | | `%s` in `%s` | ", s.Name, s.By.Test, s.By.Package)
+		}
+		require.Contains(t, string(readme), row)
+	}
+	var none []string
+	for _, rule := range append(judge.Always(), judge.Seen()) {
+		if !broken[rule.Name] {
+			none = append(none, rule.Name)
+		}
+	}
+	var listed []string
+	for _, name := range inCode.FindAllStringSubmatch(list, -1) {
+		listed = append(listed, name[1])
+	}
+	require.ElementsMatch(t, none, listed)
+	_, table, _ := strings.Cut(string(readme), "| sabotage |")
+	require.Equal(t, len(all)+1, strings.Count(table, "\n| "), "rows of sabotages that are gone")
 }
 
 func TestParse(t *testing.T) {
