@@ -78,7 +78,10 @@ func TestScenarios(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	// Whoever reads what is printed may go away, by its end or with its terminal: models
+	// are destroyed all the same.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
 	// All print here, as it happens: lines of two tests in turn would need a header each.
 	queue := s.Queue(ctx, t.Output())

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -175,6 +176,7 @@ func (b Bench) run(ctx context.Context, dir string, by By) ([]string, error) {
 	test := exec.CommandContext(ctx, "go", append([]string{"test", "-trimpath", "-count=1", "-v"}, args...)...)
 	test.Dir = dir
 	test.Env = append(os.Environ(), "E2E_REQUIRE=juju", "E2E_ARTIFACTS="+artifacts)
+	interruptible(test)
 	out, testErr := test.CombinedOutput()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -196,6 +198,17 @@ func (b Bench) run(ctx context.Context, dir string, by By) ([]string, error) {
 		return []string{testErr.Error()}, nil
 	}
 	return report.Failures, nil
+}
+
+// goodbye is how long a scenario that is interrupted may take to destroy its model.
+const goodbye = 6 * time.Minute
+
+// interruptible has the end of a command's context interrupt it and all that it has
+// started, as Ctrl-C would: a scenario that is killed leaves its model behind.
+func interruptible(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = goodbye
 }
 
 var failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -168,6 +169,7 @@ case "$*" in
 	case "$first $second" in
 	silent*) exit 1 ;;
 	"nothing nothing") echo '{}' ;;
+	hangs*) trap 'sleep 1; echo destroyed >> "$TRIED"; exit 1' INT; echo hangs >> "$TRIED"; while :; do sleep 0.1; done ;;
 	*nothing) printf '{"failures": ["%s"]}' "$first" ;;
 	nothing*) printf '{"failures": ["%s"]}' "$second" ;;
 	*) printf '{"failures": ["%s", "%s"]}' "$first" "$second" ;;
@@ -296,4 +298,25 @@ func TestTryTogether(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, results, again)
 	}
+}
+
+// A scenario that is interrupted comes to its end: it has a model to destroy.
+func TestInterrupt(t *testing.T) {
+	b := repository(t)
+	s := saying(t, auto, "one-download", "first", "hangs")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for {
+			if tried, _ := os.ReadFile(os.Getenv("TRIED")); strings.Contains(string(tried), "hangs\n") {
+				cancel()
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	_, err := b.Try(ctx, Trial{auto, []Sabotage{s}})
+	require.ErrorIs(t, err, context.Canceled)
+	tried, err := os.ReadFile(os.Getenv("TRIED"))
+	require.NoError(t, err)
+	require.Contains(t, string(tried), "destroyed")
 }

@@ -27,6 +27,9 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, func() {
+		fmt.Fprintln(os.Stderr, "sabotage: interrupted; what runs destroys its models, which takes a minute")
+	})
 	if err := run(ctx, *parallel, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "sabotage:", err)
 		os.Exit(1)
