@@ -232,6 +232,14 @@ func All() []Scenario {
 			Run:    scenarios.Baseline,
 		},
 		{
+			Name:   "baseline-all",
+			Group:  "cluster",
+			Proves: "Without shared storage each unit that serves and works downloads for itself.",
+			Needs:  Needs{Memory: 3 << 30},
+			Takes:  90 * time.Second,
+			Run:    scenarios.BaselineAll,
+		},
+		{
 			Name:   "disk-full",
 			Group:  "faults",
 			Proves: "An upgrade for which there is no room is refused with the reason, disturbs nothing, and is made when there is room.",
