@@ -47,11 +47,14 @@ func failedHooks(r observation.Record) []string {
 var remedy = regexp.MustCompile(`(?i)\b(set|use|run|check|attach|detach|mount|unmount|remount|enlarge|remove|put|add|free|grant|` +
 	`relate|integrate|required|restore|replace|install|upgrade|start|stop|move|activate)\b`)
 
+// inability is what a message says cannot be done, or was not: that tells nobody to do it.
+var inability = regexp.MustCompile(`(?i)\b(cannot|could not|does not|did not|failed to|unable to) \w+`)
+
 func blockedInSilence(r observation.Record) []string {
 	var f findings
 	for _, o := range r.Observations {
 		for _, u := range o.Status.Units(r.App) {
-			if u.Workload == "blocked" && !remedy.MatchString(u.Message) {
+			if u.Workload == "blocked" && !remedy.MatchString(inability.ReplaceAllString(u.Message, "")) {
 				f.add(o, u.Name, "is blocked and does not say what to do: %q", u.Message)
 			}
 		}

@@ -39,6 +39,9 @@ var statusTables = []table{
 		breaks: []row{
 			{"only what is wrong", func(r *observed) { says(r, deployed, "ci/0", "blocked", "Storage unavailable - input/output error") },
 				`ci/0 at the end of "deployed": is blocked and does not say what to do: "Storage unavailable - input/output error"`},
+			{"what cannot be done", func(r *observed) {
+				says(r, deployed, "ci/0", "blocked", "Cannot install Concourse v7.14.9: release not found")
+			}, "does not say what to do"},
 			{"nothing", func(r *observed) { says(r, deploying, "ci/0", "blocked", "") }, `does not say what to do: ""`},
 		},
 		keeps: []row{
