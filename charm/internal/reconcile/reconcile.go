@@ -521,7 +521,7 @@ func (m *maker) explain() {
 	case m.target == "":
 		m.say(Waiting, "Waiting for the version to run...")
 	case found.Failure != "" && found.Trying == m.target && m.run != m.target:
-		reason := strings.TrimPrefix(found.Failure, "cannot install concourse "+m.target+": ")
+		reason := strings.TrimPrefix(found.Failure, fmt.Sprintf("cannot install %s %s: ", product.Concourse.Name, m.target))
 		m.say(Blocked, "Cannot install Concourse v%s: %s", m.target, oneLine(reason))
 	case m.run != "" && (m.run != m.target || m.d.Leader && m.active != "" && m.active != m.target):
 		m.say(Maintenance, "Upgrading to v%s...", m.target)
@@ -542,14 +542,15 @@ func (m *maker) explain() {
 	}
 }
 
-// longest holds a URL, two digests and what to do, which comes last.
+// longest holds a URL, two digests and what to do.
 const longest = 400
 
-// oneLine keeps a status readable in a table.
+// oneLine keeps a status readable in a table. What is too long loses its middle: what is
+// wrong comes first, and what to do last.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > longest {
-		s = s[:longest] + "..."
+	if len(s) <= longest {
+		return s
 	}
-	return s
+	return strings.ToValidUTF8(s[:longest/2]+" ... "+s[len(s)-longest/2:], "")
 }

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/reconcile"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
 const (
@@ -449,6 +452,23 @@ func TestMake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However long a failure is, the status says once what is wrong, and what to do.
+func TestLongFailure(t *testing.T) {
+	url := "http://mirror.example.com/a/rather/long/path/concourse/releases/download/v7.14.2/concourse-7.14.2-linux-amd64.tgz"
+	digests := "it has sha256:" + strings.Repeat("1", 64) + ", expected is sha256:" + strings.Repeat("2", 64)
+	failure := product.Explain(&coordinator.Error{
+		Doing: "install", What: product.Concourse.Name + " " + old, Kind: coordinator.ErrDigest,
+		Err: fmt.Errorf("%s: %w: %s (found out by concourse-ci/2; tried again in 29m59s, or when the cause is seen to be gone)", url, coordinator.ErrDigest, digests),
+	}).Error()
+	u := fresh(found(func(f *watcher.Found) { f.Trying, f.Failure = old, failure }))
+	status := reconcile.Make(u.d, u.o).Status
+	require.Equal(t, reconcile.Blocked, status.Level)
+	require.True(t, strings.HasPrefix(status.Message, "Cannot install Concourse v7.14.2: "+url+": digest mismatch: "), status.Message)
+	require.Contains(t, status.Message, "found out by concourse-ci/2")
+	require.True(t, strings.HasSuffix(status.Message, "check the option release-digest, the mirror and the proxy between"), status.Message)
+	require.Less(t, len(status.Message), 500)
 }
 
 func TestWatcherIsToldOfARestart(t *testing.T) {
