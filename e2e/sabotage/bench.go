@@ -200,15 +200,15 @@ func (b Bench) run(ctx context.Context, dir string, by By) ([]string, error) {
 	return report.Failures, nil
 }
 
-// goodbye is how long a scenario that is interrupted may take to destroy its model.
-const goodbye = 6 * time.Minute
+// interruptLimit is how long a scenario that is interrupted may take to destroy its model.
+const interruptLimit = 6 * time.Minute
 
 // interruptible has the end of a command's context interrupt it and all that it has
 // started, as Ctrl-C would: a scenario that is killed leaves its model behind.
 func interruptible(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = goodbye
+	cmd.WaitDelay = interruptLimit
 }
 
 var failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)

@@ -42,7 +42,7 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	})
 	r.phase("application deployed again on the same volume", clusterTarget, func() cluster.Held {
 		require.NoError(t, c.Deploy(ctx, cluster.App{Name: app, Charm: in.Charm, Units: 2, Config: r.options(nil), Volume: r.volume}))
-		require.NoError(t, c.Integrate(ctx, app+":postgresql", in.Database.Name+":database"))
+		r.relateDatabase()
 		return r.active(2, in.From.Version)
 	})
 	again := r.atRest("deployed again", in.From.Version)
