@@ -51,6 +51,5 @@ func FlippedByte(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		content[len(content)/2] ^= 1
 		return content
 	}))
-	r.aMoment(time.Minute)
 	r.recover("a flipped byte mended", 2)
 }

@@ -195,7 +195,7 @@ func All() []Scenario {
 			Group:  "faults",
 			Proves: "A byte of a release that has changed on the volume is found, and the release installed anew.",
 			Needs:  Needs{Memory: 3 << 30},
-			Takes:  220 * time.Second,
+			Takes:  160 * time.Second,
 			Known:  Known{Rule: "sound-volume", Missing: "nobody reads the bytes of a release again that is installed"},
 			Run:    scenarios.FlippedByte,
 		},
