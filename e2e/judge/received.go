@@ -51,7 +51,7 @@ func receivedTwice(r observation.Record) []string {
 				}
 				for _, client := range t.Clients {
 					if addresses[client][unit] {
-						room += t.Sent - before.Downloads[version].Sent
+						room += t.Sent - before.SentBefore[version]
 					}
 				}
 			}

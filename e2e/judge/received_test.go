@@ -35,6 +35,10 @@ var receivedTables = []table{
 			}, "ci/1"},
 		},
 		keeps: []row{
+			{"a download while the machines are looked at", func(r *observed) {
+				o := &r.Observations[deployed]
+				o.Downloads[to], o.SentBefore[to] = cluster.Transfer{Size: archive, Sent: archive, Distinct: archive, Clients: []string{address(0)}}, 0
+			}, ""},
 			{"builds", func(r *observed) { receives(r, upgraded, "ci/2", 60_000_000) }, ""},
 			{"two readings of one start", func(r *observed) {
 				machineOf(r, upgraded, "ci/0", func(m *observation.Machine) { m.Started = m.Started.Add(20e6) })
@@ -56,6 +60,7 @@ var receivedTables = []table{
 					for version, t := range o.Downloads {
 						t.Size, t.Sent, t.Distinct = t.Size/1000, t.Sent/1000, t.Distinct/1000
 						o.Downloads[version] = t
+						o.SentBefore[version] /= 1000
 					}
 					for unit, m := range o.Machines {
 						m.Received = agent + (m.Received-agent)/1000

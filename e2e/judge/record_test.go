@@ -77,6 +77,12 @@ func sound() *observation.Record {
 		woken(r, 170, unit)
 		ran(r, 300, unit, "update-status")
 	}
+	for i, o := range r.Observations {
+		r.Observations[i].SentBefore = map[string]int64{}
+		for version, t := range o.Downloads {
+			r.Observations[i].SentBefore[version] = t.Sent
+		}
+	}
 	for version, began := range map[string]float64{from: 28, to: 155} {
 		logged(r, began, "ci/0", "unit.ci/0.juju-log", "Downloading Concourse binaries v"+version+" from http://mirror")
 		logged(r, began+8, "ci/1", "unit.ci/1.juju-log", "Reusing Concourse binaries v"+version+" installed by ci/0")
@@ -156,7 +162,7 @@ func machine(n int, version string) observation.Machine {
 	}
 	return observation.Machine{
 		Charm: "local:concourse-ci-machine-0", Secrets: map[string]string{"worker_key: private key 1": fmt.Sprintf("b3BlbnNzaC1rZXk%d", n)},
-		Services:  []observation.Service{{Name: "concourse-ci-watcher.service", State: "active", PID: 200 + n}, s},
+		Services:  []observation.Service{{Name: "concourse-ci-supervisor.service", State: "active", PID: 200 + n}, s},
 		Processes: []observation.Process{{PID: s.PID, Executable: path}},
 		Mount:     mounted, Volume: volume(version), Received: received, Started: at(5), Used: 8_000_000,
 	}

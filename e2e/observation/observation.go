@@ -43,8 +43,10 @@ type Observation struct {
 	// Machines are the units' by unit. One that could not be asked, as it is down or its
 	// network is cut, is not there.
 	Machines map[string]Machine `json:"machines"`
-	// Downloads are what the mirror has sent so far, by version.
-	Downloads map[string]cluster.Transfer `json:"downloads"`
+	// Downloads are what the mirror has sent so far, by version; SentBefore is how much of
+	// that it had sent when the look began: more is sent while machines are looked at.
+	Downloads  map[string]cluster.Transfer `json:"downloads"`
+	SentBefore map[string]int64            `json:"sent_before"`
 	// Web is what the web server says; nil if none was asked.
 	Web *Web `json:"web,omitempty"`
 	// Resting tells that the scenario holds the cluster to be at rest: every unit says

@@ -136,7 +136,10 @@ func (r *Recorder) Glance(ctx context.Context, phase string) []judge.Violation {
 func (r *Recorder) look(ctx context.Context, phase string, resting bool, how Thoroughness) (observation.Observation, error) {
 	o := observation.Observation{
 		Time: time.Now().UTC(), Phase: phase, Resting: resting,
-		Machines: map[string]observation.Machine{}, Downloads: map[string]cluster.Transfer{},
+		Machines: map[string]observation.Machine{}, Downloads: map[string]cluster.Transfer{}, SentBefore: map[string]int64{},
+	}
+	for _, version := range r.o.Versions {
+		o.SentBefore[version] = r.o.Mirror.Transfer(version).Sent
 	}
 	var err error
 	if o.Status, err = r.o.Cluster.Status(ctx); err != nil {
