@@ -40,6 +40,20 @@ func list(t *testing.T, patterns ...string) []pkg {
 	}
 }
 
+// One package of the charm speaks with Juju's hook tools, so that all others can be tested
+// without them.
+func TestOneImporterOfHookTools(t *testing.T) {
+	var importers []string
+	for _, p := range list(t, "./charm/...") {
+		for _, imported := range p.Imports {
+			if strings.HasPrefix(imported, "github.com/gruyaume/goops") {
+				importers = append(importers, strings.TrimPrefix(p.ImportPath, module))
+			}
+		}
+	}
+	require.Equal(t, []string{"charm/internal/juju"}, importers)
+}
+
 // TestImportsRunDownwards keeps the coordinator free of the charm, the charm
 // free of the suite, and scenarios free of Juju and LXD.
 func TestImportsRunDownwards(t *testing.T) {
@@ -49,6 +63,10 @@ func TestImportsRunDownwards(t *testing.T) {
 		{"coordinator", "charm"}, {"coordinator", "e2e"}, {"coordinator", "bench"}, {"coordinator", "cmd"},
 		{"charm", "e2e"}, {"charm", "bench"}, {"charm", "cmd"},
 		{"e2e", "bench"}, {"e2e", "cmd"},
+		// The supervisor knows no Juju, and settings are plain maps.
+		{"charm/internal/supervisor", "charm/internal/juju"}, {"charm/internal/supervisor", "charm/internal/plan"},
+		{"charm/internal/relations", "charm/internal/juju"}, {"charm/internal/relations", "charm/internal/supervisor"},
+		{"charm/internal/juju", "charm/internal/relations"}, {"charm/internal/juju", "charm/internal/supervisor"},
 	}
 	// The suite's floors, from the lowest: each knows those above it in this list only.
 	floors := []string{

@@ -68,7 +68,7 @@ func isInstalled(o observation.Observation, version string) bool {
 }
 
 // logDelay is how long a line may take from a unit to the log. The charm writes what its
-// watcher has to say when the next hook runs.
+// supervisor has to say when the next hook runs.
 const logDelay = 30 * time.Second
 
 // The words are those that operators search the log for, wherever they are in it.

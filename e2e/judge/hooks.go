@@ -23,7 +23,7 @@ const (
 	aMinute      = time.Minute
 )
 
-// These are Juju's words. An agent logs each hook when it has ended. The charm's watcher
+// These are Juju's words. An agent logs each hook when it has ended. The charm's supervisor
 // wakes the charm with juju-exec: that is no hook but a command, which an agent logs
 // at level DEBUG only. The controller records it in the log at any level, as a status of
 // the agent, but not whose, and only once for commands in quick succession.

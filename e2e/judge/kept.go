@@ -10,7 +10,7 @@ var keepRules = []Rule{
 	{Name: "keeps-previous", Promise: "After an upgrade the release before it stays on the volume, for a rollback without a download.", Broken: lostPrevious},
 	{
 		Name: "collects-old", Promise: "Where all units run one release, no release stays but the current, the previous and pinned ones.", Broken: keptOld,
-		Settles: "A watcher collects once its unit has pinned another release, and removes thousands of files.",
+		Settles: "A supervisor collects once its unit has pinned another release, and removes thousands of files.",
 	},
 }
 

@@ -16,7 +16,7 @@ var volumeRules = []Rule{
 	},
 	{
 		Name: "nothing-left", Promise: "Where all units run one release, nothing on the volume has failed or is left half done.", Broken: leftHalfDone,
-		Settles: "A watcher removes what is left over.",
+		Settles: "A supervisor removes what is left over.",
 	},
 	{Name: "known-units", Promise: "The volume has the state of the units that are there, and of nobody else.", Broken: strangers},
 	{Name: "pins-what-it-runs", Promise: "A unit has pinned the download that it runs from, and what is pinned is there.", Broken: wrongPins},

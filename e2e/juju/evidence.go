@@ -21,7 +21,7 @@ import (
 // complaints about what is not there belong to the evidence.
 var machineEvidence = map[string]string{
 	"journal.log":    "journalctl --boot --no-pager --lines=3000",
-	"services.txt":   "systemctl --no-pager --full status concourse-server.service concourse-worker.service concourse-ci-watcher.service",
+	"services.txt":   "systemctl --no-pager --full status concourse-server.service concourse-worker.service concourse-ci-supervisor.service",
 	"juju.log":       "tail -n 3000 /var/log/juju/unit-*.log",
 	"agent.log":      "tail -n 3000 /var/log/juju/machine-*.log",
 	"cloud-init.log": "cloud-init status --long; tail -n 500 /var/log/cloud-init-output.log",

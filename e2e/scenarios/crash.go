@@ -22,7 +22,7 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.deploy(3, nil)
 	r.underWay(in.From.Version)
 	// The mirror goes on when it is sure to be dead: it would get what it never notes.
-	r.during(c.Machine(r.holder(in.From.Version)).Kill("concourse-ci-watcher.service"), func() { r.aMoment(3 * time.Second) })
+	r.during(c.Machine(r.holder(in.From.Version)).Kill("concourse-ci-supervisor.service"), func() { r.aMoment(3 * time.Second) })
 	in.Mirror.Repair(in.From.Version)
 	in.Record.Allow(in.From.Version, 2)
 	deployed := r.active(3, in.From.Version)
@@ -37,7 +37,7 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	for _, killed := range []struct{ unit, service string }{
 		{leader, "concourse-server.service"},
 		{worker, "concourse-worker.service"},
-		{worker, "concourse-ci-watcher.service"},
+		{worker, "concourse-ci-supervisor.service"},
 	} {
 		name := killed.service + " killed"
 		r.during(c.Machine(killed.unit).Kill(killed.service), func() {})

@@ -13,7 +13,7 @@ import (
 )
 
 // Refresh deploys an earlier charm, and puts this one in its place, unit by unit: the
-// agents of the others are frozen meanwhile, their services and watchers go on. (One
+// agents of the others are frozen meanwhile, their services and supervisors go on. (One
 // that is stopped takes no other charm when it is started: Juju 4.1-beta2.) No
 // service is disturbed, and nothing is downloaded. Then the cluster is upgraded.
 func Refresh(ctx context.Context, t T, c cluster.Cluster, in Inputs) {

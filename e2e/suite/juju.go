@@ -43,7 +43,7 @@ var lookArgs = []string{
 	"-agents", "/var/lib/juju/agents",
 	"-volume", "/var/lib/concourse",
 	"-state", "/var/lib/concourse-ci-machine",
-	"-services", "concourse-server.service,concourse-worker.service,concourse-ci-watcher.service",
+	"-services", "concourse-server.service,concourse-worker.service,concourse-ci-supervisor.service",
 }
 
 // JujuOptions say what is deployed on Juju. The zero value is what this module builds.

@@ -1,5 +1,5 @@
 // Dispatch is the charm's one program. Juju runs it for every hook and action;
-// with the argument watch it is the service that watches the volume.
+// with the argument supervise it is the service that does the work.
 package main
 
 import (
@@ -15,16 +15,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gruyaume/goops"
-
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/hook"
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
+
+var machine = concourse.Machine{Units: "/etc/systemd/system"}
 
 func main() {
 	paths := concourse.Paths{Volume: "/var/lib/concourse", State: "/var/lib/concourse-ci-machine"}
@@ -35,14 +33,14 @@ func main() {
 
 	var err error
 	switch {
-	case len(os.Args) == 2 && os.Args[1] == "watch":
-		err = watch(ctx, paths)
-	case len(os.Args) == 3 && os.Args[1] == "probe": // by the watcher
+	case len(os.Args) == 3 && os.Args[1] == "supervise":
+		err = supervise(ctx, paths, os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == "probe": // by the supervisor
 		err = probe.Help(os.Args[2], os.Stdout)
 	case os.Getenv("JUJU_DISPATCH_PATH") != "":
 		err = dispatch(ctx, paths)
 	default:
-		fmt.Fprintln(os.Stderr, "usage: dispatch watch; without arguments, Juju runs it with JUJU_DISPATCH_PATH set")
+		fmt.Fprintln(os.Stderr, "usage: dispatch supervise UNIT; without arguments, Juju runs it with JUJU_DISPATCH_PATH set")
 		os.Exit(2)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -60,57 +58,35 @@ func dispatch(ctx context.Context, paths concourse.Paths) error {
 	if err != nil {
 		return err
 	}
-	return hook.Charm{
-		Paths:  paths,
-		System: concourse.Machine{Units: "/etc/systemd/system"},
-		Open: func(ctx context.Context, root string, o coordinator.Options) (hook.Volume, error) {
-			return coordinator.Open(ctx, root, o)
-		},
-		Address:    address,
-		Hostname:   hostname,
-		Executable: executable,
-	}.Run(ctx)
+	return charm{
+		paths: paths, system: machine, hostname: hostname, executable: executable, patience: defaultPatience,
+	}.run(ctx)
 }
 
-// address is where peers reach this unit.
-func address() (string, error) {
-	network, err := goops.GetNetwork(relations.PeersEndpoint)
-	if err != nil {
-		return "", err
-	}
-	if len(network.IngressAddresses) == 0 {
-		return "", errors.New("the peer relation has no address yet")
-	}
-	return network.IngressAddresses[0], nil
-}
-
-func watch(ctx context.Context, paths concourse.Paths) error {
+func supervise(ctx context.Context, paths concourse.Paths, unit string) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	w := watcher.Watcher{
-		Files: watcher.Files(paths.State),
-		Open: func(ctx context.Context, root string, o coordinator.Options) (watcher.Volume, error) {
+	s := supervisor.Supervisor{
+		Paths:  paths,
+		System: machine,
+		Open: func(ctx context.Context, root string, o coordinator.Options) (supervisor.Volume, error) {
 			o.Helper = []string{executable, "probe"}
 			return coordinator.Open(ctx, root, o)
 		},
 		Newest: product.Newest,
+		Wake: func(ctx context.Context) error {
+			out, err := exec.CommandContext(ctx, "/usr/bin/juju-exec", unit,
+				"JUJU_DISPATCH_PATH=hooks/volume-changed ./dispatch").CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("juju-exec: %s: %w", strings.TrimSpace(string(out)), err)
+			}
+			return nil
+		},
 		Client: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
-	w.Wake = func(ctx context.Context) error {
-		want, err := w.Files.Want()
-		if err != nil {
-			return err
-		}
-		out, err := exec.CommandContext(ctx, "/usr/bin/juju-exec", want.Unit,
-			"JUJU_DISPATCH_PATH=hooks/volume-changed ./dispatch").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("juju-exec: %s: %w", strings.TrimSpace(string(out)), err)
-		}
-		return nil
-	}
-	w.Defaults()
-	return w.Run(ctx)
+	s.Defaults()
+	return s.Run(ctx)
 }

@@ -1,6 +1,7 @@
 package concourse_test
 
 import (
+	"cmp"
 	"flag"
 	"os"
 	"path/filepath"
@@ -16,7 +17,10 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func golden(t *testing.T, name string, s concourse.Service) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
-	got := s.Definition + "\n# " + s.EnvPath + "\n" + s.Environment
+	got := s.Definition()
+	for _, f := range s.Files {
+		got += "\n# " + f.Path + ", owner " + cmp.Or(f.Owner, "root") + "\n" + f.Content
+	}
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
 	}
@@ -29,20 +33,55 @@ var paths = concourse.Paths{Volume: "/var/lib/concourse", State: "/var/lib/conco
 
 func TestServices(t *testing.T) {
 	web := concourse.Web{
-		Version: "7.14.3", Port: 80, Address: "10.0.0.1", AdminUser: "admin", AdminPassword: "secret",
-		LogLevel: "info", Database: concourse.Database{
+		Port: 80, Address: "10.0.0.1", AdminUser: "admin", LogLevel: "info",
+		Database: concourse.Database{
 			Host: "10.0.0.9", Port: "5432", Name: "concourse", User: "relation-1",
 			Password: `a"b\c` + "`d$e f#g", TLS: true,
 		},
+		Keys:           concourse.Keys{HostKey: "HOST KEY\n", SigningKey: "SIGNING KEY\n", AdminPassword: "secret"},
+		AuthorizedKeys: "ssh-rsa ONE\n",
 	}
-	golden(t, "server.golden", web.Service(paths))
-	golden(t, "worker.golden", concourse.Worker{
-		Version: "7.14.3", Name: "ci-1", WorkDir: "/var/lib/concourse/worker/ci-1", TSAHost: "10.0.0.1:2222", LogLevel: "info",
-	}.Service(paths))
+	worker := concourse.Worker{
+		Name: "ci-1", WorkDir: "/var/lib/concourse/worker/ci-1", TSAHost: "10.0.0.1:2222", HostPublicKey: "ssh-rsa TSA", LogLevel: "info",
+	}
+	golden(t, "server.golden", web.Service(paths, "7.14.3"))
+	golden(t, "worker.golden", worker.Service(paths, "7.14.3"))
+}
 
-	before := web.Service(paths).Digest()
-	web.Database.Password = "rotated"
-	require.NotEqual(t, before, web.Service(paths).Digest())
+// What a process has read decides whether it is restarted, reloaded, or left alone.
+func TestDigests(t *testing.T) {
+	web := concourse.Web{Port: 80, Keys: concourse.Keys{HostKey: "a", SigningKey: "b"}, AuthorizedKeys: "one\n"}
+	worker := concourse.Worker{Name: "ci-1", WorkDir: "/a", TSAHost: "10.0.0.1:2222", HostPublicKey: "ssh-rsa TSA"}
+	of := func(s concourse.Service) [2]string { return [2]string{s.RestartDigest(), s.ReloadDigest()} }
+	webService := func(change func(*concourse.Web)) concourse.Service {
+		changed := web
+		change(&changed)
+		return changed.Service(paths, "7.14.3")
+	}
+	for name, test := range map[string]struct {
+		change          func(*concourse.Web)
+		restart, reload bool
+	}{
+		"nothing":            {func(*concourse.Web) {}, false, false},
+		"the password":       {func(w *concourse.Web) { w.Database.Password = "rotated" }, true, false},
+		"the host key":       {func(w *concourse.Web) { w.Keys.HostKey = "replaced" }, true, false},
+		"the signing key":    {func(w *concourse.Web) { w.Keys.SigningKey = "replaced" }, true, false},
+		"a worker that came": {func(w *concourse.Web) { w.AuthorizedKeys += "two\n" }, false, true},
+	} {
+		before, after := of(web.Service(paths, "7.14.3")), of(webService(test.change))
+		require.Equal(t, test.restart, before[0] != after[0], "restarted for %s", name)
+		require.Equal(t, test.reload, before[1] != after[1], "reloaded for %s", name)
+		changed := web
+		test.change(&changed)
+		require.Equal(t, test.restart, web.Identity() != changed.Identity(), "another one for %s", name)
+	}
+	require.NotEqual(t, of(web.Service(paths, "7.14.2")), of(web.Service(paths, "7.14.3")))
+
+	elsewhere, other := worker, worker
+	elsewhere.WorkDir, other.HostPublicKey = "/b", "ssh-rsa OTHER"
+	require.NotEqual(t, of(worker.Service(paths, "7.14.3")), of(elsewhere.Service(paths, "7.14.3")))
+	require.Equal(t, worker.Identity(), elsewhere.Identity(), "who describes it does not know the volume")
+	require.NotEqual(t, worker.Identity(), other.Identity(), "the web server has another key")
 }
 
 func TestKeys(t *testing.T) {

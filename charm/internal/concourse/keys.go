@@ -22,9 +22,9 @@ const keyBits = 3072
 // Keys are the secrets that every web unit of an application shares. They live
 // in a Juju secret, so that any unit can take over from the first one.
 type Keys struct {
-	HostKey       string // PEM
-	SigningKey    string // PEM
-	AdminPassword string
+	HostKey       string `json:"host_key"`    // PEM
+	SigningKey    string `json:"signing_key"` // PEM
+	AdminPassword string `json:"admin_password"`
 }
 
 // NewKeys makes the keys of a new application.

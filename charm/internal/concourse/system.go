@@ -20,7 +20,9 @@ type System interface {
 	Define(ctx context.Context, unit, definition string) (changed bool, err error)
 	// Running tells whether systemd runs a unit or is about to run it again.
 	Running(ctx context.Context, unit string) (bool, error)
-	// Restart enables a unit at boot and (re)starts it.
+	// StartAtBoot sets whether systemd starts a unit when the machine boots.
+	StartAtBoot(ctx context.Context, unit string, start bool) error
+	// Restart starts a unit, or starts it anew.
 	Restart(ctx context.Context, unit string) error
 	// Reload asks a running unit to read its files again.
 	Reload(ctx context.Context, unit string) error
@@ -56,7 +58,7 @@ func (m Machine) Account(ctx context.Context, name string) (uid, gid int, err er
 	return uid, gid, err
 }
 
-// Define writes a unit file and has systemd read it.
+// Define writes a unit file; systemd reads it with the next Restart.
 func (m Machine) Define(ctx context.Context, unit, definition string) (changed bool, err error) {
 	path := filepath.Join(m.Units, unit)
 	if old, err := os.ReadFile(path); err == nil && string(old) == definition {
@@ -65,7 +67,7 @@ func (m Machine) Define(ctx context.Context, unit, definition string) (changed b
 	if err := WriteFile(path, definition, 0o644); err != nil {
 		return false, err
 	}
-	return true, m.Execute(ctx, "systemctl", "daemon-reload")
+	return true, nil
 }
 
 // Running counts a unit between two attempts as running: systemd has it in hand.
@@ -81,9 +83,22 @@ func (m Machine) Running(ctx context.Context, unit string) (bool, error) {
 	return false, nil
 }
 
-// Restart does not wait for a service to answer; the watcher does.
+// StartAtBoot asks systemd only where something has to change: units of both the charm's
+// revisions are wanted by multi-user.target.
+func (m Machine) StartAtBoot(ctx context.Context, unit string, start bool) error {
+	_, err := os.Lstat(filepath.Join(m.Units, "multi-user.target.wants", unit))
+	switch {
+	case start == (err == nil):
+		return nil
+	case start:
+		return m.Execute(ctx, "systemctl", "enable", "--quiet", unit)
+	}
+	return m.Execute(ctx, "systemctl", "disable", "--quiet", unit)
+}
+
+// Restart does not wait until a service answers.
 func (m Machine) Restart(ctx context.Context, unit string) error {
-	if err := m.Execute(ctx, "systemctl", "enable", "--quiet", unit); err != nil {
+	if err := m.Execute(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
 	}
 	return m.Execute(ctx, "systemctl", "restart", unit)
@@ -100,7 +115,10 @@ func (m Machine) Remove(ctx context.Context, unit string) error {
 	if _, err := os.Stat(path); err != nil {
 		return nil
 	}
-	if err := m.Execute(ctx, "systemctl", "disable", "--quiet", "--now", unit); err != nil {
+	if err := m.Execute(ctx, "systemctl", "stop", unit); err != nil {
+		return err
+	}
+	if err := m.StartAtBoot(ctx, unit, false); err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil {

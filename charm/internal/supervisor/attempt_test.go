@@ -1,7 +1,8 @@
-package watcher_test
+package supervisor_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -11,14 +12,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/watcher"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse/concoursetest"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
-// What a watcher does in the background.
+// What a supervisor does in the background.
 const (
 	install = "install"
+	pin     = "pin"
 	newest  = "newest"
 	collect = "collect"
 	probing = "probe"
@@ -62,6 +66,27 @@ func (v *slowVolume) Ensure(ctx context.Context, version string) (coordinator.Re
 	return coordinator.Release{Version: version}, v.call(ctx, install)
 }
 
+func (v *slowVolume) VolumeID() string { return "" }
+
+func (v *slowVolume) Installed(_ context.Context, version string) (coordinator.Release, error) {
+	if v.slow == install {
+		return coordinator.Release{}, coordinator.ErrNotInstalled
+	}
+	return coordinator.Release{Version: version}, nil
+}
+
+func (v *slowVolume) WorkerDir(context.Context) (string, error) { return "/volume/worker/ci-0", nil }
+
+func (v *slowVolume) Activate(context.Context, string) (coordinator.Activation, error) {
+	return coordinator.Activation{}, nil
+}
+
+func (v *slowVolume) Pin(ctx context.Context, version string) (coordinator.Release, error) {
+	return coordinator.Release{Version: version}, v.call(ctx, pin)
+}
+
+func (v *slowVolume) Leave(context.Context) error { return errors.ErrUnsupported }
+
 func (v *slowVolume) Recheck(_ context.Context, version string) (coordinator.Release, error) {
 	return coordinator.Release{Version: version}, nil
 }
@@ -78,22 +103,24 @@ func (v *slowVolume) Probe(ctx context.Context) (probe.Result, error) {
 	return probe.Result{}, v.call(ctx, probing)
 }
 
-// everything is a wish that sets every kind of call going.
-var everything = watcher.Want{Unit: "ci/0", Root: "/volume", Source: "http://mirror", Version: "7.14.3", Newest: true, Collect: true}
+// everything is a spec that sets every kind of call going.
+var everything = supervisor.Spec{Unit: "ci/0", Root: "/volume", Source: "http://mirror", Fetch: "7.14.3", Run: "7.14.3", Newest: true, Collect: true}
 
-// letLook gives the watcher time for many looks, on the clock of the bubble.
+// letLook gives the supervisor time for many looks, on the clock of the bubble.
 func letLook() {
 	time.Sleep(10 * time.Second)
 	synctest.Wait()
 }
 
-// startSlow runs a watcher in a bubble until a call of the kind is under way.
-func startSlow(t *testing.T, kind string) (v *slowVolume, files watcher.Files, end context.CancelFunc, ended <-chan error) {
+// startSlow runs a supervisor in a bubble until a call of the kind is under way.
+func startSlow(t *testing.T, kind string) (v *slowVolume, files supervisor.Files, end context.CancelFunc, ended <-chan error) {
 	t.Helper()
 	v = &slowVolume{slow: kind, answer: make(chan struct{})}
-	w := watcher.Watcher{
-		Files: watcher.Files(t.TempDir()),
-		Open:  func(context.Context, string, coordinator.Options) (watcher.Volume, error) { return v, nil },
+	files = newCharm(t).files
+	paths := concourse.Paths{Volume: "/volume", State: string(files)}
+	w := supervisor.Supervisor{
+		Paths: paths, System: concoursetest.New(),
+		Open: func(context.Context, string, coordinator.Options) (supervisor.Volume, error) { return v, nil },
 		Newest: func(ctx context.Context, _ *http.Client, _ string) (string, error) {
 			return "7.14.3", v.call(ctx, newest)
 		},
@@ -101,17 +128,17 @@ func startSlow(t *testing.T, kind string) (v *slowVolume, files watcher.Files, e
 		Log:  slog.New(slog.DiscardHandler),
 	}
 	w.Defaults()
-	require.NoError(t, w.Files.PutWant(everything))
+	require.NoError(t, files.PutSpec(everything))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	synctest.Wait()
 	require.Equal(t, 1, v.underWay, "calls under way")
-	return v, w.Files, cancel, done
+	return v, files, cancel, done
 }
 
 func TestRunReturnsAfterAllItBegan(t *testing.T) {
-	for _, kind := range []string{install, newest, collect, probing, wake} {
+	for _, kind := range []string{install, pin, newest, collect, probing, wake} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v, _, end, ended := startSlow(t, kind)
@@ -129,20 +156,20 @@ func TestRunReturnsAfterAllItBegan(t *testing.T) {
 	}
 }
 
-func TestChangedWishWaitsForTheCallItReplaces(t *testing.T) {
+func TestChangedSpecWaitsForTheCallItReplaces(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		kind   string
-		change func(*watcher.Want)
+		change func(*supervisor.Spec)
 	}{
-		{"version", install, func(w *watcher.Want) { w.Version = "7.14.4" }},
-		{"source", install, func(w *watcher.Want) { w.Source = "http://other" }},
-		{"digest", install, func(w *watcher.Want) { w.Digest = "sha256:00" }},
-		{"root", install, func(w *watcher.Want) { w.Root = "/other" }},
-		{"source", newest, func(w *watcher.Want) { w.Source = "http://other" }},
-		{"source", probing, func(w *watcher.Want) { w.Source = "http://other" }},
-		{"root", collect, func(w *watcher.Want) { w.Root = "/other" }},
-		{"version", collect, func(w *watcher.Want) { w.Version = "7.14.4" }},
+		{"version", install, func(w *supervisor.Spec) { w.Fetch = "7.14.4" }},
+		{"source", install, func(w *supervisor.Spec) { w.Source = "http://other" }},
+		{"digest", install, func(w *supervisor.Spec) { w.Digest = "sha256:00" }},
+		{"root", install, func(w *supervisor.Spec) { w.Root = "/other" }},
+		{"source", newest, func(w *supervisor.Spec) { w.Source = "http://other" }},
+		{"source", probing, func(w *supervisor.Spec) { w.Source = "http://other" }},
+		{"root", collect, func(w *supervisor.Spec) { w.Root = "/other" }},
+		{"version", collect, func(w *supervisor.Spec) { w.Fetch = "7.14.4" }},
 	} {
 		t.Run(test.name+" during "+test.kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -151,7 +178,7 @@ func TestChangedWishWaitsForTheCallItReplaces(t *testing.T) {
 				defer func() { end(); answer(); <-ended }()
 				want := everything
 				test.change(&want)
-				require.NoError(t, files.PutWant(want))
+				require.NoError(t, files.PutSpec(want))
 				letLook()
 				require.Equal(t, 1, v.ending, "the replaced call is cancelled")
 				require.Equal(t, 1, v.began, "and no other begins beside it")

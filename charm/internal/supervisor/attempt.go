@@ -1,4 +1,4 @@
-package watcher
+package supervisor
 
 import (
 	"context"
@@ -15,6 +15,7 @@ type attempt[T any] struct {
 	cancel  context.CancelFunc // of the try under way
 	result  chan outcome[T]    // nil: no try is under way
 	givenUp bool               // the result of the try under way does not count
+	ended   func()             // called when a try has ended; may be nil
 }
 
 type outcome[T any] struct {
@@ -25,13 +26,8 @@ type outcome[T any] struct {
 // poll starts a try when one is due and collects the result of one that ended.
 // The error is reported once for each failed try.
 func (a *attempt[T]) poll(ctx context.Context, pause func(failed int) time.Duration, try func(context.Context) (T, error)) (value T, done bool, err error) {
-	if a.givenUp {
-		select {
-		case <-a.result:
-			a.result, a.givenUp = nil, false
-		default: // it has not ended yet
-			return value, false, nil
-		}
+	if a.reap(); a.givenUp {
+		return value, false, nil
 	}
 	if a.result == nil {
 		if time.Now().Before(a.next) {
@@ -42,6 +38,9 @@ func (a *attempt[T]) poll(ctx context.Context, pause func(failed int) time.Durat
 		go func(result chan<- outcome[T]) {
 			value, err := try(ctx)
 			result <- outcome[T]{value, err}
+			if a.ended != nil {
+				a.ended()
+			}
 		}(a.result)
 	}
 	select {
@@ -73,15 +72,22 @@ func (a *attempt[T]) giveUp() {
 	a.failed, a.next = 0, time.Time{}
 }
 
+// reap forgets a try that was given up, once it has ended.
+func (a *attempt[T]) reap() {
+	if !a.givenUp {
+		return
+	}
+	select {
+	case <-a.result:
+		a.result, a.givenUp = nil, false
+	default:
+	}
+}
+
 // end cancels the try under way and waits until it has ended.
 func (a *attempt[T]) end() {
 	if a.result != nil {
 		a.cancel()
 		<-a.result
 	}
-}
-
-// pause doubles from one look to the longest pause.
-func (w *Watcher) pause(failed int) time.Duration {
-	return min(w.Interval<<min(failed-1, 16), w.Backoff)
 }

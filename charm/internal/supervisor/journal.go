@@ -1,4 +1,4 @@
-package watcher
+package supervisor
 
 import (
 	"encoding/json"
@@ -6,59 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
-
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
-
-// Files is the directory through which hooks and the watcher talk. Each file
-// has one writer and is replaced as a whole.
-type Files string
-
-// Want reads what the last hook asked for; the zero value before the first.
-func (f Files) Want() (Want, error) {
-	var want Want
-	return want, f.read("want.json", &want)
-}
-
-// PutWant is called by hooks only.
-func (f Files) PutWant(want Want) error { return f.write("want.json", want) }
-
-// Found reads what the watcher saw last; the zero value before its first look.
-func (f Files) Found() (Found, error) {
-	var found Found
-	return found, f.read("found.json", &found)
-}
-
-// PutFound is called by the watcher only.
-func (f Files) PutFound(found Found) error { return f.write("found.json", found) }
-
-// Journal is where log records wait for a hook: only a hook can write to
-// Juju's log.
-func (f Files) Journal() Journal { return Journal(filepath.Join(string(f), "journal.jsonl")) }
-
-func (f Files) read(name string, into any) error {
-	data, err := os.ReadFile(filepath.Join(string(f), name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("parse %s: %w", name, err)
-	}
-	return nil
-}
-
-func (f Files) write(name string, value any) error {
-	data, err := json.MarshalIndent(value, "", "\t")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return concourse.WriteFile(filepath.Join(string(f), name), string(data)+"\n", 0o600)
-}
 
 // Journal is a file of JSON log records, as log/slog writes them.
 type Journal string

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+)
+
+// act answers an action. It tells whether the hook should go on to plan with what the
+// action has changed in the snapshot.
+func act(in plan.Input) (proceed bool, err error) {
+	if in.Juju.Peers == nil {
+		return false, juju.ActionFails("this unit is still being prepared; try again in a minute")
+	}
+	switch in.Juju.Action {
+	case "get-admin-password":
+		return false, adminPassword(in)
+	case "upgrade":
+		return upgrade(in.Juju)
+	}
+	return false, juju.ActionFails("unknown action %s", in.Juju.Action)
+}
+
+func adminPassword(in plan.Input) error {
+	id := in.Juju.Peers.App[relations.KeysSecret]
+	keys, err := concourse.ParseKeys(in.Juju.Secrets[id])
+	switch {
+	case id == "":
+		return juju.ActionFails("there is no password yet: the leader makes it when it is first set up")
+	case err != nil:
+		return juju.ActionFails("the password cannot be read by this unit at present; try again in a minute, or on the leader")
+	}
+	return juju.ActionResults(map[string]string{
+		"username": in.Config.InitialAdminUsername,
+		"password": keys.AdminPassword,
+		"message":  "Log in with: fly -t NAME login -c URL -u USERNAME -p PASSWORD",
+	})
+}
+
+// upgrade leaves the request with this unit's settings, where the leader finds
+// it: any unit can be asked. It does not wait for the upgrade.
+func upgrade(s juju.Snapshot) (proceed bool, err error) {
+	var params struct {
+		Version string `json:"version"`
+	}
+	if err := juju.ActionParams(&params); err != nil {
+		return false, err
+	}
+	version, err := product.ParseVersion(params.Version)
+	if err != nil {
+		return false, juju.ActionFails("malformed version %q: use the form 7.14.3", params.Version)
+	}
+	// The same version may be asked for twice, so requests are told apart.
+	request := fmt.Sprintf("%d %s", time.Now().UnixNano(), version)
+	if err := s.SetSelf(relations.UpgradeRequest, request); err != nil {
+		return false, err
+	}
+	return true, juju.ActionResults(map[string]string{
+		"target-version": version,
+		"message":        "Upgrade to v" + version + " requested; juju status shows how far it is",
+	})
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+)
+
+// charm is the charm on one unit. A hook reads what Juju says and how the unit is, plans,
+// and writes what the unit should be and what Juju must know. On the machine it touches
+// nothing but the supervisor.
+type charm struct {
+	paths      concourse.Paths
+	system     concourse.System
+	hostname   string
+	executable string // of this process; the supervisor is a copy of it
+	patience   patience
+}
+
+// patience is how long a hook waits for the supervisor.
+type patience struct {
+	start, leave, look time.Duration
+}
+
+// defaultPatience: a supervisor starts within a second, and a unit leaves when its worker
+// has ended, for which it has a minute, and what it has on the volume is removed.
+var defaultPatience = patience{start: 30 * time.Second, leave: 6 * time.Minute, look: 100 * time.Millisecond}
+
+// run handles the event that Juju's environment names. An error makes Juju retry; what an
+// operator or the supervisor can mend is a status instead.
+func (c charm) run(ctx context.Context) error {
+	event := juju.ReadEvent()
+	files := supervisor.Files(c.paths.State)
+	if event.Hook == "remove" {
+		return supervisor.Remove(ctx, c.system, c.paths.State)
+	}
+	before, err := files.Spec()
+	if err != nil {
+		return err
+	}
+	if before.Leaving && event.Hook == "start" { // the machine was only stopped
+		before.Leaving = false
+		if err := files.PutSpec(before); err != nil {
+			return err
+		}
+	}
+	gone := event.Relation == relations.PeersEndpoint && event.Departing == event.Unit
+	if gone || event.Hook == "stop" || before.Leaving {
+		return c.leave(ctx, files, before, event)
+	}
+	if err := c.prepare(ctx, event); err != nil {
+		return err
+	}
+	if err := takeJournal(files); err != nil {
+		return err
+	}
+	in := plan.Input{Hostname: c.hostname, Volume: c.paths.Volume, Before: before}
+	if in.Juju, err = c.read(event, &in.Config); err != nil {
+		return err
+	}
+	if event.Action != "" {
+		proceed, err := act(in)
+		if err != nil || !proceed {
+			return err
+		}
+	}
+	// The newest, as all that was read may have taken a while.
+	if in.Status, err = files.Status(); err != nil {
+		return err
+	}
+	answer := plan.Make(in)
+	if answer.Spec != nil {
+		if err := files.PutSpec(*answer.Spec); err != nil {
+			return err
+		}
+	}
+	return in.Juju.Write(answer.Changes)
+}
+
+// prepare has this charm's supervisor run. The first hook of a charm waits until it has
+// looked, so that there is something to read.
+func (c charm) prepare(ctx context.Context, event juju.Event) error {
+	if err := os.Mkdir(c.paths.State, 0o700); err != nil && !os.IsExist(err) {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	if err := supervisor.Install(ctx, c.system, c.paths.State, c.executable, event.Unit); err != nil {
+		return err
+	}
+	if event.Hook == "install" || event.Hook == "upgrade-charm" {
+		c.wait(ctx, c.patience.start, func(s supervisor.Status) bool { return s.WorkerKey != "" })
+	}
+	return nil
+}
+
+// wait waits until the supervisor says something, but not for ever.
+func (c charm) wait(ctx context.Context, limit time.Duration, until func(supervisor.Status) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		if status, err := supervisor.Files(c.paths.State).Status(); err == nil && until(status) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(c.patience.look):
+		}
+	}
+}
+
+// read takes the snapshot. The leader makes the application's keys once: any unit that
+// leads later reads the same ones, so that sessions and workers survive it.
+func (c charm) read(event juju.Event, config *plan.Config) (juju.Snapshot, error) {
+	if err := juju.ReadConfig(config); err != nil {
+		return juju.Snapshot{}, err
+	}
+	leader, err := juju.IsLeader()
+	if err != nil {
+		return juju.Snapshot{}, err
+	}
+	needs := plan.Needs(*config, leader)
+	if event.Action != "" {
+		needs = plan.Everything()
+	}
+	s, err := juju.Read(event, leader, needs)
+	if err != nil || !leader || s.Peers == nil || s.Peers.App[relations.KeysSecret] != "" {
+		return s, err
+	}
+	keys, err := concourse.NewKeys()
+	if err != nil {
+		return s, err
+	}
+	id, err := juju.AddSecret("Keys of the web server and password of the first administrator", keys.Content())
+	if err != nil {
+		return s, err
+	}
+	s.Secrets[id] = keys.Content()
+	return s, s.SetApp(relations.KeysSecret, id)
+}
+
+// leave takes the unit out of the cluster for good. The supervisor begins at the first
+// sign of departure, while the web server still knows this worker's key; the hook stop
+// waits until it is through.
+func (c charm) leave(ctx context.Context, files supervisor.Files, spec supervisor.Spec, event juju.Event) error {
+	if spec.Unit == "" {
+		return nil // removed before it ever ran
+	}
+	if err := juju.SetStatus(plan.Leaving()); err != nil {
+		return err
+	}
+	spec.Leaving = true
+	if err := files.PutSpec(spec); err != nil {
+		return err
+	}
+	if event.Hook == "stop" && !c.wait(ctx, c.patience.leave, func(s supervisor.Status) bool { return s.Left }) {
+		juju.Log("WARN", "The unit has not left in time: what it has on the volume may stay there, and does no harm")
+	}
+	return takeJournal(files)
+}
+
+// takeJournal brings the supervisor's log into Juju's.
+func takeJournal(files supervisor.Files) error {
+	records, err := files.Journal().Take()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		juju.Log(r.Level, strings.TrimSpace(r.Message))
+	}
+	return nil
+}

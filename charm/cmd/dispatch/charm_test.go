@@ -1,0 +1,429 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gruyaume/goops"
+	"github.com/gruyaume/goops/goopstest"
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse/concoursetest"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+)
+
+// tools fill gaps of goopstest's hook tools: an address, an endpoint without relations, the
+// id of a new secret, and contents that come from files. They note which were used.
+type tools struct {
+	goops.CommandRunner
+	used *[][]string
+}
+
+func (f tools) Run(name string, args ...string) ([]byte, error) {
+	*f.used = append(*f.used, append([]string{name}, args...))
+	if name == "network-get" {
+		return []byte(`{"ingress-addresses":["10.0.0.1"]}`), nil
+	}
+	if name == "secret-add" {
+		args = slices.Clone(args)
+		for i, arg := range args {
+			key, path, ok := strings.Cut(arg, "#file=")
+			if !ok {
+				continue
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			args[i] = key + "=" + string(content)
+		}
+	}
+	out, err := f.CommandRunner.Run(name, args...)
+	switch {
+	case err != nil:
+	case name == "relation-ids" && len(out) == 0:
+		out = []byte("[]")
+	case name == "secret-add":
+		out = []byte("secret:keys\n")
+	}
+	return out, err
+}
+
+// environment adds variables that goopstest does not know.
+type environment struct {
+	goops.EnvironmentGetter
+	extra map[string]string
+}
+
+func (e environment) Get(name string) string {
+	if value, ok := e.extra[name]; ok {
+		return value
+	}
+	return e.EnvironmentGetter.Get(name)
+}
+
+// unit is one unit under test: Juju's side is goopstest's, and the supervisor's part is
+// played by the test.
+type unit struct {
+	*testing.T
+	name   string
+	charm  charm
+	system *concoursetest.System
+	state  goopstest.State
+	extra  map[string]string // environment of the next hook
+	used   [][]string        // hook tools of the last one
+	files  supervisor.Files
+}
+
+func newUnit(t *testing.T, name string, leader bool) *unit {
+	dir := t.TempDir()
+	u := &unit{T: t, name: name, system: concoursetest.New()}
+	executable := filepath.Join(dir, "dispatch")
+	require.NoError(t, os.WriteFile(executable, []byte("binary"), 0o755))
+	u.charm = charm{
+		paths:      concourse.Paths{Volume: filepath.Join(dir, "volume"), State: filepath.Join(dir, "state")},
+		system:     u.system,
+		hostname:   "juju-1-0",
+		executable: executable,
+		patience:   patience{look: time.Millisecond},
+	}
+	u.files = supervisor.Files(u.charm.paths.State)
+	u.state = goopstest.State{
+		Leader: leader,
+		Config: map[string]any{
+			"mode": "auto", "version": "7.14.2", "release-url": "https://example.com/o/r", "shared-storage": "none",
+			"web-port": 8080, "initial-admin-username": "admin", "log-level": "info",
+		},
+		PeerRelations: []goopstest.PeerRelation{{
+			ID: "peers:0", Endpoint: "peers", LocalAppData: goopstest.DataBag{}, LocalUnitData: goopstest.DataBag{},
+			PeersData: map[goopstest.UnitID]goopstest.DataBag{},
+		}},
+	}
+	return u
+}
+
+func (u *unit) context() *goopstest.Context {
+	return goopstest.NewContext(func() error {
+		u.used = nil
+		goops.SetCommandRunner(tools{goops.GetCommandRunner(), &u.used})
+		goops.SetEnvGetter(environment{goops.GetEnvGetter(), u.extra})
+		return u.charm.run(context.Background())
+	}, goopstest.WithUnitID(u.name), goopstest.WithAppName("ci"))
+}
+
+// hook runs one hook and returns the unit's status.
+func (u *unit) hook(name string) string {
+	u.Helper()
+	juju := u.context()
+	u.state = juju.Run(name, u.state)
+	require.NoError(u, juju.CharmErr)
+	// goopstest forgets the id of a secret that a hook made.
+	for i := range u.state.Secrets {
+		if u.state.Secrets[i].ID == "" {
+			u.state.Secrets[i].ID = "secret:keys"
+		}
+	}
+	return string(u.state.UnitStatus.Name) + " " + u.state.UnitStatus.Message
+}
+
+func (u *unit) app() goopstest.DataBag  { return u.state.PeerRelations[0].LocalAppData }
+func (u *unit) self() goopstest.DataBag { return u.state.PeerRelations[0].LocalUnitData }
+
+func (u *unit) spec() supervisor.Spec {
+	u.Helper()
+	spec, err := u.files.Spec()
+	require.NoError(u, err)
+	return spec
+}
+
+// is has the supervisor say how the unit is.
+func (u *unit) is(status supervisor.Status) {
+	u.Helper()
+	status.WorkerKey = "ssh-rsa OWN"
+	require.NoError(u, u.files.PutStatus(status))
+}
+
+// serves has the supervisor say that what the spec wants answers with a version.
+func (u *unit) serves(version string) {
+	u.Helper()
+	spec, status := u.spec(), supervisor.Status{Run: version, Installed: version}
+	if spec.Web != nil {
+		status.Web = supervisor.Answer{Version: version, Is: spec.Web.Identity()}
+	}
+	if spec.Worker != nil {
+		status.Worker = supervisor.Answer{Version: version, Is: spec.Worker.Identity()}
+	}
+	u.is(status)
+}
+
+// relate gives the unit a database.
+func (u *unit) relate() {
+	u.state.Relations = []goopstest.Relation{{
+		Endpoint: "postgresql", ID: "postgresql:1", RemoteAppName: "db",
+		RemoteAppData:   goopstest.DataBag{"endpoints": "10.0.0.9:5432", "secret-user": "secret:db", "database": "concourse"},
+		RemoteUnitsData: map[goopstest.UnitID]goopstest.DataBag{"db/0": {}},
+		LocalAppData:    goopstest.DataBag{}, LocalUnitData: goopstest.DataBag{},
+	}}
+	u.state.Secrets = append(u.state.Secrets, goopstest.Secret{
+		ID: "secret:db", Content: map[string]string{"username": "relation-1", "password": "first"},
+	})
+}
+
+func TestLeader(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	require.Equal(t, "maintenance Preparing unit", u.hook("install"))
+	require.Equal(t, []string{"start " + supervisor.Unit}, u.system.Done())
+	_, atBoot := u.system.Definition(supervisor.Unit)
+	require.True(t, atBoot)
+	require.Equal(t, "secret:keys", u.app()[relations.KeysSecret])
+	for _, call := range u.used {
+		require.NotContains(t, fmt.Sprint(call), "PRIVATE KEY", "arguments can be read by every user of the machine")
+	}
+
+	u.is(supervisor.Status{})
+	require.Equal(t, "blocked PostgreSQL database required", u.hook("config-changed"))
+	require.Empty(t, u.system.Done())
+	require.Equal(t, "7.14.2", u.spec().Fetch, "the download does not wait for the database")
+
+	u.relate()
+	require.Equal(t, "maintenance Waiting for binaries v7.14.2...", u.hook("postgresql-relation-changed"))
+	require.Equal(t, "concourse", u.state.Relations[0].LocalAppData["database"])
+	require.JSONEq(t, `["username","password","tls","tls-ca","uris"]`, u.state.Relations[0].LocalAppData["requested-secrets"])
+	web := u.spec().Web
+	require.Equal(t, concourse.Database{Host: "10.0.0.9", Port: "5432", Name: "concourse", User: "relation-1", Password: "first"}, web.Database)
+	require.Contains(t, web.Keys.HostKey, "PRIVATE KEY")
+	info, err := os.Stat(filepath.Join(u.charm.paths.State, "spec.json"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+
+	_, err = u.files.Journal().Write([]byte(`{"level":"INFO","msg":"Downloading Concourse binaries v7.14.2 from URL"}` + "\n"))
+	require.NoError(t, err)
+	u.serves("7.14.2")
+	juju := u.context()
+	u.state = juju.Run("volume-changed", u.state)
+	require.NoError(t, juju.CharmErr)
+	require.Contains(t, fmt.Sprint(juju.JujuLog), "Downloading Concourse binaries v7.14.2 from URL")
+	require.Equal(t, "Web server ready (v7.14.2)", u.state.UnitStatus.Message)
+	require.Equal(t, "7.14.2", u.app()[relations.ActiveVersion])
+	require.Equal(t, "10.0.0.1:2222", u.app()[relations.TSAHost])
+	require.Equal(t, "7.14.2", u.state.ApplicationVersion)
+	require.Len(t, u.state.Ports, 2)
+
+	for i := range u.state.Secrets {
+		if u.state.Secrets[i].ID == "secret:db" {
+			u.state.Secrets[i].Content["password"] = "rotated"
+		}
+	}
+	require.Equal(t, "maintenance Starting Concourse v7.14.2...", u.hook("secret-changed"))
+	require.Equal(t, "rotated", u.spec().Web.Database.Password)
+
+	// A worker comes, and goes.
+	u.state.PeerRelations[0].PeersData["ci/1"] = goopstest.DataBag{relations.WorkerPublicKey: "ssh-rsa ONE"}
+	u.hook("peers-relation-changed")
+	require.Equal(t, "ssh-rsa ONE\nssh-rsa OWN\n", u.spec().Web.AuthorizedKeys)
+	require.Equal(t, []string{"ci/1", "ci/0"}, u.spec().Members)
+	delete(u.state.PeerRelations[0].PeersData, "ci/1")
+	u.extra = map[string]string{"JUJU_RELATION": "peers", "JUJU_DEPARTING_UNIT": "ci/1"}
+	u.hook("peers-relation-departed")
+	u.extra = nil
+	require.Equal(t, []string{"ci/0"}, u.spec().Members)
+	require.Empty(t, u.system.Done(), "hooks leave the work to the supervisor")
+}
+
+func TestActions(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.relate()
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.serves("7.14.2")
+	u.hook("volume-changed")
+
+	juju := u.context()
+	_, err := juju.RunAction("get-admin-password", u.state, nil)
+	require.NoError(t, err)
+	require.Equal(t, "admin", juju.ActionResults["username"])
+	require.Len(t, juju.ActionResults["password"], 32)
+
+	juju = u.context()
+	_, err = juju.RunAction("upgrade", u.state, map[string]any{"version": "newest"})
+	require.NoError(t, err)
+	require.ErrorContains(t, juju.ActionError, `malformed version "newest": use the form 7.14.3`)
+
+	juju = u.context()
+	u.state, err = juju.RunAction("upgrade", u.state, map[string]any{"version": "v7.14.3"})
+	require.NoError(t, errors.Join(err, juju.CharmErr))
+	require.Equal(t, "7.14.3", juju.ActionResults["target-version"])
+	require.Equal(t, "Upgrading to v7.14.3...", u.state.UnitStatus.Message)
+	require.Equal(t, "7.14.3", u.spec().Run)
+	u.serves("7.14.3")
+	require.Equal(t, "active Web server ready (v7.14.3)", u.hook("volume-changed"))
+	require.Equal(t, "active Web server ready (v7.14.3)", u.hook("config-changed"), "the older option does not undo it")
+}
+
+// Juju shows the settings of a relation before it grants the secret in them.
+func TestSecretThatMayNotBeReadYet(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.hook("install")
+	u.is(supervisor.Status{})
+	keys := u.state.Secrets
+	u.relate()
+	secrets := u.state.Secrets
+	u.state.Secrets = keys
+	require.Equal(t, "waiting Waiting for PostgreSQL database...", u.hook("postgresql-relation-changed"))
+	require.True(t, u.spec().Again, "no event says that the secret can be read")
+	u.state.Secrets = secrets
+	require.Equal(t, "maintenance Waiting for binaries v7.14.2...", u.hook("volume-changed"))
+	require.False(t, u.spec().Again)
+}
+
+func TestDatabaseRelationBroken(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.relate()
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.extra = map[string]string{"JUJU_RELATION": "postgresql", "JUJU_RELATION_ID": "postgresql:1"}
+	require.Equal(t, "blocked PostgreSQL database required", u.hook("postgresql-relation-broken"))
+	require.Nil(t, u.spec().Web)
+}
+
+func TestWorkerLeaves(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
+	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.serves("7.14.2")
+	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("volume-changed"))
+	require.Equal(t, "ssh-rsa OWN", u.self()[relations.WorkerPublicKey])
+	require.Equal(t, "7.14.2", u.self()[relations.ConcourseVersion])
+
+	u.extra = map[string]string{"JUJU_RELATION": "peers", "JUJU_DEPARTING_UNIT": "ci/1"}
+	require.Equal(t, "maintenance Leaving the cluster", u.hook("peers-relation-departed"))
+	require.True(t, u.spec().Leaving)
+	u.extra = nil
+	u.hook("config-changed")
+	require.True(t, u.spec().Leaving, "a unit that leaves starts nothing")
+	u.is(supervisor.Status{Left: true})
+	u.hook("stop")
+	require.Equal(t, "active Worker ready (v7.14.2)", func() string {
+		u.serves("7.14.2")
+		return u.hook("start")
+	}(), "the machine was only stopped")
+	u.hook("stop")
+	u.system.Done()
+	u.hook("remove")
+	require.Equal(t, []string{"remove " + supervisor.Unit}, u.system.Done())
+	require.NoDirExists(t, u.charm.paths.State)
+}
+
+// The hook stop waits until the unit has left, and no longer than that.
+func TestStopWaits(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.charm.patience.leave = time.Hour
+	go func() {
+		for !u.spec().Leaving {
+			time.Sleep(time.Millisecond)
+		}
+		u.is(supervisor.Status{Left: true})
+	}()
+	require.Equal(t, "maintenance Leaving the cluster", u.hook("stop"))
+	status, err := u.files.Status()
+	require.NoError(t, err)
+	require.True(t, status.Left)
+}
+
+// A worker reads little: with many peers each tool more is one for each of them.
+func TestHookToolsOfAWorker(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
+	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	for i := range 50 {
+		u.state.PeerRelations[0].PeersData[goopstest.UnitID(fmt.Sprintf("ci/%d", i+2))] = goopstest.DataBag{}
+	}
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.serves("7.14.2")
+	u.hook("volume-changed")
+	u.system.Done()
+	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("update-status"))
+	require.LessOrEqual(t, len(u.used), 12, "%v", u.used)
+	require.Empty(t, u.system.Done())
+}
+
+func TestRefreshReplacesTheSupervisor(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.hook("install")
+	u.system.Done()
+	u.is(supervisor.Status{})
+	u.hook("config-changed")
+	require.Empty(t, u.system.Done())
+	require.NoError(t, os.WriteFile(u.charm.executable, []byte("another binary"), 0o755))
+	u.hook("upgrade-charm")
+	require.Equal(t, []string{"start " + supervisor.Unit}, u.system.Done())
+	definition, _ := u.system.Definition(supervisor.Unit)
+	require.Contains(t, definition, "/bin/supervisor supervise ci/0\n")
+	installed, err := os.ReadFile(filepath.Join(u.charm.paths.State, "bin", "supervisor"))
+	require.NoError(t, err)
+	require.Equal(t, "another binary", string(installed))
+}
+
+func TestStartWithAWrongOption(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
+	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.is(supervisor.Status{Left: true})
+	u.hook("stop")
+	u.state.Config["log-level"] = "loud"
+	u.serves("7.14.2")
+	u.hook("start")
+	u.state.Config["log-level"] = "info"
+	u.hook("config-changed")
+	require.False(t, u.spec().Leaving, "the machine was only stopped")
+}
+
+func TestFileThatCannotBeParsed(t *testing.T) {
+	for _, name := range []string{"spec.json", "status.json"} {
+		u := newUnit(t, "ci/1", false)
+		u.hook("install")
+		u.is(supervisor.Status{})
+		require.NoError(t, os.WriteFile(filepath.Join(u.charm.paths.State, name), nil, 0o600))
+		u.hook("config-changed")
+		u.is(supervisor.Status{})
+		u.hook("config-changed")
+		require.Equal(t, "ci/1", u.spec().Unit)
+	}
+}
+
+// The first spec after a refresh from the former layout has to describe what runs.
+func TestRefreshWhileSecretsCannotBeRead(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.hook("install")
+	u.relate()
+	secrets := u.state.Secrets
+	u.state.Secrets = nil
+	u.is(supervisor.Status{Former: true})
+	require.Equal(t, "waiting Waiting for PostgreSQL database...", u.hook("upgrade-charm"))
+	require.Empty(t, u.spec().Unit)
+	u.state.Secrets = secrets
+	u.hook("volume-changed")
+	require.NotNil(t, u.spec().Web)
+}

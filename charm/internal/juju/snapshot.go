@@ -1,0 +1,192 @@
+// Package juju reads from Juju what a hook may know, a Snapshot, and tells it what the
+// hook has decided, Changes. It is the only package that speaks with Juju's hook tools.
+package juju
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gruyaume/goops"
+)
+
+// Event is what Juju has started the charm for.
+type Event struct {
+	Hook      string // empty for an action
+	Action    string // empty for a hook
+	Unit      string
+	Model     string // its UUID
+	Relation  string // endpoint of the relation that it is about, if it is about one
+	ID        string // of that relation
+	Departing string // unit that leaves that relation
+}
+
+// ReadEvent reads the environment that Juju gives to a hook.
+func ReadEvent() Event {
+	env, get := goops.ReadEnv(), goops.GetEnvGetter().Get
+	return Event{
+		Hook: env.HookName, Action: env.ActionName, Unit: env.UnitName, Model: env.ModelUUID,
+		Relation: get("JUJU_RELATION"), ID: get("JUJU_RELATION_ID"), Departing: get("JUJU_DEPARTING_UNIT"),
+	}
+}
+
+// Snapshot is what Juju knows, as one hook sees it.
+type Snapshot struct {
+	Event
+	Leader  bool
+	Address string    // of this unit, for its peers; empty before there is a relation
+	Peers   *Relation // nil before it exists
+	// Database is the relation that counts, nil if there is none. Juju may still list
+	// relations that are gone: it is the newest one that can be read. Unreadable says
+	// that there are some, and none can be read.
+	Database   *Relation
+	Unreadable bool
+	// Secrets are the contents of those that settings name, by their ids. Juju shows
+	// settings a moment before it grants the secrets in them, and sends no event in
+	// between: Early says that one may not be read yet.
+	Secrets map[string]map[string]string
+	Early   bool
+}
+
+// Relation is one relation.
+type Relation struct {
+	ID        string
+	App       map[string]string            // settings of this application
+	Self      map[string]string            // of this unit
+	RemoteApp map[string]string            // of the other application
+	Units     map[string]map[string]string // of the other units; nil settings were not asked for
+}
+
+// Needs are what a hook has use for: each costs hook tools.
+type Needs struct {
+	Peers    string // name of the endpoint
+	Database string // name of the endpoint; empty if this unit has no use for the database
+	Units    bool   // settings of the peers
+}
+
+// ReadConfig reads the application's options into a struct with json tags.
+func ReadConfig(into any) error { return goops.GetConfig(into) }
+
+// IsLeader tells whether this unit leads its application.
+func IsLeader() (bool, error) { return goops.IsLeader() }
+
+// Read takes a snapshot.
+func Read(event Event, leader bool, needs Needs) (Snapshot, error) {
+	s := Snapshot{Event: event, Leader: leader, Secrets: map[string]map[string]string{}}
+	ids, err := goops.GetRelationIDs(needs.Peers)
+	if err != nil || len(ids) == 0 {
+		return s, err
+	}
+	if s.Peers, err = readPeers(ids[0], event.Unit, needs.Units); err != nil {
+		return s, err
+	}
+	if s.Address, err = address(needs.Peers); err != nil {
+		return s, fmt.Errorf("find this unit's address: %w", err)
+	}
+	if needs.Database == "" {
+		return s, nil
+	}
+	if err := s.readDatabase(needs.Database); err != nil {
+		return s, err
+	}
+	s.readSecrets(s.Peers.App)
+	if s.Database != nil {
+		s.readSecrets(s.Database.RemoteApp)
+	}
+	return s, nil
+}
+
+func readPeers(id, unit string, all bool) (*Relation, error) {
+	r := &Relation{ID: id, Units: map[string]map[string]string{}}
+	var err error
+	if r.App, err = goops.GetAppRelationData(id, unit); err != nil {
+		return nil, err
+	}
+	if r.Self, err = goops.GetUnitRelationData(id, unit); err != nil {
+		return nil, err
+	}
+	units, err := goops.ListRelationUnits(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range units {
+		r.Units[other] = nil
+		if !all {
+			continue
+		}
+		if r.Units[other], err = goops.GetUnitRelationData(id, other); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (s *Snapshot) readDatabase(endpoint string) error {
+	ids, err := goops.GetRelationIDs(endpoint)
+	if err != nil {
+		return err
+	}
+	if strings.HasSuffix(s.Hook, "-relation-broken") {
+		ids = slices.DeleteFunc(ids, func(id string) bool { return id == s.ID })
+	}
+	slices.SortFunc(ids, func(a, b string) int { // the newest has the highest number
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(b, a)
+	})
+	for _, id := range ids {
+		if s.Database, err = readRemote(id, s.Unit, s.Leader); err == nil {
+			return nil
+		}
+		goops.LogWarningf("Cannot read relation %s yet: %v", id, err)
+	}
+	s.Database, s.Unreadable = nil, len(ids) > 0
+	return nil
+}
+
+func readRemote(id, unit string, leader bool) (*Relation, error) {
+	r := &Relation{ID: id}
+	var err error
+	if leader { // others may not
+		if r.App, err = goops.GetAppRelationData(id, unit); err != nil {
+			return nil, err
+		}
+	}
+	units, err := goops.ListRelationUnits(id)
+	if err != nil || len(units) == 0 {
+		return r, err
+	}
+	r.RemoteApp, err = goops.GetAppRelationData(id, units[0])
+	return r, err
+}
+
+// readSecrets reads those that settings name. Refreshing takes over a content that was
+// changed; there is nothing to keep of the old one.
+func (s *Snapshot) readSecrets(settings map[string]string) {
+	for name, id := range settings {
+		if !strings.HasPrefix(id, "secret:") {
+			continue
+		}
+		content, err := goops.GetSecretByID(id, false, true)
+		if err != nil {
+			goops.LogWarningf("Cannot read the secret in %s yet: %v", name, err)
+			s.Early = true
+			continue
+		}
+		s.Secrets[id] = content
+	}
+}
+
+// address is where peers reach this unit.
+func address(endpoint string) (string, error) {
+	network, err := goops.GetNetwork(endpoint)
+	if err != nil {
+		return "", err
+	}
+	if len(network.IngressAddresses) == 0 {
+		return "", errors.New("the peer relation has no address yet")
+	}
+	return network.IngressAddresses[0], nil
+}

@@ -1,0 +1,55 @@
+package plan
+
+import (
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+)
+
+// chooseTarget has the leader weigh the option, requests of actions and an
+// upgrade that failed. The last to speak wins, so what was heard is remembered.
+func (m *maker) chooseTarget() {
+	before, app := m.peers.App, m.changes.App
+	m.target, m.active = before[relations.TargetVersion], before[relations.ActiveVersion]
+	option := relations.Newest
+	if given := strings.TrimSpace(m.Config.Version); given != "" {
+		var err error
+		if option, err = product.ParseVersion(given); err != nil {
+			m.say(malformedVersion, given)
+			option = before[relations.ConfigVersion] // as if nothing had been said
+		}
+	}
+	if !m.Juju.Leader {
+		return
+	}
+	failed := before[relations.FailedUpgrade]
+	if option != before[relations.ConfigVersion] {
+		version := option
+		if option == relations.Newest {
+			version = m.Status.Newest
+		}
+		m.newest = version == ""
+		if !m.newest {
+			m.target, failed = version, ""
+			app[relations.ConfigVersion] = option
+		}
+	}
+	for _, r := range m.peers.Requests(m.Juju.Unit) {
+		app[relations.Handled(r.Unit)] = r.Value
+		m.target, failed, m.newest = r.Version, "", false
+		if option != "" {
+			app[relations.ConfigVersion] = option
+		}
+	}
+	if m.active != "" && m.target != m.active && m.Status.Overdue == m.target {
+		failed = upgradeFailed.status(m.target, concourse.ServerUnit).Message
+		m.target = m.active
+	}
+	app[relations.TargetVersion] = m.target
+	app[relations.FailedUpgrade] = failed
+	if failed != "" {
+		m.say(failedBefore, failed)
+	}
+}

@@ -1,0 +1,144 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+)
+
+// text is what a unit may say: how it is, and why, and what to do where somebody has to.
+type text struct {
+	level  juju.Level
+	format string
+}
+
+func (t text) status(args ...any) juju.Status {
+	return juju.Status{Level: t.level, Message: fmt.Sprintf(t.format, args...)}
+}
+
+// All that a unit says.
+var (
+	unknownMode      = text{juju.Blocked, "Unknown mode %q: set mode to one of auto, web, all"}
+	unknownStorage   = text{juju.Blocked, "Unknown shared-storage %q: set shared-storage to one of none, lxc"}
+	unusablePort     = text{juju.Blocked, "Unusable web-port %d: set web-port to a free port between 1 and 65535 other than %d"}
+	unusableAdmin    = text{juju.Blocked, "Unusable initial-admin-username %q: use letters, digits, dots, dashes and @"}
+	unknownLogLevel  = text{juju.Blocked, "Unknown log-level %q: set log-level to one of debug, info, error, fatal"}
+	malformedDigest  = text{juju.Blocked, "Malformed release-digest %q: use the form sha256:HEX"}
+	malformedURL     = text{juju.Blocked, "Malformed release-url %q: use the form %s"}
+	malformedVersion = text{juju.Blocked, "Malformed version %q: use the form 7.14.3"}
+
+	upgradeFailed = text{juju.Blocked, "Upgrade to v%s failed: the web server did not answer in time; see journalctl -u %s, then run upgrade again"}
+	failedBefore  = text{juju.Blocked, "%s"} // what upgradeFailed said
+
+	notMounted   = text{juju.Blocked, "Shared storage unavailable - attach it with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`"}
+	unfitStorage = text{juju.Blocked, "Shared storage unavailable - %s"}
+	otherVolume  = text{juju.Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s"}
+	brokenVolume = text{juju.Blocked, "Storage unavailable - %s"}
+
+	databaseMissing    = text{juju.Blocked, "PostgreSQL database required"}
+	waitingForDatabase = text{juju.Waiting, "Waiting for PostgreSQL database..."}
+	waitingForKeys     = text{juju.Waiting, "Waiting for the leader's keys..."}
+	waitingForVersion  = text{juju.Waiting, "Waiting for the version to run..."}
+	waitingForTSA      = text{juju.Waiting, "Waiting for TSA connection info..."}
+
+	newestUnknown = text{juju.Blocked, "Cannot find the newest Concourse release: %s; set version, or release-url"}
+	cannotInstall = text{juju.Blocked, "Cannot install Concourse v%s: %s"}
+	stuck         = text{juju.Blocked, "%s; it is tried again, see journalctl -u " + supervisor.Unit}
+
+	preparing   = text{juju.Maintenance, "Preparing unit"}
+	leaving     = text{juju.Maintenance, "Leaving the cluster"}
+	upgrading   = text{juju.Maintenance, "Upgrading to v%s..."}
+	downloading = text{juju.Maintenance, "Downloading Concourse CI %s... %d%%"}
+	waitingFor  = text{juju.Maintenance, "Waiting for binaries v%s..."}
+	starting    = text{juju.Maintenance, "Starting Concourse v%s..."}
+
+	ready       = text{juju.Active, "Ready (v%s)"}
+	webReady    = text{juju.Active, "Web server ready (v%s)"}
+	workerReady = text{juju.Active, "Worker ready (v%s)"}
+)
+
+// Leaving is what a unit says that is being removed.
+func Leaving() juju.Status { return leaving.status() }
+
+func (m *maker) checkVolume() {
+	s := m.Status
+	switch {
+	case s.Fault == supervisor.NotMounted:
+		m.say(notMounted, m.Hostname, m.Volume)
+	case s.Fault == supervisor.Foreign && s.VolumeID != "":
+		m.say(otherVolume, s.VolumeID, m.Volume)
+	case s.Fault == supervisor.Unmarked || s.Fault == supervisor.Foreign:
+		m.say(unfitStorage, s.Detail)
+	case s.Fault == supervisor.Broken:
+		m.say(brokenVolume, s.Detail)
+	}
+}
+
+func (m *maker) checkDatabase() {
+	switch {
+	case !m.web || m.database != nil:
+	case !m.related():
+		m.say(databaseMissing)
+	default:
+		m.say(waitingForDatabase)
+	}
+}
+
+// explain says how far the unit is, when nothing worse was said before.
+func (m *maker) explain() {
+	s, run := m.Status, m.Status.Run
+	switch {
+	case s.Stuck != "":
+		m.say(stuck, capital(oneLine(s.Stuck)))
+	case m.target == "" && s.NewestFailure != "":
+		m.say(newestUnknown, oneLine(s.NewestFailure))
+	case m.target == "":
+		m.say(waitingForVersion)
+	case s.Failure != "" && s.Trying == m.target && run != m.target:
+		reason := strings.TrimPrefix(s.Failure, fmt.Sprintf("cannot install %s %s: ", product.Concourse.Name, m.target))
+		m.say(cannotInstall, m.target, oneLine(reason))
+	case run != "" && (run != m.target || m.Juju.Leader && m.active != "" && m.active != m.target):
+		m.say(upgrading, m.target)
+	case run == "" && s.Trying == m.target && s.Holder == m.Juju.Unit:
+		m.say(downloading, m.target, s.Percent)
+	case run == "" && s.Installed != m.target:
+		m.say(waitingFor, m.target)
+	case m.worker && m.spec.Worker == nil:
+		m.say(waitingForTSA)
+	case !m.serves():
+		m.say(starting, cmp.Or(run, m.target))
+	case m.web && m.worker:
+		m.say(ready, run)
+	case m.web:
+		m.say(webReady, run)
+	default:
+		m.say(workerReady, run)
+	}
+}
+
+// longest holds a URL, two digests and what to do.
+const longest = 400
+
+// oneLine keeps a status readable in a table. What is too long loses its middle: what is
+// wrong comes first, and what to do last.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) <= longest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longest/2]+" ... "+s[len(s)-longest/2:], "")
+}
+
+// capital begins a sentence.
+func capital(s string) string {
+	r := []rune(s)
+	if len(r) > 0 && slices.Contains([]rune("abcdefghijklmnopqrstuvwxyz"), r[0]) {
+		r[0] -= 'a' - 'A'
+	}
+	return string(r)
+}

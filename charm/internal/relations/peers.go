@@ -1,0 +1,80 @@
+// Package relations knows what the settings of the charm's relations mean, one file an
+// endpoint. It is pure: settings in and out are plain maps.
+package relations
+
+import (
+	"slices"
+	"strings"
+)
+
+// Settings that units of one application leave for each other. The first group
+// belongs to the application and is written by its leader.
+const (
+	TargetVersion = "target-version" // all units should come to run this one
+	ConfigVersion = "config-version" // value of the option version that target-version took into account
+	ActiveVersion = "active-version" // the web server has answered with this one
+	FailedUpgrade = "failed-upgrade" // why the last upgrade was taken back
+	WebUnit       = "web-unit"
+	TSAHost       = "tsa-host"
+	TSAPublicKey  = "tsa-public-key"
+	KeysSecret    = "keys-secret"
+
+	WorkerPublicKey  = "worker-public-key"
+	ConcourseVersion = "concourse-version" // what the unit runs
+	WebIP            = "web-ip"
+	UpgradeRequest   = "upgrade-request" // "NONCE VERSION": an action asked for it on this unit
+)
+
+// PeersEndpoint is the name of the peer relation.
+const PeersEndpoint = "peers"
+
+// Newest is the ConfigVersion of an empty option: settings have no empty values.
+const Newest = "newest"
+
+// Handled names the setting with a unit's last UpgradeRequest that was heard.
+func Handled(unit string) string { return "handled-" + strings.ReplaceAll(unit, "/", "-") }
+
+// Peers is the peer relation as one unit sees it.
+type Peers struct {
+	App   map[string]string
+	Self  map[string]string
+	Units map[string]map[string]string // the other units; without settings where this unit has no use for them
+}
+
+// WorkerKeys are the public keys of all units, sorted: each may register.
+func (p Peers) WorkerKeys(own string) []string {
+	keys := []string{own}
+	for _, settings := range p.Units {
+		if key := settings[WorkerPublicKey]; key != "" {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// Request is an upgrade that an action has asked for.
+type Request struct {
+	Unit    string
+	Value   string // of the setting, which tells it from earlier ones
+	Version string
+}
+
+// Requests are those that were not heard yet, by the unit's name. Own is the name of
+// this unit.
+func (p Peers) Requests(own string) []Request {
+	all := map[string]map[string]string{own: p.Self}
+	for unit, settings := range p.Units {
+		all[unit] = settings
+	}
+	var requests []Request
+	for unit, settings := range all {
+		value := settings[UpgradeRequest]
+		_, version, ok := strings.Cut(value, " ")
+		if ok && value != p.App[Handled(unit)] {
+			requests = append(requests, Request{unit, value, version})
+		}
+	}
+	slices.SortFunc(requests, func(a, b Request) int { return strings.Compare(a.Unit, b.Unit) })
+	return requests
+}

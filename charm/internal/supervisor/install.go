@@ -1,0 +1,100 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
+// Install has the supervisor of this charm run. It runs from a copy of the program, so
+// that a refresh of the charm replaces it when a hook says so and not under its feet.
+func Install(ctx context.Context, system concourse.System, state, executable, unit string) error {
+	if err := install(ctx, system, state, executable, unit); err != nil {
+		return fmt.Errorf("install supervisor: %w", err)
+	}
+	return nil
+}
+
+func install(ctx context.Context, system concourse.System, state, executable, unit string) (err error) {
+	source, err := os.Stat(executable)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(state, "bin", "supervisor")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	installed, err := os.Stat(path)
+	fresh := err == nil && installed.Size() == source.Size() && installed.ModTime().Equal(source.ModTime())
+	if !fresh {
+		if err := copyFile(executable, path, source); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil { // or the next try would find nothing to do
+				err = errors.Join(err, os.Remove(path))
+			}
+		}()
+	}
+	changed, err := system.Define(ctx, Unit, "[Unit]\n"+
+		"Description=Makes this unit of Concourse CI what its charm wants\n"+
+		"After=network-online.target\nWants=network-online.target\nStartLimitIntervalSec=0\n\n"+
+		"[Service]\nExecStart="+path+" supervise "+unit+"\nRestart=always\nRestartSec=2\n\n"+
+		"[Install]\nWantedBy=multi-user.target\n")
+	if err != nil {
+		return err
+	}
+	running, err := system.Running(ctx, Unit)
+	if err != nil {
+		return err
+	}
+	if fresh && !changed && running {
+		return nil
+	}
+	if err := system.Remove(ctx, formerUnit); err != nil {
+		return err
+	}
+	if err := system.StartAtBoot(ctx, Unit, true); err != nil {
+		return err
+	}
+	return system.Restart(ctx, Unit)
+}
+
+func copyFile(from, to string, info os.FileInfo) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	if err = errors.Join(err, target.Sync(), target.Close()); err != nil {
+		return err
+	}
+	if err := os.Chtimes(to+".new", info.ModTime(), info.ModTime()); err != nil {
+		return err
+	}
+	return os.Rename(to+".new", to)
+}
+
+// Remove stops the supervisor and leaves none of its files. Services that it could not
+// stop in time go, too.
+func Remove(ctx context.Context, system concourse.System, state string) error {
+	for _, unit := range []string{Unit, concourse.WorkerUnit, concourse.ServerUnit} {
+		if err := system.Remove(ctx, unit); err != nil {
+			return fmt.Errorf("remove supervisor: %w", err)
+		}
+	}
+	if err := os.RemoveAll(state); err != nil {
+		return fmt.Errorf("remove the unit's own files: %w", err)
+	}
+	return nil
+}

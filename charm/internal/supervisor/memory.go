@@ -1,0 +1,59 @@
+package supervisor
+
+import (
+	"maps"
+	"slices"
+)
+
+// Memory is what the supervisor has done, and has to know after it was started anew.
+type Memory struct {
+	VolumeID string             `json:"volume_id,omitempty"` // of the shared volume that the unit uses
+	Running  string             `json:"running,omitempty"`   // version that the services were started from last
+	Started  map[string]Started `json:"started,omitempty"`   // by systemd unit; missing is stopped
+	TSAHost  string             `json:"tsa_host,omitempty"`  // where the worker registers
+	Members  []string           `json:"members,omitempty"`   // of the spec before
+	Retire   []string           `json:"retire,omitempty"`    // units whose workers the web server has yet to forget
+	// How far the unit has left.
+	Retired    bool `json:"retired,omitempty"`
+	Parted     bool `json:"parted,omitempty"` // see Due.Part
+	LeftVolume bool `json:"left_volume,omitempty"`
+}
+
+// Started is how a service was started.
+type Started struct {
+	Restart string `json:"restart"` // its RestartDigest; empty while it is being started
+	Reload  string `json:"reload"`  // its ReloadDigest
+	Is      string `json:"is"`      // Identity of the Web or Worker
+	Version string `json:"version"` // from which
+}
+
+func (m Memory) clone() Memory {
+	m.Started, m.Members, m.Retire = maps.Clone(m.Started), slices.Clone(m.Members), slices.Clone(m.Retire)
+	return m
+}
+
+// Note takes over what a changed spec says about the units: who is gone has to be
+// retired, who is there has not. A unit that does not leave any more begins anew.
+func (m Memory) Note(spec Spec) Memory {
+	m = m.clone()
+	if !spec.Leaving {
+		if m.LeftVolume {
+			m.Running = "" // its pin is gone
+		}
+		m.Retired, m.Parted, m.LeftVolume = false, false, false
+	}
+	for _, unit := range m.Members {
+		if !slices.Contains(spec.Members, unit) && !slices.Contains(m.Retire, unit) {
+			m.Retire = append(m.Retire, unit)
+		}
+	}
+	m.Members = slices.Clone(spec.Members)
+	m.Retire = slices.DeleteFunc(m.Retire, func(unit string) bool {
+		if unit == spec.Unit {
+			return spec.Worker != nil
+		}
+		// Where the web server is elsewhere, its unit sees to the others.
+		return spec.Web == nil || slices.Contains(spec.Members, unit)
+	})
+	return m
+}

@@ -1,0 +1,37 @@
+package supervisor_test
+
+import (
+	"fmt"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+)
+
+// BenchmarkAtRest measures the processor's time of a second of rest, with the looks and
+// checks of production. It asks no systemd: that is one process a minute and service.
+func BenchmarkAtRest(b *testing.B) {
+	m := newMirror(b)
+	port := service(b, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"7.14.3"}`) })
+	c := newCharm(b)
+	spec := m.serving(b.TempDir(), port, "7.14.3")
+	require.NoError(b, c.files.PutSpec(spec))
+	c.run(b, workerAt(port), func(s *supervisor.Supervisor) { s.Interval, s.Progress = 20*time.Millisecond, time.Second })
+	eventually(b, "both answer", c.saw(func(f supervisor.Status) bool { return f.Web.Version != "" && f.Worker.Version != "" }))
+	time.Sleep(time.Second)
+	used := func() time.Duration {
+		var u syscall.Rusage
+		require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before, rounds := used(), 0
+	for b.Loop() {
+		time.Sleep(20 * time.Millisecond) // one look
+		rounds++
+	}
+	b.ReportMetric(float64((used()-before).Microseconds())/float64(rounds), "cpu-µs/look")
+}

@@ -1,0 +1,56 @@
+package supervisor
+
+import (
+	"log/slog"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+)
+
+// Spec is what a unit should be. Hooks write it, from what Juju tells them. It holds
+// secrets, so its file belongs to root on the unit's own disk. The zero value asks for
+// nothing.
+type Spec struct {
+	Unit    string `json:"unit"`
+	Leaving bool   `json:"leaving,omitempty"` // the unit goes for good
+
+	// Where releases are, and come from.
+	Root   string `json:"root"`             // of the volume
+	Shared bool   `json:"shared,omitempty"` // others mount it, too
+	Owner  string `json:"owner,omitempty"`  // of a shared volume: the model
+	Source string `json:"source"`
+	Digest string `json:"digest,omitempty"` // of the archive, empty for that beside it
+
+	Fetch   string `json:"fetch,omitempty"`   // version to have installed; empty for none
+	Newest  bool   `json:"newest,omitempty"`  // find out the newest version
+	Collect bool   `json:"collect,omitempty"` // remove releases that no unit needs
+
+	// Run is the version to run the services from, once it is installed. Until then
+	// they stay with the one that they run.
+	Run      string `json:"run,omitempty"`
+	Proven   string `json:"proven,omitempty"`   // a web server has answered with it, so Digest is not about it
+	Activate bool   `json:"activate,omitempty"` // this unit says what is current on the volume
+
+	// What the unit runs; nil is none.
+	Web    *concourse.Web    `json:"web,omitempty"`
+	Worker *concourse.Worker `json:"worker,omitempty"`
+
+	// Members are the units of the application, this one among them. The worker of one
+	// that is gone is taken off the web server's list.
+	Members []string `json:"members,omitempty"`
+
+	Again bool `json:"again,omitempty"` // wake the charm soon, whatever happens
+}
+
+// options opens the volume of the spec. ID is that of the shared volume which the unit
+// has used before.
+func (s Spec) options(id string, log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
+	o := coordinator.Options{
+		Unit: s.Unit, Product: product.Concourse, Source: s.Source, Digest: s.Digest, Log: log, Progress: progress,
+	}
+	if s.Shared {
+		o.Marker, o.Owner, o.VolumeID = product.Marker, s.Owner, id
+	}
+	return o
+}

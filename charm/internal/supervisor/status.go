@@ -1,0 +1,56 @@
+package supervisor
+
+// Status is what a unit is, as its supervisor saw it last. Hooks read it. The zero value
+// is that of a supervisor that has not looked yet.
+type Status struct {
+	WorkerKey string `json:"worker_key,omitempty"` // public half of the unit's own key
+
+	// The volume.
+	Fault    Fault  `json:"fault,omitempty"`
+	Detail   string `json:"detail,omitempty"` // of the fault
+	VolumeID string `json:"volume_id,omitempty"`
+	Current  string `json:"current,omitempty"` // the active release
+
+	// Installed is Spec.Fetch once it is there. Trying is the version that is being
+	// installed, Holder the unit that downloads it, Percent how far this unit's own
+	// download is, and Failure why the last try failed.
+	Installed string `json:"installed,omitempty"`
+	Trying    string `json:"trying,omitempty"`
+	Holder    string `json:"holder,omitempty"`
+	Percent   int    `json:"percent,omitempty"`
+	Failure   string `json:"failure,omitempty"`
+	// Newest is the newest version at the source, or NewestFailure says why it is unknown.
+	Newest        string `json:"newest,omitempty"`
+	NewestFailure string `json:"newest_failure,omitempty"`
+
+	// Run is the version that the services are to run now; empty if none is installed.
+	Run    string `json:"run,omitempty"`
+	Web    Answer `json:"web,omitzero"`
+	Worker Answer `json:"worker,omitzero"`
+	// Overdue is a version with which the web server owes an answer for longer than the
+	// deadline.
+	Overdue string `json:"overdue,omitempty"`
+	// Stuck says what the supervisor could not do, and why; it goes on trying.
+	Stuck string `json:"stuck,omitempty"`
+	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving
+	// Former says that services of the charm's former layout run, which the first spec
+	// takes over: it has to describe them.
+	Former bool `json:"former,omitempty"`
+}
+
+// Fault says what is wrong with a volume.
+type Fault string
+
+const (
+	Healthy    Fault = ""
+	NotMounted Fault = "not-mounted"
+	Unmarked   Fault = "unmarked" // mounted, and not marked as shared
+	Foreign    Fault = "foreign"  // another volume than before
+	Broken     Fault = "broken"   // any other error
+)
+
+// Answer is that of a service: of which description, and from which version.
+type Answer struct {
+	Version string `json:"version,omitempty"` // empty while it does not answer
+	Is      string `json:"is,omitempty"`      // Identity of the Web or Worker that was started
+}

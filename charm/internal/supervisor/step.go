@@ -1,0 +1,220 @@
+package supervisor
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
+// Seen is how the unit is.
+type Seen struct {
+	Fault     Fault
+	Current   string            // active release
+	CurrentBy string            // unit that activated it
+	Installed map[string]string // releases that are sound, with the digests of their archives
+	WorkDir   string            // this unit's own directory on the volume
+	Running   map[string]bool   // services that systemd runs
+	WebServes bool              // the web server answers
+	Stalled   []string          // workers that the web server lists as such
+	Busy      bool              // something that writes to the volume, or changes a service, is under way
+	// Stale is a spec that no hook has written since the supervisor was started: the unit
+	// may have been off, and the others gone on to another release.
+	Stale bool
+}
+
+// Verb is what to do with a service.
+type Verb string
+
+const (
+	Start  Verb = "start" // write its files and start it, anew if it runs
+	Reload Verb = "reload"
+	Stop   Verb = "stop" // and remove it
+)
+
+// Task is for one service; the zero value is to leave it as it is.
+type Task struct {
+	Verb    Verb
+	Service concourse.Service // with its Unit alone to stop
+	Is      string            // Identity of what is started
+	Version string            // from which
+	TSAHost string            // of a worker
+}
+
+// Due is what to do next. Its parts do not depend on one another: what has to wait for
+// another thing is due when that is done.
+type Due struct {
+	Run      string // version that the services run, or are to run
+	Activate string // version to make current on the volume
+	Pin      string // version to keep from being collected
+	Web      Task
+	Worker   Task
+	Retire   string // unit whose worker the web server is to forget
+	Prune    string // worker that is to be forgotten, as no unit has it
+	// A unit that leaves: it has the web server forget its worker, then stops, then
+	// removes what it has on the volume. A web server serves on for a moment, Part: where
+	// the whole application leaves, the others have to reach it.
+	RetireSelf  bool
+	Part        bool
+	LeaveVolume bool
+	Left        bool
+}
+
+// Next decides what a unit does next. It is pure, and asked again and again: nothing has
+// to be seen in time.
+func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
+	if spec.Leaving {
+		return leave(spec, seen, m)
+	}
+	due := Due{Run: chooseRun(spec, seen, m)}
+	if due.Run != "" && seen.Fault == Healthy {
+		// Of two leaders whose applications share a volume the last to change its
+		// version has said what is current.
+		others := seen.Current != "" && application(seen.CurrentBy) != application(spec.Unit)
+		if spec.Activate && !seen.Stale && due.Run != seen.Current && (!others || due.Run != m.Running) {
+			due.Activate = due.Run
+		}
+		if due.Run != m.Running {
+			due.Pin = due.Run
+		}
+	}
+	// Services start from what is active, and kept from being collected.
+	ready := due.Run != "" && due.Activate == "" && due.Pin == ""
+	damaged := due.Run == "" && m.Running != ""
+	due.Web = nextWeb(paths, spec, seen, m, due.Run, ready, damaged)
+	due.Worker = nextWorker(paths, spec, seen, m, due.Run, ready, damaged)
+	if spec.Web != nil && seen.WebServes && len(m.Retire) > 0 {
+		due.Retire = m.Retire[0]
+	}
+	if spec.Web != nil && seen.WebServes {
+		due.Prune = stranger(spec, seen.Stalled)
+	}
+	return due
+}
+
+// stranger returns a worker that was a unit's of this application, and is nobody's now:
+// its unit, or the whole application, was removed while no web server could be told.
+func stranger(spec Spec, stalled []string) string {
+	for _, worker := range stalled {
+		member := func(unit string) bool { return concourse.WorkerName(unit) == worker }
+		if concourse.IsWorkerOf(worker, application(spec.Unit)) && !slices.ContainsFunc(spec.Members, member) {
+			return worker
+		}
+	}
+	return ""
+}
+
+// chooseRun follows the spec when its version is installed. That a digest is pinned is
+// about what is to be installed: what runs, or has run before, has a digest of its own.
+func chooseRun(spec Spec, seen Seen, m Memory) string {
+	for _, version := range []string{spec.Run, m.Running} {
+		digest, installed := seen.Installed[version]
+		accepted := spec.Digest == "" || digest == spec.Digest || version == m.Running || version == spec.Proven
+		if version != "" && installed && accepted {
+			return version
+		}
+	}
+	return ""
+}
+
+func application(unit string) string {
+	name, _, _ := strings.Cut(unit, "/")
+	return name
+}
+
+// nextWeb leaves a web server alone whose volume went away, as it writes nothing there
+// and users keep their pages, and one whose release is being repaired.
+func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
+	switch {
+	case spec.Web == nil:
+		return stop(concourse.ServerUnit, seen, m)
+	case !ready || seen.Fault != Healthy || damaged:
+		return Task{}
+	case seen.Stale && seen.Current != version:
+		return Task{} // an old web server must not meet a new schema
+	}
+	return start(Task{Service: spec.Web.Service(paths, version), Is: spec.Web.Identity(), Version: version}, seen, m)
+}
+
+// nextWorker stops a worker whose volume went away: it would fill the directory
+// underneath. One whose release is being repaired stays.
+func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
+	switch {
+	case spec.Worker == nil || seen.Fault != Healthy:
+		return stop(concourse.WorkerUnit, seen, m)
+	case !ready || damaged || seen.WorkDir == "":
+		return Task{}
+	}
+	worker := *spec.Worker
+	worker.WorkDir = seen.WorkDir
+	return start(Task{Service: worker.Service(paths, version), Is: worker.Identity(), Version: version, TSAHost: worker.TSAHost}, seen, m)
+}
+
+func start(t Task, seen Seen, m Memory) Task {
+	before, started := m.Started[t.Service.Unit]
+	switch {
+	case !started || !seen.Running[t.Service.Unit] || before.Restart != t.Service.RestartDigest():
+		t.Verb = Start
+	case before.Reload != t.Service.ReloadDigest():
+		t.Verb = Reload
+	default:
+		return Task{}
+	}
+	return t
+}
+
+func stop(unit string, seen Seen, m Memory) Task {
+	if _, started := m.Started[unit]; !started && !seen.Running[unit] {
+		return Task{}
+	}
+	return Task{Verb: Stop, Service: concourse.Service{Unit: unit}}
+}
+
+// leave goes while the web server still knows this worker's key.
+func leave(spec Spec, seen Seen, m Memory) Due {
+	if _, works := m.Started[concourse.WorkerUnit]; works && !m.Retired {
+		return Due{RetireSelf: true}
+	}
+	if _, serves := m.Started[concourse.ServerUnit]; serves && len(spec.Members) > 1 && !m.Parted {
+		return Due{Part: true, Worker: stop(concourse.WorkerUnit, seen, m)}
+	}
+	due := Due{Web: stop(concourse.ServerUnit, seen, m), Worker: stop(concourse.WorkerUnit, seen, m)}
+	if due.Web.Verb == "" && due.Worker.Verb == "" && !seen.Busy {
+		due.LeaveVolume, due.Left = !m.LeftVolume, m.LeftVolume
+	}
+	return due
+}
+
+// Did returns the memory after a task for a service was done, under the spec of now.
+func (m Memory) Did(t Task, spec Spec) Memory {
+	m = m.clone()
+	if t.Verb == Stop {
+		delete(m.Started, t.Service.Unit)
+		// A web server that takes its place here would show it as running for a while.
+		if t.Service.Unit == concourse.WorkerUnit && spec.Worker == nil && !slices.Contains(m.Retire, spec.Unit) {
+			m.Retire = append(m.Retire, spec.Unit)
+		}
+		return m
+	}
+	if m.Started == nil {
+		m.Started = map[string]Started{}
+	}
+	m.Started[t.Service.Unit] = Started{
+		Restart: t.Service.RestartDigest(), Reload: t.Service.ReloadDigest(), Is: t.Is, Version: t.Version,
+	}
+	if t.TSAHost != "" {
+		m.TSAHost = t.TSAHost
+	}
+	return m
+}
+
+// Begun returns the memory when a service is about to be started: from then on its files
+// are not those of the process that runs, until it was started.
+func (m Memory) Begun(t Task) Memory {
+	m = m.clone()
+	if before, started := m.Started[t.Service.Unit]; started && t.Verb == Start {
+		before.Restart = ""
+		m.Started[t.Service.Unit] = before
+	}
+	return m
+}

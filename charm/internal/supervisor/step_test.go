@@ -1,0 +1,121 @@
+package supervisor_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+)
+
+var paths = concourse.Paths{Volume: "/var/lib/concourse", State: "/var/lib/state"}
+
+// Which version a unit runs; the rest of Next is tested together with the plan.
+func TestVersionToRun(t *testing.T) {
+	const old, next = "7.14.2", "7.14.3"
+	both := map[string]string{old: "sha256:old", next: "sha256:next"}
+	for name, test := range map[string]struct {
+		spec      supervisor.Spec
+		installed map[string]string
+		running   string
+		want      string
+	}{
+		"nothing is installed":        {supervisor.Spec{Run: old}, nil, "", ""},
+		"the first":                   {supervisor.Spec{Run: old}, both, "", old},
+		"the next":                    {supervisor.Spec{Run: next}, both, old, next},
+		"the next is not there yet":   {supervisor.Spec{Run: next}, map[string]string{old: "sha256:old"}, old, old},
+		"none is wanted":              {supervisor.Spec{}, both, old, old},
+		"what ran is damaged":         {supervisor.Spec{Run: old}, nil, old, ""},
+		"pinned, and the same":        {supervisor.Spec{Run: next, Digest: "sha256:next"}, both, old, next},
+		"pinned, and another archive": {supervisor.Spec{Run: next, Digest: "sha256:0"}, both, old, old},
+		"pinned after it was started": {supervisor.Spec{Run: old, Digest: "sha256:0"}, both, old, old},
+		"pinned after others ran it":  {supervisor.Spec{Run: old, Digest: "sha256:0", Proven: old}, both, "", old},
+		"pinned before it was known":  {supervisor.Spec{Run: old, Digest: "sha256:0"}, both, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			due := supervisor.Next(paths, test.spec, supervisor.Seen{Installed: test.installed}, supervisor.Memory{Running: test.running})
+			require.Equal(t, test.want, due.Run)
+		})
+	}
+}
+
+// Services start from what is active, and kept from being collected.
+func TestServicesWaitForTheVolume(t *testing.T) {
+	spec := supervisor.Spec{Unit: "ci/0", Run: "7.14.2", Activate: true, Web: &concourse.Web{}, Worker: &concourse.Worker{}}
+	seen := supervisor.Seen{Installed: map[string]string{"7.14.2": ""}, WorkDir: "/w"}
+	due := supervisor.Next(paths, spec, seen, supervisor.Memory{})
+	require.Equal(t, supervisor.Due{Run: "7.14.2", Activate: "7.14.2", Pin: "7.14.2"}, due)
+	seen.Current, seen.CurrentBy = "7.14.2", "ci/0"
+	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
+	require.Equal(t, []supervisor.Verb{supervisor.Start, supervisor.Start}, []supervisor.Verb{due.Web.Verb, due.Worker.Verb})
+	seen.Current = "" // it cannot be read, say
+	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
+	require.Empty(t, due.Web.Verb)
+}
+
+// Workers that the web server has to forget.
+func TestRetire(t *testing.T) {
+	serves, works := &concourse.Web{}, &concourse.Worker{}
+	members := func(units ...string) supervisor.Spec {
+		return supervisor.Spec{Unit: "ci/0", Web: serves, Members: units}
+	}
+	m := supervisor.Memory{}.Note(members("ci/0", "ci/1", "ci/2"))
+	require.Empty(t, m.Retire)
+	m = m.Note(members("ci/0", "ci/2"))
+	require.Equal(t, []string{"ci/1"}, m.Retire)
+	m = m.Note(members("ci/0", "ci/2"))
+	require.Equal(t, []string{"ci/1"}, m.Retire, "until it is done, and once")
+	require.Empty(t, m.Note(members("ci/0", "ci/1")).Note(members("ci/0", "ci/1", "ci/2")).Retire, "who is back is not forgotten")
+
+	spec := members("ci/0", "ci/2")
+	spec.Web = nil
+	require.Empty(t, m.Note(spec).Retire, "another unit serves, and sees to it")
+
+	// A worker that makes room for a web server on its own unit, which may be late.
+	stop := supervisor.Task{Verb: supervisor.Stop, Service: concourse.Service{Unit: concourse.WorkerUnit}}
+	none := supervisor.Spec{Unit: "ci/0", Members: []string{"ci/0"}}
+	m = supervisor.Memory{}.Note(none).Did(stop, none)
+	require.Equal(t, []string{"ci/0"}, m.Note(none).Note(members("ci/0")).Retire)
+	both := members("ci/0")
+	both.Worker = works
+	require.Empty(t, m.Note(both).Retire, "it works again")
+	require.Empty(t, supervisor.Memory{}.Did(stop, both).Retire, "it only lost its volume")
+
+	m.Retire = []string{"ci/1"}
+	require.Empty(t, supervisor.Next(paths, both, supervisor.Seen{}, m).Retire)
+	require.Equal(t, "ci/1", supervisor.Next(paths, both, supervisor.Seen{WebServes: true}, m).Retire)
+}
+
+// A unit that leaves does one thing after the other.
+func TestLeave(t *testing.T) {
+	spec := supervisor.Spec{Unit: "ci/0", Run: "7.14.2", Leaving: true, Worker: &concourse.Worker{}}
+	seen := supervisor.Seen{Running: map[string]bool{concourse.WorkerUnit: true}}
+	m := supervisor.Memory{Running: "7.14.2", Started: map[string]supervisor.Started{concourse.WorkerUnit: {}}}
+	require.Equal(t, supervisor.Due{RetireSelf: true}, supervisor.Next(paths, spec, seen, m))
+	m.Retired = true
+	due := supervisor.Next(paths, spec, seen, m)
+	require.Equal(t, supervisor.Stop, due.Worker.Verb)
+	require.False(t, due.LeaveVolume || due.Left, "its worker still writes there")
+	m, seen.Running = m.Did(due.Worker, spec), nil
+	require.Equal(t, supervisor.Due{LeaveVolume: true}, supervisor.Next(paths, spec, seen, m))
+	m.LeftVolume = true
+	require.Equal(t, supervisor.Due{Left: true}, supervisor.Next(paths, spec, seen, m))
+	spec.Leaving = false
+	m = m.Note(spec)
+	require.False(t, m.Retired || m.LeftVolume)
+}
+
+// Where the whole application leaves, workers have to reach the web server.
+func TestWebServerServesOnForAMoment(t *testing.T) {
+	spec := supervisor.Spec{Unit: "ci/0", Leaving: true, Web: &concourse.Web{}, Members: []string{"ci/1", "ci/0"}}
+	seen := supervisor.Seen{Running: map[string]bool{concourse.ServerUnit: true}}
+	m := supervisor.Memory{Started: map[string]supervisor.Started{concourse.ServerUnit: {}}}
+	require.Equal(t, supervisor.Due{Part: true}, supervisor.Next(paths, spec, seen, m))
+	m.Parted = true
+	require.Equal(t, supervisor.Stop, supervisor.Next(paths, spec, seen, m).Web.Verb)
+	m.Parted, spec.Members = false, []string{"ci/0"}
+	require.Equal(t, supervisor.Stop, supervisor.Next(paths, spec, seen, m).Web.Verb, "there are no others")
+	spec.Leaving = false
+	require.False(t, supervisor.Memory{Parted: true}.Note(spec).Parted)
+}

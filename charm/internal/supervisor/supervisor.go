@@ -1,0 +1,209 @@
+// Package supervisor is the part of the charm that works and may wait. A hook writes
+// what the unit should be, a Spec, and ends. The supervisor, a service of its own, looks
+// at the volume and at the services once a second, does what is due, writes how the unit
+// is, a Status, and wakes the charm when that has changed.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
+)
+
+// Unit is the systemd unit of the supervisor.
+const Unit = "concourse-ci-supervisor.service"
+
+// Volume is what the supervisor needs of a coordinator.Coordinator. A call with a
+// context ends with it, also on a mount that hangs.
+type Volume interface {
+	VolumeID() string
+	Check(ctx context.Context) error
+	Current(ctx context.Context) (coordinator.Activation, error)
+	Installed(ctx context.Context, version string) (coordinator.Release, error)
+	Recheck(ctx context.Context, version string) (coordinator.Release, error)
+	WorkerDir(ctx context.Context) (string, error)
+	Ensure(ctx context.Context, version string) (coordinator.Release, error)
+	Activate(ctx context.Context, version string) (coordinator.Activation, error)
+	Pin(ctx context.Context, version string) (coordinator.Release, error)
+	Collect(ctx context.Context) ([]string, error)
+	Leave(ctx context.Context) error
+	Probe(ctx context.Context) (probe.Result, error)
+}
+
+// Supervisor makes the Spec of one unit true. It knows what it has done from Memory, and
+// all else from looking.
+type Supervisor struct {
+	Paths  concourse.Paths
+	System concourse.System
+	Open   func(ctx context.Context, root string, o coordinator.Options) (Volume, error)
+	Newest func(ctx context.Context, client *http.Client, source string) (string, error)
+	Wake   func(ctx context.Context) error // run one hook; it may block for minutes
+	Client *http.Client                    // asks the services for their health
+	Log    *slog.Logger                    // of the supervisor itself
+
+	WorkerPort int           // where a worker answers whether it is well
+	Interval   time.Duration // between two looks
+	Progress   time.Duration // between two wakes for no news but progress
+	Backoff    time.Duration // longest pause between two tries
+	Deadline   time.Duration // for the web server to answer with a new version
+	Workers    time.Duration // between two lists of the workers
+	Parting    time.Duration // that a web server serves on when its unit leaves
+
+	files  Files
+	spec   Spec
+	memory Memory
+	status Status
+
+	prepared bool      // see prepare
+	first    time.Time // when the spec was written that was there at first
+	stale    bool      // no hook has written another one than the first
+	volume   volumeView
+	services serviceView
+	jobs     map[string]*job
+	soon     chan struct{} // see lookSoon
+	wake     waking
+	written  *Status // nil before the first look: an earlier life may have left other news
+}
+
+// Defaults fills in the intervals and the port of production.
+func (s *Supervisor) Defaults() {
+	s.WorkerPort = concourse.WorkerHealthPort
+	s.Interval, s.Progress, s.Backoff, s.Deadline = time.Second, 5*time.Second, 10*time.Second, 3*time.Minute
+	s.Workers = 30 * time.Second // after which Concourse takes a worker for stalled
+	s.Parting = 10 * time.Second // the others are told by a hook each, which takes seconds on a busy machine
+}
+
+// Run works until ctx ends. It returns when all that it began has ended: who
+// comes next has the volume and the files to itself. It waits without a limit,
+// because all of it ends with its context: see Volume, and a wake kills its process.
+func (s *Supervisor) Run(ctx context.Context) error {
+	s.files = Files(s.Paths.State)
+	s.volume.progress = make(chan coordinator.Progress, 16)
+	s.jobs, s.soon = map[string]*job{}, make(chan struct{}, 1)
+	var err error
+	if s.memory, err = s.files.memory(); err != nil {
+		return err
+	}
+	defer func() {
+		s.volume.end()
+		for _, j := range s.jobs {
+			j.attempt.end()
+		}
+		s.services.list.end()
+		s.wake.attempt.end()
+	}()
+	s.first, s.stale = s.files.specWritten(), true
+	s.status.Former = s.former().Running != ""
+	tick := time.NewTicker(s.Interval)
+	defer tick.Stop()
+	for {
+		if err := s.round(ctx); err != nil {
+			s.Log.Warn("cannot look at the unit", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		case <-s.soon:
+		}
+	}
+}
+
+// lookSoon does not wait for the next tick: what has ended may let another thing begin.
+func (s *Supervisor) lookSoon() {
+	select {
+	case s.soon <- struct{}{}:
+	default:
+	}
+}
+
+// round reads the spec, looks, does what is due, and says how the unit is.
+func (s *Supervisor) round(ctx context.Context) error {
+	s.status.Stuck = ""
+	err := s.prepare(ctx)
+	if err = errors.Join(err, s.readSpec(ctx)); err == nil && s.spec.Unit != "" {
+		err = s.look(ctx)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // and says nothing of what it could not see
+	}
+	if err != nil {
+		s.status.Stuck = err.Error()
+	}
+	if s.written == nil || s.status != *s.written || !s.files.hasStatus() {
+		if writeErr := s.files.PutStatus(s.status); writeErr != nil {
+			err = errors.Join(err, writeErr)
+		} else {
+			status := s.status
+			s.written = &status
+		}
+	}
+	s.wake.consider(ctx, s)
+	return err
+}
+
+// readSpec takes over a changed spec, and gives up what it makes pointless.
+func (s *Supervisor) readSpec(ctx context.Context) error {
+	s.stale = s.stale && s.files.specWritten().Equal(s.first)
+	spec, err := s.files.Spec()
+	if err != nil {
+		return err
+	}
+	if old := s.spec; !reflect.DeepEqual(old, spec) {
+		if err := s.keep(s.adopt(spec).Note(spec)); err != nil {
+			return err
+		}
+		s.forgetFormer(ctx)
+		s.spec = spec
+		s.acceptVolume(old)
+	}
+	return nil
+}
+
+func (s *Supervisor) look(ctx context.Context) error {
+	var seen Seen
+	looked := s.lookAtVolume(ctx)
+	s.lookForNewest(ctx)
+	s.lookAtReleases(ctx, &seen)
+	s.collectReleases(ctx)
+	err := s.lookAtServices(ctx, &seen)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // what was seen may be due to this alone
+	}
+	if !looked { // it is decided with the next look
+		s.do(ctx, Due{})
+		return nil
+	}
+	seen.Busy, seen.Stale = s.busy(), s.stale
+	due := Next(s.Paths, s.spec, seen, s.memory)
+	s.status.Run, s.status.Left = due.Run, due.Left
+	s.do(ctx, due)
+	return nil
+}
+
+// keep writes what was done, before it counts.
+func (s *Supervisor) keep(m Memory) error {
+	if reflect.DeepEqual(m, s.memory) {
+		return nil
+	}
+	if err := s.files.putMemory(m); err != nil {
+		return err
+	}
+	s.memory = m
+	return nil
+}
+
+// pause doubles from one look to the longest pause.
+func (s *Supervisor) pause(failed int) time.Duration {
+	return min(s.Interval<<min(failed-1, 16), s.Backoff)
+}

@@ -1,0 +1,299 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
+)
+
+// volumeView is what the supervisor knows of the volume from look to look.
+type volumeView struct {
+	open      Volume // nil while it is not there
+	current   coordinator.Activation
+	workDir   string
+	hung      int              // looks in a row that the mount has not answered
+	installed map[string]known // releases that are sound
+	ensured   string           // Spec.Fetch once it was installed, or its reuse was said
+
+	install  attempt[coordinator.Release]
+	newest   attempt[string]
+	collect  attempt[[]string]
+	probe    attempt[probe.Result]
+	probed   bool   // the volume, since it was opened
+	tidy     string // the version for which was collected
+	progress chan coordinator.Progress
+}
+
+// known is a release that was sound when it was looked at.
+type known struct {
+	digest string
+	at     time.Time
+}
+
+// busy tells whether something that writes to the volume is under way.
+func (v *volumeView) busy() bool {
+	v.install.reap()
+	v.collect.reap()
+	v.probe.reap()
+	return v.install.result != nil || v.collect.result != nil || v.probe.result != nil
+}
+
+func (v *volumeView) end() {
+	v.install.end()
+	v.newest.end()
+	v.collect.end()
+	v.probe.end()
+}
+
+// acceptVolume gives up what a changed spec makes pointless.
+func (s *Supervisor) acceptVolume(old Spec) {
+	place := old.Root != s.spec.Root || old.Shared != s.spec.Shared || old.Unit != s.spec.Unit || old.Owner != s.spec.Owner
+	origin := old.Source != s.spec.Source || old.Digest != s.spec.Digest
+	if place || origin {
+		s.forgetVolume()
+	}
+	if s.volume.open == nil || old.Fetch != s.spec.Fetch {
+		s.volume.install.giveUp()
+		s.volume.collect.giveUp()
+		s.volume.ensured = ""
+		s.status.Installed, s.status.Trying, s.status.Holder, s.status.Percent, s.status.Failure = "", "", "", 0, ""
+	}
+	if old.Leaving && !s.spec.Leaving {
+		s.forgetVolume() // what was there of this unit is gone
+	}
+	if s.spec.Leaving { // nothing writes to the volume beside its leaving
+		s.volume.install.giveUp()
+		s.volume.collect.giveUp()
+		s.volume.probe.giveUp()
+	}
+	if origin || !s.spec.Newest {
+		s.volume.newest.giveUp()
+		s.status.Newest, s.status.NewestFailure = "", ""
+	}
+}
+
+func (s *Supervisor) forgetVolume() {
+	s.volume.open, s.volume.installed, s.volume.workDir, s.volume.current = nil, nil, "", coordinator.Activation{}
+	s.volume.probe.giveUp()
+}
+
+// volumeLimit bounds a look at the volume: where its mount hangs, the services are
+// looked at none the less. One that is slow for a moment stops no worker: it takes hungLooks
+// in a row.
+const (
+	volumeLimit = 3 * time.Second
+	hungLooks   = 3
+)
+
+// lookAtVolume tells whether there is something to be said of the volume.
+func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
+	limited, cancel := context.WithTimeout(ctx, volumeLimit)
+	defer cancel()
+	err := s.openVolume(limited)
+	if ctx.Err() != nil {
+		return false
+	}
+	if !errors.Is(err, coordinator.ErrHung) && !errors.Is(err, context.DeadlineExceeded) {
+		s.volume.hung = 0
+	} else if s.volume.hung++; s.volume.hung < hungLooks {
+		return false
+	}
+	if err != nil {
+		s.forgetVolume()
+		s.status.Fault, s.status.Detail, s.status.Current, s.status.Installed = faultOf(err), product.Explain(err).Error(), "", ""
+		s.status.VolumeID = s.memory.VolumeID
+		return true
+	}
+	s.status.Fault, s.status.Detail, s.status.Current = Healthy, "", s.volume.current.Version
+	if s.spec.Shared {
+		s.status.VolumeID = s.volume.open.VolumeID()
+	}
+	if !s.volume.probed && !s.spec.Leaving {
+		s.lookAtMount(ctx)
+	}
+	return true
+}
+
+func (s *Supervisor) openVolume(ctx context.Context) error {
+	v := &s.volume
+	if v.open == nil {
+		volume, err := s.Open(ctx, s.spec.Root, s.spec.options(s.memory.VolumeID,
+			slog.New(slog.NewJSONHandler(s.files.Journal(), nil)), s.report))
+		if err != nil {
+			return err
+		}
+		v.open, v.probed, v.installed = volume, false, map[string]known{}
+	}
+	if err := v.open.Check(ctx); err != nil {
+		return err
+	}
+	if s.spec.Shared {
+		m := s.memory.clone()
+		m.VolumeID = v.open.VolumeID()
+		if err := s.keep(m); err != nil {
+			return err
+		}
+	}
+	current, err := v.open.Current(ctx)
+	switch {
+	case err == nil || errors.Is(err, coordinator.ErrNotActivated):
+		v.current = current
+	case errors.Is(err, coordinator.ErrHung):
+		return err
+	default:
+		s.Log.Warn("cannot read what is active", "error", err)
+	}
+	if v.workDir == "" && !s.spec.Leaving { // for whatever role it gets
+		v.workDir, err = v.open.WorkerDir(ctx)
+		return err
+	}
+	return nil
+}
+
+func faultOf(err error) Fault {
+	switch {
+	case errors.Is(err, coordinator.ErrUnmarked):
+		return Unmarked
+	case errors.Is(err, coordinator.ErrNotMounted):
+		return NotMounted
+	case errors.Is(err, coordinator.ErrForeignVolume):
+		return Foreign
+	}
+	return Broken
+}
+
+// lookAtMount has a volume probed once it is there: operators see the result
+// with ccbench volume inspect.
+func (s *Supervisor) lookAtMount(ctx context.Context) {
+	result, done, err := s.volume.probe.poll(ctx, s.pause, s.volume.open.Probe)
+	if err != nil {
+		s.Log.Warn("cannot probe the volume", "error", err)
+	}
+	if done {
+		s.volume.probed = true
+		s.Log.Info("probed the volume", "result", result.String(), "took", result.Took)
+	}
+}
+
+// report is called by the coordinator; it must not block the download.
+func (s *Supervisor) report(p coordinator.Progress) {
+	select {
+	case s.volume.progress <- p:
+	default:
+	}
+}
+
+// recheck is how often an installed release is compared with its manifest.
+const recheck = 10 * time.Second
+
+// lookAtReleases looks at the releases that the unit may run, and has the one that is
+// wanted installed.
+func (s *Supervisor) lookAtReleases(ctx context.Context, seen *Seen) {
+	v := &s.volume
+	seen.Fault, seen.Current, seen.CurrentBy, seen.WorkDir = s.status.Fault, v.current.Version, v.current.Unit, v.workDir
+	if v.open != nil {
+		for _, version := range []string{s.spec.Run, s.memory.Running, s.spec.Fetch} {
+			s.lookAtRelease(ctx, version)
+		}
+		if !s.spec.Leaving {
+			s.lookAtInstall(ctx)
+		}
+	}
+	seen.Installed = map[string]string{}
+	for version, k := range v.installed {
+		seen.Installed[version] = k.digest
+	}
+}
+
+func (s *Supervisor) lookAtRelease(ctx context.Context, version string) {
+	k, there := s.volume.installed[version]
+	if version == "" || there && time.Since(k.at) < recheck {
+		return
+	}
+	look := s.volume.open.Installed
+	if there {
+		look = s.volume.open.Recheck
+	}
+	limited, cancel := context.WithTimeout(ctx, volumeLimit)
+	defer cancel()
+	r, err := look(limited, version)
+	switch {
+	case err == nil:
+		s.volume.installed[version] = known{r.Digest, time.Now()}
+	case errors.Is(err, coordinator.ErrNotInstalled) || errors.Is(err, coordinator.ErrCorrupt):
+		delete(s.volume.installed, version)
+	}
+}
+
+func (s *Supervisor) lookAtInstall(ctx context.Context) {
+	for len(s.volume.progress) > 0 {
+		p := <-s.volume.progress
+		if p.Version != s.spec.Fetch {
+			continue
+		}
+		s.status.Holder, s.status.Percent = p.Unit, 0
+		if p.Unit == s.spec.Unit && p.Total > 0 {
+			s.status.Percent = int(100 * p.Bytes / p.Total)
+		}
+	}
+	version := s.spec.Fetch
+	if _, there := s.volume.installed[version]; !there {
+		s.volume.ensured = ""
+	}
+	if version == "" || version == s.volume.ensured {
+		s.status.Installed = version
+		return
+	}
+	s.status.Installed, s.status.Trying = "", version
+	volume := s.volume.open // of this try, whatever is wanted later
+	r, done, err := s.volume.install.poll(ctx, s.pause, func(ctx context.Context) (coordinator.Release, error) {
+		return volume.Ensure(ctx, version)
+	})
+	if err != nil {
+		s.status.Failure = product.Explain(err).Error()
+		s.status.Holder, s.status.Percent = "", 0
+	}
+	if done {
+		s.volume.installed[version] = known{r.Digest, time.Now()}
+		s.volume.ensured, s.status.Installed = version, version
+		s.status.Trying, s.status.Holder, s.status.Percent, s.status.Failure = "", "", 0, ""
+	}
+}
+
+func (s *Supervisor) lookForNewest(ctx context.Context) {
+	if !s.spec.Newest || s.spec.Leaving || s.status.Newest != "" {
+		return
+	}
+	source := s.spec.Source
+	version, done, err := s.volume.newest.poll(ctx, s.pause, func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		return s.Newest(ctx, nil, source)
+	})
+	if err != nil {
+		s.status.NewestFailure = err.Error()
+	}
+	if done {
+		s.status.Newest, s.status.NewestFailure = version, ""
+	}
+}
+
+// collectReleases collects once for each version that all units came to run.
+func (s *Supervisor) collectReleases(ctx context.Context) {
+	if !s.spec.Collect || s.spec.Leaving || s.volume.open == nil || s.volume.tidy == s.spec.Fetch {
+		return
+	}
+	removed, done, err := s.volume.collect.poll(ctx, s.pause, s.volume.open.Collect)
+	if err != nil {
+		s.Log.Warn("cannot remove old releases", "error", err)
+	}
+	if done {
+		s.volume.tidy = s.spec.Fetch
+		s.Log.Info("removed old releases", "versions", removed)
+	}
+}

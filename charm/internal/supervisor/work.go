@@ -1,0 +1,339 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
+)
+
+// Limits of what a unit does: past them it is taken for failed, and tried again.
+const (
+	changeLimit  = 20 * time.Second // a change of the volume
+	serviceLimit = 2 * time.Minute  // to start or stop a service: a worker has one minute to end
+	retireLimit  = 20 * time.Second // to have the web server let a worker go
+	leaveLimit   = 5 * time.Minute  // to remove what a worker has left on the volume
+)
+
+// work is something to do. The zero value is nothing.
+type work struct {
+	what  string // identifies it: other work has no pause of this one to wait for
+	limit time.Duration
+	try   func(context.Context) error
+	done  func(m Memory) Memory // what is remembered once it succeeded
+	after func()                // and what is to be known then; may be nil
+}
+
+// job is where one kind of work is done: one at a time, and the looks go on beside it.
+type job struct {
+	attempt attempt[struct{}]
+	work    work
+	failure string // why the last try failed
+	unkept  bool   // what was done is still to be remembered
+}
+
+// idle tells whether other work can begin.
+func (j *job) idle() bool { return j.attempt.result == nil && !j.unkept }
+
+// do begins what is due, goes on with what is under way, and says what fails.
+func (s *Supervisor) do(ctx context.Context, due Due) {
+	s.run(ctx, "volume", s.changeVolume(due))
+	for kind, task := range map[string]Task{"web": due.Web, "worker": due.Worker} {
+		if task.Verb == Start && s.job(kind).idle() {
+			if err := s.keep(s.memory.Begun(task)); err != nil {
+				s.status.Stuck = err.Error()
+				continue
+			}
+		}
+		s.run(ctx, kind, s.changeService(task))
+	}
+	s.run(ctx, "retire", s.retireOther(due))
+	s.run(ctx, "prune", s.prune(due))
+	s.run(ctx, "leave", s.leave(due))
+}
+
+func (s *Supervisor) job(kind string) *job {
+	if s.jobs[kind] == nil {
+		s.jobs[kind] = &job{attempt: attempt[struct{}]{ended: s.lookSoon}}
+	}
+	return s.jobs[kind]
+}
+
+// run tries to do one kind of work until it succeeds. With nothing to do, it forgets what
+// failed, but lets a try under way end: what is due next depends on how it ends.
+func (s *Supervisor) run(ctx context.Context, kind string, w work) {
+	j := s.job(kind)
+	if j.unkept {
+		s.finish(j)
+		return
+	}
+	if j.attempt.result == nil {
+		if w.what != j.work.what {
+			j.attempt.giveUp()
+			j.failure = ""
+		}
+		if j.work = w; w.what == "" {
+			return
+		}
+	}
+	_, ok, err := j.attempt.poll(ctx, s.pause, func(ctx context.Context) (struct{}, error) {
+		ctx, cancel := context.WithTimeout(ctx, w.limit)
+		defer cancel()
+		return struct{}{}, w.try(ctx)
+	})
+	if err != nil {
+		j.failure = err.Error()
+		s.Log.Warn("will try again", "error", err)
+	}
+	if ok {
+		s.finish(j)
+		return
+	}
+	// The first failure may be that of a moment.
+	if s.status.Stuck == "" && j.attempt.failed > 1 {
+		s.status.Stuck = j.failure
+	}
+}
+
+// finish remembers what was done. Until that can be written nothing else of the kind
+// begins, or it would be done again and again.
+func (s *Supervisor) finish(j *job) {
+	if err := s.keep(j.work.done(s.memory)); err != nil {
+		j.unkept, s.status.Stuck = true, err.Error()
+		return
+	}
+	after := j.work.after
+	j.unkept, j.failure, j.work = false, "", work{}
+	if after != nil {
+		after()
+	}
+}
+
+// busy tells whether something that writes to the volume, or changes a service, is under
+// way.
+func (s *Supervisor) busy() bool {
+	for _, kind := range []string{"volume", "web", "worker"} {
+		if !s.job(kind).idle() {
+			return true
+		}
+	}
+	return s.volume.busy()
+}
+
+func (s *Supervisor) changeVolume(due Due) work {
+	if due.Activate == "" && due.Pin == "" {
+		return work{}
+	}
+	volume := s.volume.open
+	return work{
+		what:  "activate " + due.Activate + " pin " + due.Pin,
+		limit: changeLimit,
+		try: func(ctx context.Context) error {
+			if due.Activate != "" {
+				_, err := volume.Activate(ctx, due.Activate)
+				if errors.Is(err, coordinator.ErrOvertaken) {
+					// By the leader of another application: decided anew with that in sight.
+					s.say("Not activated: " + err.Error())
+				} else if err != nil {
+					return product.Explain(err)
+				}
+			}
+			if due.Pin != "" {
+				_, err := volume.Pin(ctx, due.Pin)
+				return product.Explain(err)
+			}
+			return nil
+		},
+		done: func(m Memory) Memory {
+			if due.Pin != "" {
+				m.Running = due.Pin
+			}
+			return m
+		},
+	}
+}
+
+func (s *Supervisor) changeService(t Task) work {
+	if t.Verb == "" {
+		return work{}
+	}
+	return work{
+		what:  string(t.Verb) + " " + t.Service.RestartDigest() + t.Service.ReloadDigest(),
+		limit: serviceLimit,
+		try: func(ctx context.Context) error {
+			switch t.Verb {
+			case Start:
+				if err := s.write(ctx, t.Service); err != nil {
+					return err
+				}
+				s.say("Starting " + t.Service.Unit + " from Concourse v" + t.Version)
+				return s.System.Restart(ctx, t.Service.Unit)
+			case Reload:
+				if err := s.writeFiles(ctx, t.Service); err != nil {
+					return err
+				}
+				return s.System.Reload(ctx, t.Service.Unit)
+			}
+			return s.System.Remove(ctx, t.Service.Unit)
+		},
+		done: func(m Memory) Memory { return m.Did(t, s.spec) },
+		after: func() {
+			if t.Verb != Reload {
+				s.startedAnew(t.Service.Unit)
+			}
+		},
+	}
+}
+
+// retireOther has the web server of this unit forget a worker. Any key that is authorized
+// may ask for any worker.
+func (s *Supervisor) retireOther(due Due) work {
+	if due.Retire == "" {
+		return work{}
+	}
+	web := *s.spec.Web
+	return work{
+		what:  due.Retire,
+		limit: retireLimit,
+		try: func(ctx context.Context) error {
+			public, err := concourse.PublicKey(web.Keys.HostKey)
+			if err == nil {
+				err = concourse.WriteFile(s.Paths.HostPublicKey(), public+"\n", 0o600)
+			}
+			if err == nil {
+				err = s.retire(ctx, due.Run, due.Retire, fmt.Sprintf("%s:%d", web.Address, concourse.TSAPort))
+			}
+			if err != nil {
+				// Its own unit has done it, or the web server will in time.
+				s.say("Worker of " + due.Retire + " was not retired here: " + err.Error())
+			}
+			return nil
+		},
+		done: func(m Memory) Memory {
+			m = m.clone()
+			m.Retire = slices.DeleteFunc(m.Retire, func(unit string) bool { return unit == due.Retire })
+			return m
+		},
+	}
+}
+
+func (s *Supervisor) prune(due Due) work {
+	if due.Prune == "" {
+		return work{}
+	}
+	api := s.services.api
+	return work{
+		what: due.Prune, limit: retireLimit,
+		try:   func(ctx context.Context) error { return api.Prune(ctx, due.Prune) },
+		done:  func(m Memory) Memory { return m },
+		after: func() { s.say("Pruned worker " + due.Prune + ", which no unit has"); s.services.stalled = nil },
+	}
+}
+
+// leave takes one of the steps in which a unit leaves. None of them keeps it from being
+// removed: what is left behind takes room, and does no harm.
+func (s *Supervisor) leave(due Due) work {
+	memory, spec, volume := s.memory, s.spec, s.volume.open
+	switch {
+	case due.RetireSelf:
+		return work{
+			what: "retire", limit: retireLimit,
+			try: func(ctx context.Context) error {
+				if err := s.retire(ctx, memory.Running, spec.Unit, memory.TSAHost); err != nil {
+					s.say("Worker was not retired, the web server will do it: " + err.Error())
+				}
+				return nil
+			},
+			done: func(m Memory) Memory { m.Retired = true; return m },
+		}
+	case due.Part:
+		return work{
+			what: "part", limit: s.Parting + time.Minute,
+			try: func(ctx context.Context) error {
+				select {
+				case <-time.After(s.Parting):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			},
+			done: func(m Memory) Memory { m.Parted = true; return m },
+		}
+	case due.LeaveVolume:
+		return work{
+			what: "leave the volume", limit: leaveLimit,
+			try: func(ctx context.Context) error {
+				err := errors.New("the volume is not there")
+				if volume != nil {
+					err = volume.Leave(ctx)
+				}
+				if err != nil {
+					s.say(fmt.Sprintf("Left %s behind: %v", filepath.Join(spec.Root, "worker", concourse.WorkerName(spec.Unit)), err))
+				}
+				return nil
+			},
+			done: func(m Memory) Memory { m.LeftVolume = true; return m },
+		}
+	}
+	return work{}
+}
+
+// retire asks the web server at host to forget a unit's worker.
+func (s *Supervisor) retire(ctx context.Context, version, unit, host string) error {
+	return s.System.Execute(ctx, filepath.Join(s.Paths.Release(version), "bin", "concourse"), "retire-worker",
+		"--name="+concourse.WorkerName(unit), "--tsa-host="+host,
+		"--tsa-public-key="+s.Paths.HostPublicKey(), "--tsa-worker-private-key="+s.Paths.WorkerKey())
+}
+
+// say writes a line for Juju's log; a hook brings it there.
+func (s *Supervisor) say(line string) {
+	slog.New(slog.NewJSONHandler(s.files.Journal(), nil)).Info(line)
+}
+
+// write writes all that a service consists of.
+func (s *Supervisor) write(ctx context.Context, service concourse.Service) error {
+	if err := s.writeFiles(ctx, service); err != nil {
+		return err
+	}
+	if err := s.System.StartAtBoot(ctx, service.Unit, false); err != nil {
+		return err
+	}
+	_, err := s.System.Define(ctx, service.Unit, service.Definition())
+	return err
+}
+
+func (s *Supervisor) writeFiles(ctx context.Context, service concourse.Service) error {
+	for _, f := range service.Files {
+		if err := concourse.WriteFile(f.Path, f.Content, 0o600); err != nil {
+			return err
+		}
+		if f.Owner == "" {
+			continue
+		}
+		uid, gid, err := s.System.Account(ctx, f.Owner)
+		if err == nil {
+			err = chown(f.Path, uid, gid)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chown is for root; tests run as whoever they are. It follows no link: the web
+// server's user could have put one in its directory.
+func chown(path string, uid, gid int) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(path, uid, gid)
+}
