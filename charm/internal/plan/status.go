@@ -3,8 +3,9 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
@@ -136,9 +137,6 @@ func oneLine(s string) string {
 
 // capital begins a sentence.
 func capital(s string) string {
-	r := []rune(s)
-	if len(r) > 0 && slices.Contains([]rune("abcdefghijklmnopqrstuvwxyz"), r[0]) {
-		r[0] -= 'a' - 'A'
-	}
-	return string(r)
+	first, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(first)) + s[size:]
 }
