@@ -520,8 +520,8 @@ func TestPrunesStrangers(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		fmt.Fprint(w, `[{"name":"ci-7","state":"stalled"},{"name":"ci-1","state":"stalled"},{"name":"ci-8","state":"running"},
-			{"name":"other-7","state":"stalled"},{"name":"ci-gpu","state":"stalled"}]`)
+		fmt.Fprint(w, `[{"name":"ci-1","state":"stalled"},{"name":"ci-8","state":"running"},{"name":"other-7","state":"stalled"},
+			{"name":"ci-gpu","state":"stalled"},{"name":"ci-7","state":"stalled"}]`)
 	})
 	mux.HandleFunc("PUT /api/v1/workers/{name}/prune", func(_ http.ResponseWriter, r *http.Request) {
 		pruned.Store(r.PathValue("name"), true)
