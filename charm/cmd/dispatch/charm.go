@@ -21,6 +21,7 @@ type charm struct {
 	paths      concourse.Paths
 	system     concourse.System
 	hostname   string
+	hosts      string // the machine's file of host names
 	executable string // of this process; the supervisor is a copy of it
 	patience   patience
 }
@@ -40,7 +41,7 @@ func (c charm) run(ctx context.Context) error {
 	event := juju.ReadEvent()
 	files := supervisor.Files(c.paths.State)
 	if event.Hook == "remove" {
-		return supervisor.Remove(ctx, c.system, c.paths.State)
+		return supervisor.Remove(ctx, c.system, c.paths.State, c.hosts)
 	}
 	before, err := files.Spec()
 	if err != nil {
@@ -126,11 +127,9 @@ func (c charm) read(event juju.Event, config *plan.Config) (juju.Snapshot, error
 	if err != nil {
 		return juju.Snapshot{}, err
 	}
-	needs := plan.Needs(*config, leader)
-	if event.Action != "" {
-		needs = plan.Everything()
-	}
-	s, err := juju.Read(event, leader, needs)
+	s, err := juju.Read(event, leader, relations.PeersEndpoint, func(app map[string]string) juju.Needs {
+		return plan.Needs(*config, event, leader, app)
+	})
 	if err != nil || !leader || s.Peers == nil || s.Peers.App[relations.KeysSecret] != "" {
 		return s, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,6 +94,7 @@ func newUnit(t *testing.T, name string, leader bool) *unit {
 		paths:      concourse.Paths{Volume: filepath.Join(dir, "volume"), State: filepath.Join(dir, "state")},
 		system:     u.system,
 		hostname:   "juju-1-0",
+		hosts:      filepath.Join(dir, "hosts"),
 		executable: executable,
 		patience:   patience{look: time.Millisecond},
 	}
@@ -155,7 +157,8 @@ func (u *unit) is(status supervisor.Status) {
 // serves has the supervisor say that what the spec wants answers with a version.
 func (u *unit) serves(version string) {
 	u.Helper()
-	spec, status := u.spec(), supervisor.Status{Run: version, Installed: version}
+	spec := u.spec()
+	status := supervisor.Status{Run: version, Installed: version, Answering: strings.Join(spec.Watch, " ")}
 	if spec.Web != nil {
 		status.Web = supervisor.Answer{Version: version, Is: spec.Web.Identity()}
 	}
@@ -163,6 +166,14 @@ func (u *unit) serves(version string) {
 		status.Worker = supervisor.Answer{Version: version, Is: spec.Worker.Identity()}
 	}
 	u.is(status)
+}
+
+// joins has ci/0 serve, and list the worker of ci/1.
+func (u *unit) joins() {
+	maps.Copy(u.app(), goopstest.DataBag{
+		relations.WebUnit: "ci/0", relations.TSAHost: "10.0.0.9:2222", relations.TSAPublicKey: "ssh-rsa TSA",
+	})
+	u.state.PeerRelations[0].PeersData["ci/0"] = goopstest.DataBag{relations.RunningWorkers: "ci-1"}
 }
 
 // relate gives the unit a database.
@@ -300,7 +311,7 @@ func TestDatabaseRelationBroken(t *testing.T) {
 func TestWorkerLeaves(t *testing.T) {
 	u := newUnit(t, "ci/1", false)
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
-	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	u.joins()
 	u.hook("install")
 	u.is(supervisor.Status{})
 	u.hook("start")
@@ -351,7 +362,7 @@ func TestStopWaits(t *testing.T) {
 func TestHookToolsOfAWorker(t *testing.T) {
 	u := newUnit(t, "ci/1", false)
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
-	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	u.joins()
 	for i := range 50 {
 		u.state.PeerRelations[0].PeersData[goopstest.UnitID(fmt.Sprintf("ci/%d", i+2))] = goopstest.DataBag{}
 	}
@@ -386,7 +397,7 @@ func TestRefreshReplacesTheSupervisor(t *testing.T) {
 func TestStartWithAWrongOption(t *testing.T) {
 	u := newUnit(t, "ci/1", false)
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
-	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	u.joins()
 	u.hook("install")
 	u.is(supervisor.Status{})
 	u.hook("start")
@@ -411,19 +422,4 @@ func TestFileThatCannotBeParsed(t *testing.T) {
 		u.hook("config-changed")
 		require.Equal(t, "ci/1", u.spec().Unit)
 	}
-}
-
-// The first spec after a refresh from the former layout has to describe what runs.
-func TestRefreshWhileSecretsCannotBeRead(t *testing.T) {
-	u := newUnit(t, "ci/0", true)
-	u.hook("install")
-	u.relate()
-	secrets := u.state.Secrets
-	u.state.Secrets = nil
-	u.is(supervisor.Status{Former: true})
-	require.Equal(t, "waiting Waiting for PostgreSQL database...", u.hook("upgrade-charm"))
-	require.Empty(t, u.spec().Unit)
-	u.state.Secrets = secrets
-	u.hook("volume-changed")
-	require.NotNil(t, u.spec().Web)
 }

@@ -59,7 +59,7 @@ func dispatch(ctx context.Context, paths concourse.Paths) error {
 		return err
 	}
 	return charm{
-		paths: paths, system: machine, hostname: hostname, executable: executable, patience: defaultPatience,
+		paths: paths, system: machine, hostname: hostname, hosts: "/etc/hosts", executable: executable, patience: defaultPatience,
 	}.run(ctx)
 }
 

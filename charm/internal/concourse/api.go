@@ -54,8 +54,12 @@ type ListedWorker struct {
 	Version string `json:"version"`
 }
 
-// Stalled is the State of a worker that has not been heard of for 30 s.
-const Stalled = "stalled"
+// States of a worker.
+const (
+	Running = "running"
+	Stalled = "stalled" // not heard of for 30 s
+	Landing = "landing" // ends with its builds, and takes no others
+)
 
 // Workers lists all workers.
 func (a *API) Workers(ctx context.Context) ([]ListedWorker, error) {

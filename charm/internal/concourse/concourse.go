@@ -17,6 +17,9 @@ const (
 	User = "concourse"
 	// TSAPort is where workers register.
 	TSAPort = 2222
+	// TSAName is the TSA's name on every machine: a web server that moves changes what it
+	// means, and restarts no worker. The domain is one for private use (ICANN, 2024).
+	TSAName = "tsa.concourse-ci.internal"
 	// WorkerHealthPort answers 200 while the worker's runtime and volume
 	// manager do. It is bound to the loopback address.
 	WorkerHealthPort = 8888

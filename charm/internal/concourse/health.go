@@ -23,6 +23,20 @@ func WebVersion(ctx context.Context, client *http.Client, port int) (string, err
 	return info.Version, nil
 }
 
+// WebAnswers tells whether the web server at an address, host:port, answers as it should.
+// An error is that nothing answers at all.
+func WebAnswers(ctx context.Context, client *http.Client, address string) (bool, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/info", nil)
+	if err != nil {
+		return false, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return false, err
+	}
+	return response.StatusCode == http.StatusOK, response.Body.Close()
+}
+
 // WorkerHealthy returns an error unless the worker's parts all answer.
 func WorkerHealthy(ctx context.Context, client *http.Client, port int) error {
 	_, err := get(ctx, client, fmt.Sprintf("http://127.0.0.1:%d/", port))

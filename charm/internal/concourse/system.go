@@ -26,6 +26,8 @@ type System interface {
 	Restart(ctx context.Context, unit string) error
 	// Reload asks a running unit to read its files again.
 	Reload(ctx context.Context, unit string) error
+	// Signal sends a signal, such as SIGUSR1, to the main process of a unit.
+	Signal(ctx context.Context, unit, signal string) error
 	// Remove stops and disables a unit and deletes its file. A unit that is
 	// not there is no error.
 	Remove(ctx context.Context, unit string) error
@@ -107,6 +109,11 @@ func (m Machine) Restart(ctx context.Context, unit string) error {
 // Reload runs the unit's ExecReload.
 func (m Machine) Reload(ctx context.Context, unit string) error {
 	return m.Execute(ctx, "systemctl", "reload", unit)
+}
+
+// Signal reaches no process that the unit's has started.
+func (m Machine) Signal(ctx context.Context, unit, signal string) error {
+	return m.Execute(ctx, "systemctl", "kill", "--kill-whom=main", "--signal="+signal, unit)
 }
 
 // Remove leaves no trace of a unit.

@@ -60,9 +60,9 @@ type Relation struct {
 
 // Needs are what a hook has use for: each costs hook tools.
 type Needs struct {
-	Peers    string // name of the endpoint
 	Database string // name of the endpoint; empty if this unit has no use for the database
-	Units    bool   // settings of the peers
+	Units    bool   // settings of all peers
+	Unit     string // else of this one, if it is a peer
 }
 
 // ReadConfig reads the application's options into a struct with json tags.
@@ -71,17 +71,23 @@ func ReadConfig(into any) error { return goops.GetConfig(into) }
 // IsLeader tells whether this unit leads its application.
 func IsLeader() (bool, error) { return goops.IsLeader() }
 
-// Read takes a snapshot.
-func Read(event Event, leader bool, needs Needs) (Snapshot, error) {
+// Read takes a snapshot. What it needs depends on the application's settings for the
+// peers, whose endpoint is named.
+func Read(event Event, leader bool, peers string, needed func(app map[string]string) Needs) (Snapshot, error) {
 	s := Snapshot{Event: event, Leader: leader, Secrets: map[string]map[string]string{}}
-	ids, err := goops.GetRelationIDs(needs.Peers)
+	ids, err := goops.GetRelationIDs(peers)
 	if err != nil || len(ids) == 0 {
 		return s, err
 	}
-	if s.Peers, err = readPeers(ids[0], event.Unit, needs.Units); err != nil {
+	app, err := goops.GetAppRelationData(ids[0], event.Unit)
+	if err != nil {
 		return s, err
 	}
-	if s.Address, err = address(needs.Peers); err != nil {
+	needs := needed(app)
+	if s.Peers, err = readPeers(ids[0], event.Unit, app, needs); err != nil {
+		return s, err
+	}
+	if s.Address, err = address(peers); err != nil {
 		return s, fmt.Errorf("find this unit's address: %w", err)
 	}
 	if needs.Database == "" {
@@ -97,12 +103,9 @@ func Read(event Event, leader bool, needs Needs) (Snapshot, error) {
 	return s, nil
 }
 
-func readPeers(id, unit string, all bool) (*Relation, error) {
-	r := &Relation{ID: id, Units: map[string]map[string]string{}}
+func readPeers(id, unit string, app map[string]string, needs Needs) (*Relation, error) {
+	r := &Relation{ID: id, App: app, Units: map[string]map[string]string{}}
 	var err error
-	if r.App, err = goops.GetAppRelationData(id, unit); err != nil {
-		return nil, err
-	}
 	if r.Self, err = goops.GetUnitRelationData(id, unit); err != nil {
 		return nil, err
 	}
@@ -112,7 +115,7 @@ func readPeers(id, unit string, all bool) (*Relation, error) {
 	}
 	for _, other := range units {
 		r.Units[other] = nil
-		if !all {
+		if !needs.Units && other != needs.Unit {
 			continue
 		}
 		if r.Units[other], err = goops.GetUnitRelationData(id, other); err != nil {

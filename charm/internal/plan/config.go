@@ -34,21 +34,12 @@ var (
 	digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 )
 
-// role reads what the unit is to do, and complains of options that cannot be meant.
-func (m *maker) role() {
+// checkOptions complains of options that cannot be meant.
+func (m *maker) checkOptions() {
 	c := m.Config
-	switch c.Mode {
-	case "auto":
-		m.web, m.worker = m.Juju.Leader, !m.Juju.Leader
-	case "web":
-		m.web = true
-	case "all":
-		m.web, m.worker = true, true
-	default:
-		m.say(unknownMode, c.Mode)
-		return
-	}
 	switch {
+	case !slices.Contains([]string{"auto", "web", "all"}, c.Mode):
+		m.say(unknownMode, c.Mode)
 	case c.SharedStorage != "none" && c.SharedStorage != "lxc":
 		m.say(unknownStorage, c.SharedStorage)
 	case c.WebPort < 1 || c.WebPort > 65535 || c.WebPort == concourse.TSAPort:

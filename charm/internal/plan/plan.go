@@ -30,24 +30,20 @@ type Plan struct {
 	Changes juju.Changes
 }
 
-// Needs are what a unit with these options has to read. A worker has no use for the web
-// server's secrets, nor for what other workers say.
-func Needs(c Config, leader bool) juju.Needs {
-	if leader || c.Mode != "auto" {
-		return Everything()
+// Needs are what a unit has to read. A worker has no use for the web server's secrets, and
+// of what other units say only for what the web server's unit does.
+func Needs(c Config, event juju.Event, leader bool, app map[string]string) juju.Needs {
+	serves := event.Unit == app[relations.WebUnit] || event.Unit == app[relations.NextWebUnit]
+	if leader || serves || c.Mode != "auto" || event.Action != "" {
+		return juju.Needs{Database: relations.DatabaseEndpoint, Units: true}
 	}
-	return juju.Needs{Peers: relations.PeersEndpoint}
-}
-
-// Everything is what an action may need.
-func Everything() juju.Needs {
-	return juju.Needs{Peers: relations.PeersEndpoint, Database: relations.DatabaseEndpoint, Units: true}
+	return juju.Needs{Unit: app[relations.WebUnit]}
 }
 
 // Make plans. Each part adds to the plan; the first complaint becomes the status.
 func Make(in Input) Plan {
 	m := maker{Input: in, changes: juju.Changes{App: map[string]string{}, Self: map[string]string{}}}
-	m.role()
+	m.checkOptions()
 	switch {
 	case m.changes.Status.Level != "": // what runs keeps running
 		return Plan{Changes: m.changes}
@@ -56,6 +52,7 @@ func Make(in Input) Plan {
 		return Plan{Changes: m.changes}
 	}
 	m.readRelations()
+	m.chooseRoles()
 	m.chooseTarget()
 	m.checkVolume()
 	m.checkDatabase()
@@ -63,25 +60,23 @@ func Make(in Input) Plan {
 		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.shared(),
 		Source: in.Config.source(), Digest: in.Config.ReleaseDigest,
 		Fetch: m.target, Newest: m.newest, Run: m.active, Proven: m.active,
-		Activate: in.Juju.Leader || !in.Config.shared(),
+		Activate: m.first || !in.Config.shared(),
 		Members:  append(slices.Sorted(maps.Keys(m.peers.Units)), in.Juju.Unit),
 		Again:    in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {
 		m.spec.Owner = in.Juju.Model
 	}
-	// The leader goes first; the others follow a web server that has answered.
-	if in.Juju.Leader {
+	// The others follow a web server that has answered.
+	if m.first {
 		m.spec.Run = m.target
 	}
+	m.watchWeb()
 	m.planWeb()
 	m.planWorker()
 	m.tellPeers()
 	m.spec.Collect = m.settled()
 	m.explain()
-	if m.unknown && in.Status.Former {
-		return Plan{Changes: m.changes} // or the one that runs would be stopped
-	}
 	return Plan{Spec: &m.spec, Changes: m.changes}
 }
 
@@ -91,11 +86,13 @@ type maker struct {
 	keys     *concourse.Keys     // nil where this unit cannot read them
 	database *concourse.Database // nil until it is complete
 
-	web, worker bool   // roles
-	target      string // version where all units are to get
-	active      string // version that the web server has proven
-	newest      bool   // the target is still to be found
-	unknown     bool   // how the web server is to be, and was described
+	serving, next string // units, see relations.WebUnit and NextWebUnit
+	tsaHost       string // of the one that serves
+	web, worker   bool   // roles
+	first         bool   // the unit runs a new version before the others
+	target        string // version where all units are to get
+	active        string // version that the web server has proven
+	newest        bool   // the target is still to be found
 
 	spec    supervisor.Spec
 	changes juju.Changes
@@ -129,26 +126,29 @@ func (m *maker) tellPeers() {
 	self, app := m.changes.Self, m.changes.App
 	self[relations.WorkerPublicKey] = m.Status.WorkerKey
 	self[relations.WebIP] = m.Juju.Address
-	run := m.Status.Run
+	self[relations.OverdueVersion] = m.Status.Overdue
+	self[relations.RunningWorkers] = m.Status.Workers
 	if m.serves() {
-		self[relations.ConcourseVersion] = run
+		self[relations.ConcourseVersion] = m.Status.Run
 	}
 	if !m.Juju.Leader {
 		return
 	}
-	if m.serves() {
-		m.changes.Version = run
-		if run == m.target {
-			app[relations.ActiveVersion] = run
-			m.active = run
-		}
+	if m.webUnit() == m.Juju.Unit && m.serves() {
+		m.prove(m.Status.Run)
 	}
-	if m.keys == nil {
-		return
+	if m.keys != nil {
+		app[relations.TSAPublicKey] = m.hostPublicKey()
 	}
-	app[relations.TSAPublicKey] = m.hostPublicKey()
-	app[relations.TSAHost] = m.ownTSA()
-	app[relations.WebUnit] = m.Juju.Unit
+}
+
+// prove has the leader say that the web server answers with a version.
+func (m *maker) prove(version string) {
+	m.changes.Version = version
+	if version == m.target {
+		m.active = version
+		m.changes.App[relations.ActiveVersion] = version
+	}
 }
 
 // settled tells whether releases can be collected: this unit's volume holds no

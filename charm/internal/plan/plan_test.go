@@ -30,6 +30,14 @@ var keys = func() concourse.Keys {
 	return keys
 }()
 
+var hostKey = func() string {
+	public, err := concourse.PublicKey(keys.HostKey)
+	if err != nil {
+		panic(err)
+	}
+	return public
+}()
+
 // unit is one unit's world: what Juju says, and a machine that does at once what the
 // supervisor finds due. Changes to it make the cases.
 type unit struct {
@@ -64,13 +72,15 @@ func fresh(changes ...func(*unit)) unit {
 func at(leads bool) unit {
 	app := map[string]string{
 		relations.TargetVersion: old, relations.ActiveVersion: old, relations.ConfigVersion: old,
-		relations.TSAHost: "10.0.0.1:2222", relations.TSAPublicKey: "ssh-rsa TSA", relations.KeysSecret: "secret:keys",
+		relations.WebUnit: "ci/9", relations.TSAHost: "10.0.0.9:2222", relations.TSAPublicKey: hostKey, relations.KeysSecret: "secret:keys",
 	}
 	u := unit{
 		in: plan.Input{
 			Juju: juju.Snapshot{
 				Event: juju.Event{Unit: "ci/0", Model: "model"}, Leader: leads, Address: "10.0.0.1",
-				Peers:   &juju.Relation{App: app, Self: map[string]string{}, Units: map[string]map[string]string{}},
+				Peers: &juju.Relation{App: app, Self: map[string]string{}, Units: map[string]map[string]string{
+					"ci/9": {relations.WebIP: "10.0.0.9", relations.RunningWorkers: "ci-0 ci-8", relations.ConcourseVersion: old},
+				}},
 				Secrets: map[string]map[string]string{},
 			},
 			Config: plan.Config{
@@ -78,13 +88,15 @@ func at(leads bool) unit {
 				WebPort: 8080, InitialAdminUsername: "admin", LogLevel: "info",
 			},
 			Hostname: "juju-1-0", Volume: "/var/lib/concourse",
-			Status: supervisor.Status{WorkerKey: "ssh-rsa OWN", VolumeID: "v1", Installed: old, Run: old},
+			Status: supervisor.Status{WorkerKey: "ssh-rsa OWN", VolumeID: "v1", Installed: old, Run: old, Answering: "10.0.0.9:8080"},
 		},
 		seen: supervisor.Seen{Current: old, CurrentBy: "ci/0", Installed: map[string]string{old: "sha256:old"},
 			WorkDir: "/var/lib/concourse/worker/ci-0", Running: map[string]bool{}},
 		memory: supervisor.Memory{Running: old, Started: map[string]supervisor.Started{}},
 	}
-	if leads {
+	if leads { // and serves
+		app[relations.WebUnit], app[relations.TSAHost] = "ci/0", "10.0.0.1:2222"
+		u.in.Juju.Peers.Units, u.in.Status.Answering, u.in.Status.Workers = map[string]map[string]string{}, "10.0.0.1:8080", "ci-0"
 		u.relate()
 	}
 	return u
@@ -112,6 +124,10 @@ func (u *unit) obey(answer plan.Plan) string {
 		due := supervisor.Next(concourse.Paths{Volume: u.in.Volume, State: "/var/lib/state"}, u.in.Before, u.seen, u.memory)
 		u.in.Status.Run = due.Run
 		done := u.do(due)
+		if due.TSA != "" {
+			u.seen.TSA = due.TSA
+			continue
+		}
 		if len(done) == 0 {
 			break
 		}
@@ -409,7 +425,42 @@ func TestMake(t *testing.T) {
 				u.in.Juju.Leader = true
 				u.relate()
 			}),
-			status: "maintenance Starting Concourse v7.14.2...", steps: "start server 7.14.2, stop worker",
+			status: "active Worker ready (v7.14.2)",
+		}, {
+			name: "leader is a worker, and its web server elsewhere is upgraded", want: next,
+			unit: follower(app(relations.TargetVersion, next), installed(old, next), func(u *unit) {
+				u.in.Juju.Leader = true
+				u.relate()
+				u.in.Juju.Peers.Units["ci/9"][relations.ConcourseVersion] = next
+			}),
+			status: "maintenance Starting Concourse v7.14.3...", steps: "pin 7.14.3, start worker 7.14.3",
+			app: map[string]string{relations.ActiveVersion: next},
+		}, {
+			name: "leader is a worker, and its web server elsewhere is late", want: old,
+			unit: follower(app(relations.TargetVersion, next), installed(old, next), func(u *unit) {
+				u.in.Juju.Leader = true
+				u.relate()
+				u.in.Juju.Peers.Units["ci/9"][relations.OverdueVersion] = next
+			}),
+			status: "blocked Upgrade to v7.14.3 failed: the web server did not answer in time; see journalctl -u concourse-server.service, then run upgrade again",
+		}, {
+			name: "worker is not listed as running", want: old,
+			unit:   follower(func(u *unit) { u.in.Juju.Peers.Units["ci/9"][relations.RunningWorkers] = "ci-8" }),
+			status: "waiting Waiting for the web server to list this worker as running...",
+		}, {
+			name: "web server does not answer to a worker", want: old,
+			unit:   follower(status(func(s *supervisor.Status) { s.Answering = "" })),
+			status: "waiting Waiting for the web server at 10.0.0.9:8080 to answer...",
+		}, {
+			name: "both roles, and the worker is not listed", want: old,
+			unit: leader(config(func(c *plan.Config) { c.Mode = "all" }), func(u *unit) { u.settle() },
+				status(func(s *supervisor.Status) { s.Workers = "ci-8" })),
+			status: "waiting Waiting for the web server to list this worker as running...",
+		}, {
+			name: "option version is emptied", want: old,
+			unit:   leader(config(func(c *plan.Config) { c.Version = "" }), status(func(s *supervisor.Status) { s.Newest = next })),
+			status: "active Web server ready (v7.14.2)",
+			app:    map[string]string{relations.TargetVersion: old, relations.ConfigVersion: relations.Newest},
 		},
 		{
 			name: "keys cannot be read by a web server", unit: unread("web"), want: old,

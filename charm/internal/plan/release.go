@@ -27,7 +27,10 @@ func (m *maker) chooseTarget() {
 	failed := before[relations.FailedUpgrade]
 	if option != before[relations.ConfigVersion] {
 		version := option
-		if option == relations.Newest {
+		switch {
+		case option == relations.Newest && m.target != "":
+			version = m.target // a cluster that has a version is not moved by none
+		case option == relations.Newest:
 			version = m.Status.Newest
 		}
 		m.newest = version == ""
@@ -43,13 +46,26 @@ func (m *maker) chooseTarget() {
 			app[relations.ConfigVersion] = option
 		}
 	}
-	if m.active != "" && m.target != m.active && m.Status.Overdue == m.target {
+	if m.active != "" && m.target != m.active && m.overdue() == m.target {
 		failed = upgradeFailed.status(m.target, concourse.ServerUnit).Message
 		m.target = m.active
+	}
+	if version := m.peers.Units[m.webUnit()][relations.ConcourseVersion]; version != "" {
+		m.prove(version) // before the spec, as no other hook comes for it
 	}
 	app[relations.TargetVersion] = m.target
 	app[relations.FailedUpgrade] = failed
 	if failed != "" {
 		m.say(failedBefore, failed)
 	}
+}
+
+// overdue is the version with which the web server has not answered in time.
+func (m *maker) overdue() string {
+	for _, unit := range []string{m.serving, m.next} {
+		if version := m.peers.Units[unit][relations.OverdueVersion]; version != "" {
+			return version
+		}
+	}
+	return m.Status.Overdue
 }

@@ -1,7 +1,7 @@
 package plan
 
 import (
-	"fmt"
+	"net"
 	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -34,23 +34,28 @@ func (m *maker) planWeb() {
 
 func (m *maker) keepWeb(keep bool) {
 	if keep {
-		m.spec.Web, m.unknown = m.Before.Web, m.Before.Web == nil
+		m.spec.Web = m.Before.Web
 	}
 }
 
-// planWorker describes the worker. A unit that is both registers with its own web
-// server; its worker stays as it was described while the keys cannot be read.
+// planWorker describes the worker, which knows the TSA by a name: its address may change.
+// In mode all it registers with the unit's own web server, and stays as it was described
+// while the keys cannot be read. The worker of a unit that serves in mode auto ends with
+// its builds.
 func (m *maker) planWorker() {
-	if !m.worker {
-		return
-	}
-	host, key := m.peers.App[relations.TSAHost], m.peers.App[relations.TSAPublicKey]
-	if m.web && m.keys != nil {
+	host, key := m.tsaHost, m.peers.App[relations.TSAPublicKey]
+	if m.Config.Mode != "auto" && m.keys != nil {
 		host, key = m.ownTSA(), m.hostPublicKey()
 	}
+	address, _, err := net.SplitHostPort(host)
+	if err == nil && net.ParseIP(address) != nil {
+		m.spec.TSA, host = address, tsaAt(concourse.TSAName)
+	}
 	switch {
-	case m.web && m.keys == nil && m.Before.Worker != nil:
-		m.spec.Worker = m.Before.Worker
+	case !m.worker:
+		m.spec.Land = m.web && m.Config.Mode == "auto"
+	case m.Config.Mode != "auto" && m.keys == nil && m.Before.Worker != nil:
+		m.spec.Worker, m.spec.TSA = m.Before.Worker, m.Before.TSA
 	case host != "" && key != "":
 		m.spec.Worker = &concourse.Worker{
 			Name: concourse.WorkerName(m.Juju.Unit), TSAHost: host, HostPublicKey: key, LogLevel: m.Config.LogLevel,
@@ -59,7 +64,7 @@ func (m *maker) planWorker() {
 }
 
 // ownTSA is where workers register with this unit's web server.
-func (m *maker) ownTSA() string { return fmt.Sprintf("%s:%d", m.Juju.Address, concourse.TSAPort) }
+func (m *maker) ownTSA() string { return tsaAt(m.Juju.Address) }
 
 // hostPublicKey is empty for a key that cannot be parsed, which the web server
 // itself will refuse with a better message.

@@ -46,6 +46,8 @@ var (
 	waitingForKeys     = text{juju.Waiting, "Waiting for the leader's keys..."}
 	waitingForVersion  = text{juju.Waiting, "Waiting for the version to run..."}
 	waitingForTSA      = text{juju.Waiting, "Waiting for TSA connection info..."}
+	waitingForWeb      = text{juju.Waiting, "Waiting for the web server at %s to answer..."}
+	registering        = text{juju.Waiting, "Waiting for the web server to list this worker as running..."}
 
 	newestUnknown = text{juju.Blocked, "Cannot find the newest Concourse release: %s; set version, or release-url"}
 	cannotInstall = text{juju.Blocked, "Cannot install Concourse v%s: %s"}
@@ -103,7 +105,7 @@ func (m *maker) explain() {
 	case s.Failure != "" && s.Trying == m.target && run != m.target:
 		reason := strings.TrimPrefix(s.Failure, fmt.Sprintf("cannot install %s %s: ", product.Concourse.Name, m.target))
 		m.say(cannotInstall, m.target, oneLine(reason))
-	case run != "" && (run != m.target || m.Juju.Leader && m.active != "" && m.active != m.target):
+	case run != "" && (run != m.target || m.first && m.active != "" && m.active != m.target):
 		m.say(upgrading, m.target)
 	case run == "" && s.Trying == m.target && s.Holder == m.Juju.Unit:
 		m.say(downloading, m.target, s.Percent)
@@ -113,6 +115,10 @@ func (m *maker) explain() {
 		m.say(waitingForTSA)
 	case !m.serves():
 		m.say(starting, cmp.Or(run, m.target))
+	case m.worker && m.Config.Mode == "auto" && !m.heard(m.Status.Answering, m.serving):
+		m.say(waitingForWeb, m.webAt(m.serving))
+	case m.worker && !m.registered():
+		m.say(registering)
 	case m.web && m.worker:
 		m.say(ready, run)
 	case m.web:

@@ -14,14 +14,17 @@ const (
 	ConfigVersion = "config-version" // value of the option version that target-version took into account
 	ActiveVersion = "active-version" // the web server has answered with this one
 	FailedUpgrade = "failed-upgrade" // why the last upgrade was taken back
-	WebUnit       = "web-unit"
-	TSAHost       = "tsa-host"
+	WebUnit       = "web-unit"       // has answered, and keeps the web server in mode auto
+	NextWebUnit   = "next-web-unit"  // is to have it once it answers
+	TSAHost       = "tsa-host"       // of WebUnit
 	TSAPublicKey  = "tsa-public-key"
 	KeysSecret    = "keys-secret"
 
 	WorkerPublicKey  = "worker-public-key"
 	ConcourseVersion = "concourse-version" // what the unit runs
 	WebIP            = "web-ip"
+	OverdueVersion   = "overdue-version" // with which its web server has not answered in time
+	RunningWorkers   = "running-workers" // names of those that its web server lists as running
 	UpgradeRequest   = "upgrade-request" // "NONCE VERSION": an action asked for it on this unit
 )
 
@@ -39,6 +42,12 @@ type Peers struct {
 	App   map[string]string
 	Self  map[string]string
 	Units map[string]map[string]string // the other units; without settings where this unit has no use for them
+}
+
+// Has tells whether a unit belongs to the application. Own is the name of this unit.
+func (p Peers) Has(unit, own string) bool {
+	_, other := p.Units[unit]
+	return unit == own || other
 }
 
 // WorkerKeys are the public keys of all units, sorted: each may register.

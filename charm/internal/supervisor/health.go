@@ -15,12 +15,6 @@ type serviceView struct {
 	web, worker             Started         // of which the answers are
 	silent                  time.Time       // since when the web server owes an answer
 	rounds                  int             // spaces the checks
-
-	api     *concourse.API // of the web server that was described last
-	apiOf   concourse.Web
-	list    attempt[[]concourse.ListedWorker]
-	listed  time.Time // when workers were listed last
-	stalled []string  // workers, when they were listed
 }
 
 // steady spaces the health checks of services that answered last time: a
@@ -52,38 +46,8 @@ func (s *Supervisor) lookAtServices(ctx context.Context, seen *Seen) error {
 		v.running, v.asked = running, time.Now()
 	}
 	seen.Running, seen.WebServes = v.running, s.status.Web.Version != ""
-	s.lookAtWorkers(ctx)
-	seen.Stalled = v.stalled
+	s.lookAtWorkers(ctx, seen)
 	return nil
-}
-
-// lookAtWorkers lists the workers every now and then, where the web server is.
-func (s *Supervisor) lookAtWorkers(ctx context.Context) {
-	v := &s.services
-	if s.spec.Web == nil || s.status.Web.Version == "" {
-		v.stalled = nil
-		return
-	}
-	if web := *s.spec.Web; v.api == nil || v.apiOf != web {
-		v.api, v.apiOf, v.stalled = concourse.NewAPI(s.Client, web), web, nil
-		v.list.giveUp()
-	}
-	if time.Since(v.listed) < s.Workers {
-		return
-	}
-	workers, done, err := v.list.poll(ctx, s.pause, v.api.Workers)
-	if err != nil {
-		s.Log.Warn("cannot list workers", "error", err)
-	}
-	if !done {
-		return
-	}
-	v.listed, v.stalled = time.Now(), nil
-	for _, w := range workers {
-		if w.State == concourse.Stalled {
-			v.stalled = append(v.stalled, w.Name)
-		}
-	}
 }
 
 func (s *Supervisor) lookAtWeb(ctx context.Context) {

@@ -87,11 +87,14 @@ func copyFile(from, to string, info os.FileInfo) error {
 
 // Remove stops the supervisor and leaves none of its files. Services that it could not
 // stop in time go, too.
-func Remove(ctx context.Context, system concourse.System, state string) error {
+func Remove(ctx context.Context, system concourse.System, state, hosts string) error {
 	for _, unit := range []string{Unit, concourse.WorkerUnit, concourse.ServerUnit} {
 		if err := system.Remove(ctx, unit); err != nil {
 			return fmt.Errorf("remove supervisor: %w", err)
 		}
+	}
+	if err := writeHosts(hosts, ""); err != nil {
+		return err
 	}
 	if err := os.RemoveAll(state); err != nil {
 		return fmt.Errorf("remove the unit's own files: %w", err)

@@ -35,7 +35,7 @@ func (m Memory) clone() Memory {
 // Note takes over what a changed spec says about the units: who is gone has to be
 // retired, who is there has not. A unit that does not leave any more begins anew.
 func (m Memory) Note(spec Spec) Memory {
-	m = m.clone()
+	m = m.clone().recognize(spec)
 	if !spec.Leaving {
 		if m.LeftVolume {
 			m.Running = "" // its pin is gone

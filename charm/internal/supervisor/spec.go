@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
@@ -35,6 +36,17 @@ type Spec struct {
 	// What the unit runs; nil is none.
 	Web    *concourse.Web    `json:"web,omitempty"`
 	Worker *concourse.Worker `json:"worker,omitempty"`
+
+	// TSA is the address that concourse.TSAName means on this machine; empty for none.
+	TSA string `json:"tsa,omitempty"`
+	// Land has a worker that is not described any more end with its builds, once it has
+	// registered with the web server of this unit.
+	Land bool `json:"land,omitempty"`
+
+	// Watch are the addresses, host:port, of web servers to watch. One that has not
+	// answered for Silence is Status.Silent.
+	Watch   []string      `json:"watch,omitempty"`
+	Silence time.Duration `json:"silence,omitempty"`
 
 	// Members are the units of the application, this one among them. The worker of one
 	// that is gone is taken off the web server's list.

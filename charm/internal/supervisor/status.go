@@ -30,12 +30,15 @@ type Status struct {
 	// Overdue is a version with which the web server owes an answer for longer than the
 	// deadline.
 	Overdue string `json:"overdue,omitempty"`
+	// Workers are the names of those that the web server of this unit lists as running.
+	// Answering and Silent are of Spec.Watch: those that have answered lately, and those
+	// that have not for long. All three are lists with a space between.
+	Workers   string `json:"workers,omitempty"`
+	Answering string `json:"answering,omitempty"`
+	Silent    string `json:"silent,omitempty"`
 	// Stuck says what the supervisor could not do, and why; it goes on trying.
 	Stuck string `json:"stuck,omitempty"`
 	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving
-	// Former says that services of the charm's former layout run, which the first spec
-	// takes over: it has to describe them.
-	Former bool `json:"former,omitempty"`
 }
 
 // Fault says what is wrong with a volume.

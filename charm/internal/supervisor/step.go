@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
@@ -15,8 +17,10 @@ type Seen struct {
 	Installed map[string]string // releases that are sound, with the digests of their archives
 	WorkDir   string            // this unit's own directory on the volume
 	Running   map[string]bool   // services that systemd runs
+	TSA       string            // address that concourse.TSAName means
 	WebServes bool              // the web server answers
-	Stalled   []string          // workers that the web server lists as such
+	Workers   map[string]string // states of the workers that the web server lists, by name
+	LandedFor time.Duration     // since the worker could have been told to land
 	Busy      bool              // something that writes to the volume, or changes a service, is under way
 	// Stale is a spec that no hook has written since the supervisor was started: the unit
 	// may have been off, and the others gone on to another release.
@@ -29,6 +33,7 @@ type Verb string
 const (
 	Start  Verb = "start" // write its files and start it, anew if it runs
 	Reload Verb = "reload"
+	Land   Verb = "land" // tell the worker to end with its builds
 	Stop   Verb = "stop" // and remove it
 )
 
@@ -47,6 +52,7 @@ type Due struct {
 	Run      string // version that the services run, or are to run
 	Activate string // version to make current on the volume
 	Pin      string // version to keep from being collected
+	TSA      string // address that concourse.TSAName is to mean
 	Web      Task
 	Worker   Task
 	Retire   string // unit whose worker the web server is to forget
@@ -67,6 +73,9 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 		return leave(spec, seen, m)
 	}
 	due := Due{Run: chooseRun(spec, seen, m)}
+	if spec.TSA != seen.TSA && spec.TSA != "" {
+		due.TSA = spec.TSA
+	}
 	if due.Run != "" && seen.Fault == Healthy {
 		// Of two leaders whose applications share a volume the last to change its
 		// version has said what is current.
@@ -87,17 +96,17 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 		due.Retire = m.Retire[0]
 	}
 	if spec.Web != nil && seen.WebServes {
-		due.Prune = stranger(spec, seen.Stalled)
+		due.Prune = stranger(spec, seen.Workers)
 	}
 	return due
 }
 
 // stranger returns a worker that was a unit's of this application, and is nobody's now:
 // its unit, or the whole application, was removed while no web server could be told.
-func stranger(spec Spec, stalled []string) string {
-	for _, worker := range stalled {
+func stranger(spec Spec, workers map[string]string) string {
+	for _, worker := range slices.Sorted(maps.Keys(workers)) {
 		member := func(unit string) bool { return concourse.WorkerName(unit) == worker }
-		if concourse.IsWorkerOf(worker, application(spec.Unit)) && !slices.ContainsFunc(spec.Members, member) {
+		if workers[worker] == concourse.Stalled && concourse.IsWorkerOf(worker, application(spec.Unit)) && !slices.ContainsFunc(spec.Members, member) {
 			return worker
 		}
 	}
@@ -140,14 +149,36 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 // underneath. One whose release is being repaired stays.
 func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
 	switch {
+	case spec.Worker == nil && spec.Land && seen.Fault == Healthy && seen.LandedFor < drainTimeout:
+		return land(spec, seen, m)
 	case spec.Worker == nil || seen.Fault != Healthy:
 		return stop(concourse.WorkerUnit, seen, m)
-	case !ready || damaged || seen.WorkDir == "":
+	case !ready || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
 		return Task{}
 	}
 	worker := *spec.Worker
 	worker.WorkDir = seen.WorkDir
-	return start(Task{Service: worker.Service(paths, version), Is: worker.Identity(), Version: version, TSAHost: worker.TSAHost}, seen, m)
+	t := Task{Service: worker.Service(paths, version), Is: worker.Identity(), Version: version, TSAHost: worker.TSAHost}
+	if former := formerWorker(worker, spec.TSA).Service(paths, version); m.Started[concourse.WorkerUnit].Restart == former.RestartDigest() {
+		t.Service.Process, t.Service.Files = former.Process, former.Files // it runs as the former charm has described it
+	}
+	return start(t, seen, m)
+}
+
+// drainTimeout is how long builds may go on where their worker has to stop.
+const drainTimeout = time.Hour
+
+// land lets the worker end with its builds. The web server lists it as running when it
+// has forgotten that it was told to, as it does whenever the worker registers anew.
+func land(spec Spec, seen Seen, m Memory) Task {
+	name := concourse.WorkerName(spec.Unit)
+	switch {
+	case !seen.Running[concourse.WorkerUnit]: // it has landed, or had ended before
+		return stop(concourse.WorkerUnit, seen, m)
+	case seen.WebServes && seen.Workers[name] == concourse.Running:
+		return Task{Verb: Land, Service: concourse.Service{Unit: concourse.WorkerUnit}}
+	}
+	return Task{}
 }
 
 func start(t Task, seen Seen, m Memory) Task {
@@ -188,7 +219,10 @@ func leave(spec Spec, seen Seen, m Memory) Due {
 // Did returns the memory after a task for a service was done, under the spec of now.
 func (m Memory) Did(t Task, spec Spec) Memory {
 	m = m.clone()
-	if t.Verb == Stop {
+	switch t.Verb {
+	case Land:
+		return m
+	case Stop:
 		delete(m.Started, t.Service.Unit)
 		// A web server that takes its place here would show it as running for a while.
 		if t.Service.Unit == concourse.WorkerUnit && spec.Worker == nil && !slices.Contains(m.Retire, spec.Unit) {

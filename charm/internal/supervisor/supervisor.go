@@ -54,6 +54,9 @@ type Supervisor struct {
 	Backoff    time.Duration // longest pause between two tries
 	Deadline   time.Duration // for the web server to answer with a new version
 	Workers    time.Duration // between two lists of the workers
+	Watch      time.Duration // between two questions to a web server that is watched
+	Absence    time.Duration // without an answer after which it is not Answering
+	Hosts      string        // the machine's file of host names
 	Parting    time.Duration // that a web server serves on when its unit leaves
 
 	files  Files
@@ -65,6 +68,8 @@ type Supervisor struct {
 	first    time.Time // when the spec was written that was there at first
 	stale    bool      // no hook has written another one than the first
 	volume   volumeView
+	workers  workersView
+	watched  map[string]*watched // by address
 	services serviceView
 	jobs     map[string]*job
 	soon     chan struct{} // see lookSoon
@@ -76,7 +81,9 @@ type Supervisor struct {
 func (s *Supervisor) Defaults() {
 	s.WorkerPort = concourse.WorkerHealthPort
 	s.Interval, s.Progress, s.Backoff, s.Deadline = time.Second, 5*time.Second, 10*time.Second, 3*time.Minute
-	s.Workers = 30 * time.Second // after which Concourse takes a worker for stalled
+	s.Workers = 10 * time.Second // within 30 s a worker that is not heard of shows as such
+	s.Watch, s.Absence = 5*time.Second, 20*time.Second
+	s.Hosts = "/etc/hosts"
 	s.Parting = 10 * time.Second // the others are told by a hook each, which takes seconds on a busy machine
 }
 
@@ -86,6 +93,7 @@ func (s *Supervisor) Defaults() {
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.files = Files(s.Paths.State)
 	s.volume.progress = make(chan coordinator.Progress, 16)
+	s.watched = map[string]*watched{}
 	s.jobs, s.soon = map[string]*job{}, make(chan struct{}, 1)
 	var err error
 	if s.memory, err = s.files.memory(); err != nil {
@@ -96,11 +104,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		for _, j := range s.jobs {
 			j.attempt.end()
 		}
-		s.services.list.end()
+		s.workers.list.end()
+		for _, w := range s.watched {
+			w.ask.end()
+		}
 		s.wake.attempt.end()
 	}()
 	s.first, s.stale = s.files.specWritten(), true
-	s.status.Former = s.former().Running != ""
 	tick := time.NewTicker(s.Interval)
 	defer tick.Stop()
 	for {
@@ -128,7 +138,7 @@ func (s *Supervisor) lookSoon() {
 func (s *Supervisor) round(ctx context.Context) error {
 	s.status.Stuck = ""
 	err := s.prepare(ctx)
-	if err = errors.Join(err, s.readSpec(ctx)); err == nil && s.spec.Unit != "" {
+	if err = errors.Join(err, s.readSpec()); err == nil && s.spec.Unit != "" {
 		err = s.look(ctx)
 	}
 	if ctx.Err() != nil {
@@ -150,17 +160,16 @@ func (s *Supervisor) round(ctx context.Context) error {
 }
 
 // readSpec takes over a changed spec, and gives up what it makes pointless.
-func (s *Supervisor) readSpec(ctx context.Context) error {
+func (s *Supervisor) readSpec() error {
 	s.stale = s.stale && s.files.specWritten().Equal(s.first)
 	spec, err := s.files.Spec()
 	if err != nil {
 		return err
 	}
 	if old := s.spec; !reflect.DeepEqual(old, spec) {
-		if err := s.keep(s.adopt(spec).Note(spec)); err != nil {
+		if err := s.keep(s.memory.Note(spec)); err != nil {
 			return err
 		}
-		s.forgetFormer(ctx)
 		s.spec = spec
 		s.acceptVolume(old)
 	}
@@ -173,6 +182,8 @@ func (s *Supervisor) look(ctx context.Context) error {
 	s.lookForNewest(ctx)
 	s.lookAtReleases(ctx, &seen)
 	s.collectReleases(ctx)
+	s.lookAtWatched(ctx)
+	s.lookAtHosts(&seen)
 	err := s.lookAtServices(ctx, &seen)
 	if err != nil {
 		return err

@@ -181,6 +181,9 @@ func (c *charm) run(t testing.TB, changes ...func(*supervisor.Supervisor)) (end 
 		Progress: 50 * time.Millisecond,
 		Backoff:  100 * time.Millisecond,
 		Deadline: 300 * time.Millisecond,
+		Workers:  20 * time.Millisecond,
+		Absence:  200 * time.Millisecond,
+		Hosts:    filepath.Join(string(c.files), "hosts"),
 	}
 	for _, change := range changes {
 		change(&w)
@@ -500,45 +503,6 @@ func TestRetiresWhoIsGone(t *testing.T) {
 	var did []string
 	eventually(t, "both retired", func() bool { did = append(did, c.system.Done()...); return len(did) == 2 })
 	require.Equal(t, []string{"concourse retire-worker --name=ci-1", "concourse retire-worker --name=ci-2"}, did)
-}
-
-// A worker of a unit that is gone, though the web server was not told, is found on its list.
-func TestPrunesStrangers(t *testing.T) {
-	var pruned sync.Map
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /api/v1/info", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"7.14.3"}`) })
-	mux.HandleFunc("POST /sky/issuer/token", func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("username") != "admin" || r.FormValue("password") != "secret" || r.FormValue("grant_type") != "password" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprint(w, `{"access_token":"TOKEN","token_type":"bearer","expires_in":3600}`)
-	})
-	mux.HandleFunc("GET /api/v1/workers", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer TOKEN" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		fmt.Fprint(w, `[{"name":"ci-1","state":"stalled"},{"name":"ci-8","state":"running"},{"name":"other-7","state":"stalled"},
-			{"name":"ci-gpu","state":"stalled"},{"name":"ci-7","state":"stalled"}]`)
-	})
-	mux.HandleFunc("PUT /api/v1/workers/{name}/prune", func(_ http.ResponseWriter, r *http.Request) {
-		pruned.Store(r.PathValue("name"), true)
-	})
-	m, port, c := newMirror(t), service(t, mux.ServeHTTP), start(t)
-	spec := m.serving(t.TempDir(), port, "7.14.3")
-	spec.Web.AdminUser, spec.Web.Keys.AdminPassword, spec.Worker, spec.Members = "admin", "secret", nil, []string{"ci/0", "ci/1"}
-	require.NoError(t, c.files.PutSpec(spec))
-	eventually(t, "a line of it", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return strings.Contains(strings.Join(c.log, "\n"), "Pruned worker ci-7, which no unit has")
-	})
-	time.Sleep(200 * time.Millisecond) // some lists more
-	var names []string
-	pruned.Range(func(name, _ any) bool { names = append(names, name.(string)); return true })
-	require.Equal(t, []string{"ci-7"}, names, "that of a member, of another application, and of no unit are left alone")
 }
 
 // service is a local server for the port of the wish.

@@ -56,6 +56,6 @@ func (k *waking) due(s *Supervisor) bool {
 	if k.told == nil || s.files.Journal().Waiting() {
 		return true
 	}
-	again := s.spec.Again || s.status.Former || s.status != *k.told
+	again := s.spec.Again || s.status != *k.told
 	return !k.told.calm(s.status) || again && time.Since(k.at) >= s.Progress
 }

@@ -46,6 +46,7 @@ func (j *job) idle() bool { return j.attempt.result == nil && !j.unkept }
 // do begins what is due, goes on with what is under way, and says what fails.
 func (s *Supervisor) do(ctx context.Context, due Due) {
 	s.run(ctx, "volume", s.changeVolume(due))
+	s.run(ctx, "hosts", s.nameTSA(due))
 	for kind, task := range map[string]Task{"web": due.Web, "worker": due.Worker} {
 		if task.Verb == Start && s.job(kind).idle() {
 			if err := s.keep(s.memory.Begun(task)); err != nil {
@@ -161,6 +162,18 @@ func (s *Supervisor) changeVolume(due Due) work {
 	}
 }
 
+// nameTSA has the worker of this machine find the web server.
+func (s *Supervisor) nameTSA(due Due) work {
+	if due.TSA == "" {
+		return work{}
+	}
+	return work{
+		what: due.TSA, limit: changeLimit,
+		try:  func(context.Context) error { return writeHosts(s.Hosts, due.TSA) },
+		done: func(m Memory) Memory { return m },
+	}
+}
+
 func (s *Supervisor) changeService(t Task) work {
 	if t.Verb == "" {
 		return work{}
@@ -181,12 +194,20 @@ func (s *Supervisor) changeService(t Task) work {
 					return err
 				}
 				return s.System.Reload(ctx, t.Service.Unit)
+			case Land:
+				s.say("Landing the worker: it ends with its builds")
+				return s.System.Signal(ctx, t.Service.Unit, "SIGUSR1")
 			}
 			return s.System.Remove(ctx, t.Service.Unit)
 		},
 		done: func(m Memory) Memory { return m.Did(t, s.spec) },
 		after: func() {
-			if t.Verb != Reload {
+			switch t.Verb {
+			case Land: // or it would be told again before the web server has heard of it
+				if s.workers.states != nil {
+					s.workers.states[concourse.WorkerName(s.spec.Unit)] = concourse.Landing
+				}
+			case Start, Stop:
 				s.startedAnew(t.Service.Unit)
 			}
 		},
@@ -229,12 +250,15 @@ func (s *Supervisor) prune(due Due) work {
 	if due.Prune == "" {
 		return work{}
 	}
-	api := s.services.api
+	api := s.workers.api
 	return work{
 		what: due.Prune, limit: retireLimit,
-		try:   func(ctx context.Context) error { return api.Prune(ctx, due.Prune) },
-		done:  func(m Memory) Memory { return m },
-		after: func() { s.say("Pruned worker " + due.Prune + ", which no unit has"); s.services.stalled = nil },
+		try:  func(ctx context.Context) error { return api.Prune(ctx, due.Prune) },
+		done: func(m Memory) Memory { return m },
+		after: func() {
+			s.say("Pruned worker " + due.Prune + ", which no unit has")
+			delete(s.workers.states, due.Prune)
+		},
 	}
 }
 
@@ -301,9 +325,6 @@ func (s *Supervisor) say(line string) {
 // write writes all that a service consists of.
 func (s *Supervisor) write(ctx context.Context, service concourse.Service) error {
 	if err := s.writeFiles(ctx, service); err != nil {
-		return err
-	}
-	if err := s.System.StartAtBoot(ctx, service.Unit, false); err != nil {
 		return err
 	}
 	_, err := s.System.Define(ctx, service.Unit, service.Definition())

@@ -112,6 +112,10 @@ func (s *System) Restart(_ context.Context, unit string) error {
 
 func (s *System) Reload(_ context.Context, unit string) error { return s.do("reload "+unit, nil) }
 
+func (s *System) Signal(_ context.Context, unit, signal string) error {
+	return s.do(signal+" "+unit, nil)
+}
+
 func (s *System) Remove(_ context.Context, unit string) error {
 	if definition, _ := s.Definition(unit); definition == "" {
 		return nil

@@ -1,0 +1,57 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
+// What is between these lines of the machine's file of host names is the charm's.
+const (
+	hostsBegin = "# concourse-ci-machine begin"
+	hostsEnd   = "# concourse-ci-machine end"
+)
+
+// lookAtHosts reads which address the TSA's name means. Who manages the machine may write
+// the file anew: what was there is asked for at each look.
+func (s *Supervisor) lookAtHosts(seen *Seen) {
+	if s.spec.TSA == "" {
+		return
+	}
+	content, err := os.ReadFile(s.Hosts)
+	if err == nil && withTSA(string(content), s.spec.TSA) == string(content) {
+		seen.TSA = s.spec.TSA
+	}
+}
+
+// writeHosts has the TSA's name mean an address; an empty one removes the name.
+func writeHosts(path, address string) error {
+	content, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("name the web server: %w", err)
+	}
+	wanted := withTSA(string(content), address)
+	if wanted == string(content) {
+		return nil
+	}
+	mode := os.FileMode(0o644)
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	return concourse.WriteFile(path, wanted, mode)
+}
+
+// withTSA returns the content of such a file in which the name means the address.
+func withTSA(content, address string) string {
+	before, rest, _ := strings.Cut(content, hostsBegin+"\n")
+	_, after, _ := strings.Cut(rest, hostsEnd+"\n")
+	if before != "" && !strings.HasSuffix(before, "\n") {
+		before += "\n"
+	}
+	if address == "" {
+		return before + after
+	}
+	return before + hostsBegin + "\n" + address + " " + concourse.TSAName + "\n" + hostsEnd + "\n" + after
+}

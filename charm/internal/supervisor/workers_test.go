@@ -1,0 +1,146 @@
+package supervisor_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+)
+
+// webServer answers with version 7.14.3, and lists workers to an administrator.
+type webServer struct {
+	port   int
+	mu     sync.Mutex
+	states map[string]string // of workers, by name
+	pruned []string
+}
+
+func newWebServer(t *testing.T, states map[string]string) *webServer {
+	web, mux := &webServer{states: states}, http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/info", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"7.14.3"}`) })
+	mux.HandleFunc("POST /sky/issuer/token", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("username") != "admin" || r.FormValue("password") != "secret" || r.FormValue("grant_type") != "password" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"access_token":"TOKEN","token_type":"bearer","expires_in":3600}`)
+	})
+	mux.HandleFunc("GET /api/v1/workers", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer TOKEN" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		web.mu.Lock()
+		defer web.mu.Unlock()
+		list := []concourse.ListedWorker{}
+		for name, state := range web.states {
+			list = append(list, concourse.ListedWorker{Name: name, State: state})
+		}
+		_ = json.NewEncoder(w).Encode(list)
+	})
+	mux.HandleFunc("PUT /api/v1/workers/{name}/prune", func(_ http.ResponseWriter, r *http.Request) {
+		web.mu.Lock()
+		defer web.mu.Unlock()
+		web.pruned = append(web.pruned, r.PathValue("name"))
+	})
+	web.port = service(t, mux.ServeHTTP)
+	return web
+}
+
+func (w *webServer) set(worker, state string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states[worker] = state
+}
+
+// serving is the spec of a unit with this web server and no worker.
+func (w *webServer) serving(m *mirror, root string, members ...string) supervisor.Spec {
+	spec := m.serving(root, w.port, "7.14.3")
+	spec.Web.AdminUser, spec.Web.Keys.AdminPassword, spec.Worker, spec.Members = "admin", "secret", nil, members
+	return spec
+}
+
+// A worker of a unit that is gone, though the web server was not told, is found on its list.
+func TestPrunesStrangers(t *testing.T) {
+	web := newWebServer(t, map[string]string{
+		"ci-1": "stalled", "ci-8": "running", "other-7": "stalled", "ci-gpu": "stalled", "ci-7": "stalled",
+	})
+	m, c := newMirror(t), start(t)
+	require.NoError(t, c.files.PutSpec(web.serving(m, t.TempDir(), "ci/0", "ci/1")))
+	eventually(t, "a line of it", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return strings.Contains(strings.Join(c.log, "\n"), "Pruned worker ci-7, which no unit has")
+	})
+	time.Sleep(200 * time.Millisecond) // some lists more
+	web.mu.Lock()
+	defer web.mu.Unlock()
+	for _, name := range web.pruned {
+		require.Equal(t, "ci-7", name, "that of a member, of another application, and of no unit are left alone")
+	}
+}
+
+// Which workers of the application run is told as long as the web server is known to list them.
+func TestRunningWorkers(t *testing.T) {
+	web := newWebServer(t, map[string]string{"ci-1": "running", "ci-2": "stalled", "ci-3": "running", "other-4": "running"})
+	m, c := newMirror(t), start(t)
+	spec := web.serving(m, t.TempDir(), "ci/0", "ci/1", "ci/2", "ci/3")
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "those that run", c.saw(func(s supervisor.Status) bool { return s.Workers == "ci-1 ci-3" }))
+	web.set("ci-2", "running")
+	eventually(t, "one that runs again", c.saw(func(s supervisor.Status) bool { return s.Workers == "ci-1 ci-2 ci-3" }))
+	spec.Web.Keys.AdminPassword = "another"
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "that nobody knows", c.saw(func(s supervisor.Status) bool { return s.Workers == "" }))
+}
+
+// A worker that makes room for a web server ends with its builds: it is told so once it
+// has registered there, and again whenever it has registered anew.
+func TestLandsWithItsBuilds(t *testing.T) {
+	web := newWebServer(t, map[string]string{})
+	m, c := newMirror(t), start(t)
+	spec := web.serving(m, t.TempDir(), "ci/0")
+	spec.Worker = &concourse.Worker{Name: "ci-0"}
+	require.NoError(t, c.files.PutSpec(spec))
+	done := map[string]int{}
+	did := func(what string) func() bool {
+		return func() bool {
+			for _, d := range c.system.Done() {
+				done[d]++
+			}
+			return done[what] > 0
+		}
+	}
+	eventually(t, "both services", func() bool {
+		did("")()
+		return done["start "+concourse.WorkerUnit] == 1 && done["start "+concourse.ServerUnit] == 1
+	})
+	spec.Worker, spec.Land = nil, true
+	require.NoError(t, c.files.PutSpec(spec))
+	time.Sleep(100 * time.Millisecond)
+	require.False(t, did("SIGUSR1 "+concourse.WorkerUnit)(), "it has not registered here yet")
+	web.set("ci-0", "running")
+	eventually(t, "the signal", did("SIGUSR1 "+concourse.WorkerUnit))
+	web.set("ci-0", "landing")
+	time.Sleep(100 * time.Millisecond)
+	did("")()
+	clear(done)
+	time.Sleep(100 * time.Millisecond)
+	did("")()
+	require.Empty(t, done, "its builds go on")
+	web.set("ci-0", "running")
+	eventually(t, "the signal again", did("SIGUSR1 "+concourse.WorkerUnit))
+	web.set("ci-0", "landed")
+	c.system.Stop(concourse.WorkerUnit)
+	eventually(t, "the service that is gone", did("remove "+concourse.WorkerUnit))
+	require.Zero(t, done["start "+concourse.WorkerUnit])
+}
