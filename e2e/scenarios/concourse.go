@@ -198,14 +198,29 @@ func workerNames(units []string) []string {
 // unitsOf names the workers of a cluster in mode all: every unit has one.
 func unitsOf(s cluster.Status) []string { return workerNames(unitsBut(s)) }
 
-// workersOf names the workers of a cluster in mode auto: of all units but the leader,
-// which is the web server.
-func workersOf(s cluster.Status) []string {
-	leader, _ := s.Leader(app)
-	return workerNames(unitsBut(s, leader.Name))
+// workersOf names the workers of a cluster in mode auto: of all units but the web server's.
+func workersOf(s cluster.Status) []string { return workerNames(unitsBut(s, serverIn(s))) }
+
+// serverIn returns the unit of a cluster in mode auto that says it has the web server;
+// empty if none does. It need not lead.
+func serverIn(s cluster.Status) string {
+	for _, u := range s.Units(app) {
+		if u.Workload == cluster.Active && strings.HasPrefix(u.Message, "Web server ready") {
+			return u.Name
+		}
+	}
+	return ""
 }
 
-// leader returns the unit that leads, which is the web server in mode auto.
+// server returns the unit of a cluster in mode auto that has the web server.
+func (r *run) server(s cluster.Status) string {
+	r.Helper()
+	unit := serverIn(s)
+	require.NotEmpty(r, unit, "no web server is ready:\n%s", s)
+	return unit
+}
+
+// leader returns the unit that leads.
 func (r *run) leader(s cluster.Status) string {
 	r.Helper()
 	u, ok := s.Leader(app)

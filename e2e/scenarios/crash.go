@@ -30,12 +30,12 @@ func Crash(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	if again.Sent-again.Distinct > held {
 		r.demand("resumed", []string{"more was sent again than the process had received that was killed: " + again.String()})
 	}
-	leader := r.leader(deployed.Status)
-	worker := unitsBut(deployed.Status, leader)[0]
+	server := r.server(deployed.Status)
+	worker := unitsBut(deployed.Status, server)[0]
 	r.login(r.atRest("three units", in.From.Version), in.From)
 
 	for _, killed := range []struct{ unit, service string }{
-		{leader, "concourse-server.service"},
+		{server, "concourse-server.service"},
 		{worker, "concourse-worker.service"},
 		{worker, "concourse-ci-supervisor.service"},
 	} {

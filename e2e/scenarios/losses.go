@@ -32,13 +32,13 @@ func UpgradeWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 func FailoverWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(3)
-	old := r.leader(deployed)
+	old := r.server(deployed)
 	r.quiet()
 	ended := r.underWayOn(workersOf(deployed), 3*toGo)
 	require.NoError(t, c.Machine(old).Stop().Inject(ctx))
-	r.phase("another unit leads and serves", 0, func() cluster.Held {
-		return r.wait("another unit to lead and serve", r.servedByOther(old))
+	r.phase("another unit serves", 0, func() cluster.Held {
+		return r.wait("another unit to serve", servedByOther(old))
 	})
-	r.login(in.Record.Observe(ctx, "the leader's machine stopped", false, ""), in.From)
+	r.login(in.Record.Observe(ctx, "the web server's machine stopped", false, ""), in.From)
 	ended()
 }

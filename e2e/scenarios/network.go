@@ -19,9 +19,9 @@ func Network(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	deployed := r.active(3, in.From.Version)
 	before := r.atRest("three units", in.From.Version)
 	r.login(before, in.From)
-	leader := r.leader(deployed.Status)
-	cut := unitsBut(deployed.Status, leader)[0]
-	left := workerNames(unitsBut(deployed.Status, leader, cut))
+	server := r.server(deployed.Status)
+	cut := unitsBut(deployed.Status, server)[0]
+	left := workerNames(unitsBut(deployed.Status, server, cut))
 
 	r.during(c.Machine(cut).CutOff(), func() {
 		r.aMoment(cutFor)

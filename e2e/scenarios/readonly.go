@@ -10,7 +10,7 @@ import (
 func ReadOnly(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(2)
-	worker := unitsBut(deployed, r.leader(deployed))[0]
+	worker := unitsBut(deployed, r.server(deployed))[0]
 
 	r.during(r.volume.ReadOnly(worker), func() {
 		r.aMoment(lossTarget)

@@ -9,25 +9,25 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
 
-// Remove removes the leader, then the whole application, and deploys it again on the
+// Remove removes the web server's unit, then the whole application, and deploys it again on the
 // same volume, where the release still is: nothing is downloaded.
 func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	r.deploy(3, nil)
 	deployed := r.active(3, in.From.Version)
 	r.login(r.atRest("three units", in.From.Version), in.From)
-	leader := r.leader(deployed.Status)
+	server := r.server(deployed.Status)
 
 	r.quiet() // another unit becomes the web server
-	r.phase("leader removed", 0, func() cluster.Held {
-		require.NoError(t, c.RemoveUnit(ctx, leader))
-		return r.wait("removal of the leader", cluster.All(cluster.Gone(leader), r.servedByOther(leader), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
+	r.phase("web server removed", 0, func() cluster.Held {
+		require.NoError(t, c.RemoveUnit(ctx, server))
+		return r.wait("removal of the web server", cluster.All(cluster.Gone(server), servedByOther(server), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
 	})
 	r.login(in.Record.Observe(ctx, "another unit serves", false, ""), in.From)
 	now, err := c.Status(ctx)
 	require.NoError(t, err)
 	r.registered("the worker that is left at the new web server", workersOf(now))
-	two := r.atRest("leader removed", in.From.Version)
+	two := r.atRest("web server removed", in.From.Version)
 	r.buildOn("a build on the worker that is left", workersOf(two.Status))
 
 	r.quiet()

@@ -22,7 +22,7 @@ func StorageLoss(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	deployed := r.active(3, in.From.Version)
 	before := r.atRest("three units", in.From.Version)
 	r.login(before, in.From)
-	worker := unitsBut(deployed.Status, r.leader(deployed.Status))[0]
+	worker := unitsBut(deployed.Status, r.server(deployed.Status))[0]
 
 	r.during(r.volume.Lost(worker), func() {
 		r.phase("loss of one unit's volume said", lossTarget, func() cluster.Held {

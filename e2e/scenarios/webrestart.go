@@ -22,7 +22,7 @@ func WebRestart(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.configure("external-url", before.Web.URL+"/")
 	require.NoError(t, cluster.Poll(ctx, "another web server process", time.Second, patience, func(ctx context.Context) (bool, error) {
 		now := in.Record.Observe(ctx, "an option of the web server being changed", false, "")
-		return len(judge.Restarted(before, now, r.leader(deployed))) == 0, nil
+		return len(judge.Restarted(before, now, r.server(deployed))) == 0, nil
 	}))
 	r.active(2, in.From.Version)
 	gap := longest()

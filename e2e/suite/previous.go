@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 )
 
-// previousCommit has the charm that clusters are refreshed from: one that keeps the
-// volume as this one does, as it was before the suite could refresh.
-const previousCommit = "cd2d37ca46833a82cfd31e475ea4adb8dd08dbae"
+// previousCommit has the charm that clusters are refreshed from: the first one with the
+// supervisor, as it was before workers knew the web server by a name.
+const previousCommit = "3de6b1bdcf2c9f212c5f08b211a6d183f327c917"
 
 // packPrevious packs the charm of previousCommit, which is kept below dir for the next
 // time, and returns its path. It needs the repository's history.
