@@ -120,6 +120,7 @@ type Release struct {
 	// anew, what runs from Dir keeps it for as long as the unit has it pinned.
 	Dir         string        `json:"dir"`
 	Digest      string        `json:"digest"`       // of the archive, "sha256:HEX"
+	Contents    string        `json:"contents"`     // of all that its manifest says of the files, "sha256:HEX"
 	InstalledBy string        `json:"installed_by"` // the unit that downloaded it
 	Bytes       int64         `json:"bytes"`        // sum of the files' sizes
 	Downloaded  bool          `json:"-"`            // this call fetched it

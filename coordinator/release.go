@@ -154,7 +154,7 @@ func (v *volume) exists(name string) bool {
 func (v *volume) describe(m publish.Manifest, e entry) Release {
 	return Release{
 		Version: m.Version, Dir: filepath.Join(v.view.dir, e.dir()),
-		Digest: m.Digest, InstalledBy: m.InstalledBy, Bytes: m.Bytes,
+		Digest: m.Digest, Contents: m.Contents(), InstalledBy: m.InstalledBy, Bytes: m.Bytes,
 	}
 }
 

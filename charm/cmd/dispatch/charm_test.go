@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,12 +28,16 @@ import (
 type tools struct {
 	goops.CommandRunner
 	used *[][]string
+	goal func() ([]byte, error)
 }
 
 func (f tools) Run(name string, args ...string) ([]byte, error) {
 	*f.used = append(*f.used, append([]string{name}, args...))
-	if name == "network-get" {
+	switch name {
+	case "network-get":
 		return []byte(`{"ingress-addresses":["10.0.0.1"]}`), nil
+	case "goal-state":
+		return f.goal()
 	}
 	if name == "secret-add" {
 		args = slices.Clone(args)
@@ -116,7 +121,7 @@ func newUnit(t *testing.T, name string, leader bool) *unit {
 func (u *unit) context() *goopstest.Context {
 	return goopstest.NewContext(func() error {
 		u.used = nil
-		goops.SetCommandRunner(tools{goops.GetCommandRunner(), &u.used})
+		goops.SetCommandRunner(tools{goops.GetCommandRunner(), &u.used, u.goal})
 		goops.SetEnvGetter(environment{goops.GetEnvGetter(), u.extra})
 		return u.charm.run(context.Background())
 	}, goopstest.WithUnitID(u.name), goopstest.WithAppName("ci"))
@@ -135,6 +140,15 @@ func (u *unit) hook(name string) string {
 		}
 	}
 	return string(u.state.UnitStatus.Name) + " " + u.state.UnitStatus.Message
+}
+
+// goal is what goal-state prints: the units of the application.
+func (u *unit) goal() ([]byte, error) {
+	units := map[string]any{u.name: map[string]string{"status": "active"}}
+	for peer := range u.state.PeerRelations[0].PeersData {
+		units[string(peer)] = map[string]string{"status": "waiting"}
+	}
+	return json.Marshal(map[string]any{"units": units})
 }
 
 func (u *unit) app() goopstest.DataBag  { return u.state.PeerRelations[0].LocalAppData }
@@ -241,7 +255,7 @@ func TestLeader(t *testing.T) {
 	u.state.PeerRelations[0].PeersData["ci/1"] = goopstest.DataBag{relations.WorkerPublicKey: "ssh-rsa ONE"}
 	u.hook("peers-relation-changed")
 	require.Equal(t, "ssh-rsa ONE\nssh-rsa OWN\n", u.spec().Web.AuthorizedKeys)
-	require.Equal(t, []string{"ci/1", "ci/0"}, u.spec().Members)
+	require.Equal(t, []string{"ci/0", "ci/1"}, u.spec().Members)
 	delete(u.state.PeerRelations[0].PeersData, "ci/1")
 	u.extra = map[string]string{"JUJU_RELATION": "peers", "JUJU_DEPARTING_UNIT": "ci/1"}
 	u.hook("peers-relation-departed")

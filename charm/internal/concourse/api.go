@@ -50,7 +50,8 @@ func (l login) Token() (*oauth2.Token, error) {
 // ListedWorker is a worker as the web server lists it.
 type ListedWorker struct {
 	Name    string `json:"name"`
-	State   string `json:"state"` // such as running, stalled, landing, landed, retiring
+	State   string `json:"state"` // such as Running
+	Address string `json:"addr"`  // of the web server that it has registered with, and a port; empty for one that has landed
 	Version string `json:"version"`
 }
 
@@ -59,6 +60,7 @@ const (
 	Running = "running"
 	Stalled = "stalled" // not heard of for 30 s
 	Landing = "landing" // ends with its builds, and takes no others
+	Landed  = "landed"  // its builds have ended
 )
 
 // Workers lists all workers.

@@ -37,6 +37,7 @@ type Snapshot struct {
 	Leader  bool
 	Address string    // of this unit, for its peers; empty before there is a relation
 	Peers   *Relation // nil before it exists
+	Members Members
 	// Database is the relation that counts, nil if there is none. Juju may still list
 	// relations that are gone: it is the newest one that can be read. Unreadable says
 	// that there are some, and none can be read.
@@ -56,6 +57,12 @@ type Relation struct {
 	Self      map[string]string            // of this unit
 	RemoteApp map[string]string            // of the other application
 	Units     map[string]map[string]string // of the other units; nil settings were not asked for
+}
+
+// Members are the units of the application, whether they have joined a relation or not.
+type Members struct {
+	All   []string // sorted, this one among them; nil if they were not asked for
+	Dying []string // those that are being removed
 }
 
 // Needs are what a hook has use for: each costs hook tools.
@@ -84,6 +91,11 @@ func Read(event Event, leader bool, peers string, needed func(app map[string]str
 		return s, err
 	}
 	needs := needed(app)
+	if needs.Units {
+		if s.Members, err = readMembers(event.Unit); err != nil {
+			return s, err
+		}
+	}
 	if s.Peers, err = readPeers(ids[0], event.Unit, app, needs); err != nil {
 		return s, err
 	}
@@ -123,6 +135,26 @@ func readPeers(id, unit string, app map[string]string, needs Needs) (*Relation, 
 		}
 	}
 	return r, nil
+}
+
+// readMembers asks Juju which units there are. Those of a relation are another matter: a unit
+// stays in it until a hook says that it departs, which Juju 4.1 may never run.
+func readMembers(unit string) (m Members, err error) {
+	goal, err := goops.GetGoalState()
+	if err != nil {
+		return m, fmt.Errorf("list the application's units: %w", err)
+	}
+	m.All = []string{unit}
+	for name, state := range goal.Units {
+		if name != unit {
+			m.All = append(m.All, name)
+		}
+		if state.Status == "dying" {
+			m.Dying = append(m.Dying, name)
+		}
+	}
+	slices.Sort(m.All)
+	return m, nil
 }
 
 func (s *Snapshot) readDatabase(endpoint string) error {

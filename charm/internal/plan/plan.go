@@ -59,9 +59,9 @@ func Make(in Input) Plan {
 	m.spec = supervisor.Spec{
 		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.shared(),
 		Source: in.Config.source(), Digest: in.Config.ReleaseDigest,
-		Fetch: m.target, Newest: m.newest, Run: m.active, Proven: m.active,
+		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
 		Activate: m.first || !in.Config.shared(),
-		Members:  append(slices.Sorted(maps.Keys(m.peers.Units)), in.Juju.Unit),
+		Members:  m.members(),
 		Again:    in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {
@@ -108,7 +108,12 @@ func (m *maker) say(t text, args ...any) {
 
 func (m *maker) readRelations() {
 	j := m.Juju
-	m.peers = relations.Peers{App: j.Peers.App, Self: j.Peers.Self, Units: j.Peers.Units}
+	m.peers = relations.Peers{App: j.Peers.App, Self: j.Peers.Self, Units: maps.Clone(j.Peers.Units)}
+	if j.Members.All != nil {
+		maps.DeleteFunc(m.peers.Units, func(unit string, _ map[string]string) bool {
+			return !slices.Contains(j.Members.All, unit) // it is gone, though it stands in the relation
+		})
+	}
 	if keys, err := concourse.ParseKeys(j.Secrets[j.Peers.App[relations.KeysSecret]]); err == nil {
 		m.keys = &keys
 	}
@@ -116,6 +121,15 @@ func (m *maker) readRelations() {
 		m.database = relations.ParseDatabase(j.Database.RemoteApp, j.Secrets)
 		m.changes.Database = relations.DatabaseRequest()
 	}
+}
+
+// members are the units of the application: also those that are still being made. Where
+// nobody has asked for them, all that are known.
+func (m *maker) members() []string {
+	if all := m.Juju.Members.All; all != nil {
+		return all
+	}
+	return append(slices.Sorted(maps.Keys(m.peers.Units)), m.Juju.Unit)
 }
 
 // related tells whether there is a database, though it may not be readable.

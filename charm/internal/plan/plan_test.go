@@ -457,6 +457,22 @@ func TestMake(t *testing.T) {
 				status(func(s *supervisor.Status) { s.Workers = "ci-8" })),
 			status: "waiting Waiting for the web server to list this worker as running...",
 		}, {
+			name: "worker lands", unit: leader(status(func(s *supervisor.Status) { s.Landing = true })), want: old,
+			status: "active Web server ready (v7.14.2), the unit's worker ends with its builds",
+		}, {
+			name: "the leader tells what a release consists of", want: old,
+			unit:   leader(status(func(s *supervisor.Status) { s.Contents = "sha256:c" }), func(u *unit) { u.seen.Contents = map[string]string{old: "sha256:c"} }),
+			status: "active Web server ready (v7.14.2)", app: map[string]string{relations.Contents: "7.14.2=sha256:c"},
+		}, {
+			name: "what was told stays", want: old,
+			unit: leader(app(relations.Contents, "7.14.1=sha256:a 7.14.2=sha256:b"), status(func(s *supervisor.Status) { s.Contents = "sha256:c" }),
+				func(u *unit) { u.seen.Contents = map[string]string{old: "sha256:b"} }),
+			status: "active Web server ready (v7.14.2)", app: map[string]string{relations.Contents: "7.14.2=sha256:b"},
+		}, {
+			name: "a release was changed", want: old,
+			unit:   follower(status(func(s *supervisor.Status) { s.Changed = old })),
+			status: "blocked Release v7.14.2 on the volume is not what the leader has installed: find out who has changed it; `rm` its link in releases/ has it installed anew",
+		}, {
 			name: "option version is emptied", want: old,
 			unit:   leader(config(func(c *plan.Config) { c.Version = "" }), status(func(s *supervisor.Status) { s.Newest = next })),
 			status: "active Web server ready (v7.14.2)",

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -68,4 +70,27 @@ func (m *maker) overdue() string {
 		}
 	}
 	return m.Status.Overdue
+}
+
+// contents are those of the releases that units may run from a shared volume. What the
+// leader has once found stays, as long as a unit may run the version.
+func (m *maker) contents() map[string]string {
+	if !m.Config.shared() {
+		return nil
+	}
+	known := m.peers.ReleaseContents()
+	if !m.Juju.Leader {
+		return known
+	}
+	if s := m.Status; s.Installed != "" && s.Contents != "" && known[s.Installed] == "" {
+		known[s.Installed] = s.Contents
+	}
+	var list []string
+	for _, version := range slices.Sorted(maps.Keys(known)) {
+		if version == m.target || version == m.active {
+			list = append(list, version+"="+known[version])
+		}
+	}
+	m.changes.App[relations.Contents] = strings.Join(list, " ")
+	return known
 }

@@ -47,7 +47,9 @@ func (m *maker) chooseRoles() {
 // appoint has the leader choose the unit with the web server: itself at first, later one
 // that can serve.
 func (m *maker) appoint() {
-	has := func(unit string) bool { return m.peers.Has(unit, m.Juju.Unit) }
+	has := func(unit string) bool {
+		return m.peers.Has(unit, m.Juju.Unit) && !slices.Contains(m.Juju.Members.Dying, unit)
+	}
 	switch {
 	case has(m.serving) && !m.heard(m.Status.Silent, m.serving):
 		m.next = ""
@@ -55,7 +57,7 @@ func (m *maker) appoint() {
 		m.serving, m.next = m.next, ""
 	case has(m.next) && !m.heard(m.Status.Silent, m.next): // it may need its time
 	default:
-		m.next = m.candidate()
+		m.next = m.candidate(has)
 	}
 	if address := m.address(m.serving); address != "" {
 		m.tsaHost = tsaAt(address)
@@ -63,7 +65,7 @@ func (m *maker) appoint() {
 }
 
 // candidate is a unit that runs what is active. Where one fails the next has its turn.
-func (m *maker) candidate() string {
+func (m *maker) candidate(has func(unit string) bool) string {
 	units := append([]string{m.Juju.Unit}, slices.Sorted(maps.Keys(m.peers.Units))...)
 	if failed := slices.Index(units, m.next); failed >= 0 {
 		units = append(units[failed+1:], units[:failed]...)
@@ -74,11 +76,11 @@ func (m *maker) candidate() string {
 		if unit == m.Juju.Unit {
 			version = m.peers.Self[relations.ConcourseVersion]
 		}
-		if unit != m.serving && active != "" && version == active {
+		if unit != m.serving && has(unit) && active != "" && version == active {
 			return unit
 		}
 	}
-	if m.peers.Has(m.serving, m.Juju.Unit) || m.peers.Has(m.next, m.Juju.Unit) {
+	if has(m.serving) || has(m.next) {
 		return m.next // which may answer yet
 	}
 	return m.Juju.Unit

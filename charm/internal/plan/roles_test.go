@@ -18,7 +18,9 @@ func TestAppoint(t *testing.T) {
 		name              string
 		serving, next     string
 		answering, silent string // units
-		gone              string
+		gone              string // from the relation
+		left              string // though it stands in the relation
+		dying             string
 		unfit             []string // units that do not run what is active
 		wantServing       string
 		wantNext          string
@@ -46,6 +48,9 @@ func TestAppoint(t *testing.T) {
 		{name: "and the one after it", serving: "ci/1", next: "ci/2", silent: "ci/1 ci/2",
 			wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.2:2222"},
 		{name: "it was removed", serving: "ci/1", gone: "ci/1", wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.9:2222"},
+		{name: "it is being removed", serving: "ci/1", answering: "ci/1", dying: "ci/1", wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.2:2222"},
+		{name: "it is gone, though it stands in the relation", serving: "ci/1", answering: "ci/1", left: "ci/1",
+			wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.9:2222"},
 		{name: "it was removed, and nobody is fit", serving: "ci/1", gone: "ci/1", unfit: []string{"ci/0", "ci/2"},
 			wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.9:2222"},
 		{name: "the next was removed", serving: "ci/1", next: "ci/2", gone: "ci/2", silent: "ci/1",
@@ -79,6 +84,10 @@ func TestAppoint(t *testing.T) {
 				} else {
 					u.in.Juju.Peers.Units[unit][relations.ConcourseVersion] = next
 				}
+			}
+			u.in.Juju.Members.All = slices.DeleteFunc([]string{"ci/0", "ci/1", "ci/2"}, func(unit string) bool { return unit == test.left })
+			if test.dying != "" {
+				u.in.Juju.Members.Dying = []string{test.dying}
 			}
 			app := plan.Make(u.in).Changes.App
 			require.Equal(t, []string{test.wantServing, test.wantNext, test.wantTSA},

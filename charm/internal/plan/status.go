@@ -49,9 +49,10 @@ var (
 	waitingForWeb      = text{juju.Waiting, "Waiting for the web server at %s to answer..."}
 	registering        = text{juju.Waiting, "Waiting for the web server to list this worker as running..."}
 
-	newestUnknown = text{juju.Blocked, "Cannot find the newest Concourse release: %s; set version, or release-url"}
-	cannotInstall = text{juju.Blocked, "Cannot install Concourse v%s: %s"}
-	stuck         = text{juju.Blocked, "%s; it is tried again, see journalctl -u " + supervisor.Unit}
+	newestUnknown  = text{juju.Blocked, "Cannot find the newest Concourse release: %s; set version, or release-url"}
+	cannotInstall  = text{juju.Blocked, "Cannot install Concourse v%s: %s"}
+	changedRelease = text{juju.Blocked, "Release v%s on the volume is not what the leader has installed: find out who has changed it; `rm` its link in releases/ has it installed anew"}
+	stuck          = text{juju.Blocked, "%s; it is tried again, see journalctl -u " + supervisor.Unit}
 
 	preparing   = text{juju.Maintenance, "Preparing unit"}
 	leaving     = text{juju.Maintenance, "Leaving the cluster"}
@@ -60,9 +61,11 @@ var (
 	waitingFor  = text{juju.Maintenance, "Waiting for binaries v%s..."}
 	starting    = text{juju.Maintenance, "Starting Concourse v%s..."}
 
-	ready       = text{juju.Active, "Ready (v%s)"}
-	webReady    = text{juju.Active, "Web server ready (v%s)"}
-	workerReady = text{juju.Active, "Worker ready (v%s)"}
+	ready    = text{juju.Active, "Ready (v%s)"}
+	webReady = text{juju.Active, "Web server ready (v%s)"}
+
+	webReadyLanding = text{juju.Active, "Web server ready (v%s), the unit's worker ends with its builds"}
+	workerReady     = text{juju.Active, "Worker ready (v%s)"}
 )
 
 // Leaving is what a unit says that is being removed.
@@ -105,6 +108,8 @@ func (m *maker) explain() {
 	case s.Failure != "" && s.Trying == m.target && run != m.target:
 		reason := strings.TrimPrefix(s.Failure, fmt.Sprintf("cannot install %s %s: ", product.Concourse.Name, m.target))
 		m.say(cannotInstall, m.target, oneLine(reason))
+	case s.Changed != "":
+		m.say(changedRelease, s.Changed)
 	case run != "" && (run != m.target || m.first && m.active != "" && m.active != m.target):
 		m.say(upgrading, m.target)
 	case run == "" && s.Trying == m.target && s.Holder == m.Juju.Unit:
@@ -121,6 +126,8 @@ func (m *maker) explain() {
 		m.say(registering)
 	case m.web && m.worker:
 		m.say(ready, run)
+	case m.web && s.Landing:
+		m.say(webReadyLanding, run)
 	case m.web:
 		m.say(webReady, run)
 	default:

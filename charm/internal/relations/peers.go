@@ -14,6 +14,7 @@ const (
 	ConfigVersion = "config-version" // value of the option version that target-version took into account
 	ActiveVersion = "active-version" // the web server has answered with this one
 	FailedUpgrade = "failed-upgrade" // why the last upgrade was taken back
+	Contents      = "contents"       // "VERSION=DIGEST ...": what releases consist of, as the leader has found them
 	WebUnit       = "web-unit"       // has answered, and keeps the web server in mode auto
 	NextWebUnit   = "next-web-unit"  // is to have it once it answers
 	TSAHost       = "tsa-host"       // of WebUnit
@@ -42,6 +43,17 @@ type Peers struct {
 	App   map[string]string
 	Self  map[string]string
 	Units map[string]map[string]string // the other units; without settings where this unit has no use for them
+}
+
+// ReleaseContents returns the digests of Contents by version.
+func (p Peers) ReleaseContents() map[string]string {
+	contents := map[string]string{}
+	for _, entry := range strings.Fields(p.App[Contents]) {
+		if version, digest, ok := strings.Cut(entry, "="); ok {
+			contents[version] = digest
+		}
+	}
+	return contents
 }
 
 // Has tells whether a unit belongs to the application. Own is the name of this unit.

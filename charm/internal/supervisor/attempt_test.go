@@ -68,6 +68,8 @@ func (v *slowVolume) Ensure(ctx context.Context, version string) (coordinator.Re
 
 func (v *slowVolume) VolumeID() string { return "" }
 
+func (v *slowVolume) Verify(context.Context, string, func(done, total int64)) error { return nil }
+
 func (v *slowVolume) Installed(_ context.Context, version string) (coordinator.Release, error) {
 	if v.slow == install {
 		return coordinator.Release{}, coordinator.ErrNotInstalled

@@ -23,6 +23,10 @@ type Spec struct {
 	Source string `json:"source"`
 	Digest string `json:"digest,omitempty"` // of the archive, empty for that beside it
 
+	// Contents are those of releases as the leader has found them, by version: a unit
+	// runs no other, since all that share a volume can write to it.
+	Contents map[string]string `json:"contents,omitempty"`
+
 	Fetch   string `json:"fetch,omitempty"`   // version to have installed; empty for none
 	Newest  bool   `json:"newest,omitempty"`  // find out the newest version
 	Collect bool   `json:"collect,omitempty"` // remove releases that no unit needs

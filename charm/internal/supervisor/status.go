@@ -15,6 +15,8 @@ type Status struct {
 	// installed, Holder the unit that downloads it, Percent how far this unit's own
 	// download is, and Failure why the last try failed.
 	Installed string `json:"installed,omitempty"`
+	Contents  string `json:"contents,omitempty"` // of Installed
+	Changed   string `json:"changed,omitempty"`  // a version whose contents are not Spec.Contents
 	Trying    string `json:"trying,omitempty"`
 	Holder    string `json:"holder,omitempty"`
 	Percent   int    `json:"percent,omitempty"`
@@ -36,6 +38,7 @@ type Status struct {
 	Workers   string `json:"workers,omitempty"`
 	Answering string `json:"answering,omitempty"`
 	Silent    string `json:"silent,omitempty"`
+	Landing   bool   `json:"landing,omitempty"` // see Spec.Land
 	// Stuck says what the supervisor could not do, and why; it goes on trying.
 	Stuck string `json:"stuck,omitempty"`
 	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving

@@ -15,11 +15,13 @@ type Seen struct {
 	Current   string            // active release
 	CurrentBy string            // unit that activated it
 	Installed map[string]string // releases that are sound, with the digests of their archives
+	Contents  map[string]string // of these, see coordinator.Release
 	WorkDir   string            // this unit's own directory on the volume
 	Running   map[string]bool   // services that systemd runs
 	TSA       string            // address that concourse.TSAName means
 	WebServes bool              // the web server answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
+	Here      bool              // this unit's worker has registered with this unit's web server
 	LandedFor time.Duration     // since the worker could have been told to land
 	Busy      bool              // something that writes to the volume, or changes a service, is under way
 	// Stale is a spec that no hook has written since the supervisor was started: the unit
@@ -102,11 +104,15 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 }
 
 // stranger returns a worker that was a unit's of this application, and is nobody's now:
-// its unit, or the whole application, was removed while no web server could be told.
+// its unit, or the whole application, was removed while no web server could be told. Or it
+// has landed, where this unit serves in its place.
 func stranger(spec Spec, workers map[string]string) string {
 	for _, worker := range slices.Sorted(maps.Keys(workers)) {
-		member := func(unit string) bool { return concourse.WorkerName(unit) == worker }
-		if workers[worker] == concourse.Stalled && concourse.IsWorkerOf(worker, application(spec.Unit)) && !slices.ContainsFunc(spec.Members, member) {
+		member := func(unit string) bool {
+			return concourse.WorkerName(unit) == worker && (unit != spec.Unit || !spec.Land)
+		}
+		gone := workers[worker] == concourse.Stalled || workers[worker] == concourse.Landed
+		if gone && concourse.IsWorkerOf(worker, application(spec.Unit)) && !slices.ContainsFunc(spec.Members, member) {
 			return worker
 		}
 	}
@@ -119,6 +125,9 @@ func chooseRun(spec Spec, seen Seen, m Memory) string {
 	for _, version := range []string{spec.Run, m.Running} {
 		digest, installed := seen.Installed[version]
 		accepted := spec.Digest == "" || digest == spec.Digest || version == m.Running || version == spec.Proven
+		if expected := spec.Contents[version]; expected != "" && expected != seen.Contents[version] {
+			accepted = false // somebody has changed it
+		}
 		if version != "" && installed && accepted {
 			return version
 		}
@@ -171,11 +180,11 @@ const drainTimeout = time.Hour
 // land lets the worker end with its builds. The web server lists it as running when it
 // has forgotten that it was told to, as it does whenever the worker registers anew.
 func land(spec Spec, seen Seen, m Memory) Task {
-	name := concourse.WorkerName(spec.Unit)
+	state := seen.Workers[concourse.WorkerName(spec.Unit)]
 	switch {
-	case !seen.Running[concourse.WorkerUnit]: // it has landed, or had ended before
+	case state == concourse.Landed || !seen.Running[concourse.WorkerUnit]: // or it had ended before
 		return stop(concourse.WorkerUnit, seen, m)
-	case seen.WebServes && seen.Workers[name] == concourse.Running:
+	case seen.WebServes && seen.Here && state == concourse.Running:
 		return Task{Verb: Land, Service: concourse.Service{Unit: concourse.WorkerUnit}}
 	}
 	return Task{}
@@ -225,7 +234,7 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 	case Stop:
 		delete(m.Started, t.Service.Unit)
 		// A web server that takes its place here would show it as running for a while.
-		if t.Service.Unit == concourse.WorkerUnit && spec.Worker == nil && !slices.Contains(m.Retire, spec.Unit) {
+		if t.Service.Unit == concourse.WorkerUnit && spec.Worker == nil && !spec.Land && !slices.Contains(m.Retire, spec.Unit) {
 			m.Retire = append(m.Retire, spec.Unit)
 		}
 		return m

@@ -40,6 +40,29 @@ func TestVersionToRun(t *testing.T) {
 	}
 }
 
+// A release that is not what the leader has found is not run, whoever says it is.
+func TestContents(t *testing.T) {
+	const old, next = "7.14.2", "7.14.3"
+	seen := supervisor.Seen{
+		Installed: map[string]string{old: "sha256:old", next: "sha256:next"},
+		Contents:  map[string]string{old: "sha256:1", next: "sha256:2"},
+	}
+	for name, test := range map[string]struct {
+		contents map[string]string
+		want     string
+	}{
+		"nobody has said":     {nil, next},
+		"as it should be":     {map[string]string{next: "sha256:2"}, next},
+		"the next is changed": {map[string]string{old: "sha256:1", next: "sha256:0"}, old},
+		"both are changed":    {map[string]string{old: "sha256:0", next: "sha256:0"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := supervisor.Spec{Run: next, Contents: test.contents}
+			require.Equal(t, test.want, supervisor.Next(paths, spec, seen, supervisor.Memory{Running: old}).Run)
+		})
+	}
+}
+
 // Services start from what is active, and kept from being collected.
 func TestServicesWaitForTheVolume(t *testing.T) {
 	spec := supervisor.Spec{Unit: "ci/0", Run: "7.14.2", Activate: true, Web: &concourse.Web{}, Worker: &concourse.Worker{}}

@@ -28,6 +28,7 @@ type Volume interface {
 	Current(ctx context.Context) (coordinator.Activation, error)
 	Installed(ctx context.Context, version string) (coordinator.Release, error)
 	Recheck(ctx context.Context, version string) (coordinator.Release, error)
+	Verify(ctx context.Context, version string, progress func(done, total int64)) error
 	WorkerDir(ctx context.Context) (string, error)
 	Ensure(ctx context.Context, version string) (coordinator.Release, error)
 	Activate(ctx context.Context, version string) (coordinator.Activation, error)
@@ -197,7 +198,8 @@ func (s *Supervisor) look(ctx context.Context) error {
 	}
 	seen.Busy, seen.Stale = s.busy(), s.stale
 	due := Next(s.Paths, s.spec, seen, s.memory)
-	s.status.Run, s.status.Left = due.Run, due.Left
+	_, works := s.memory.Started[concourse.WorkerUnit]
+	s.status.Run, s.status.Left, s.status.Landing = due.Run, due.Left, s.spec.Land && works
 	s.do(ctx, due)
 	return nil
 }

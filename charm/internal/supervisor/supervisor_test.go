@@ -283,6 +283,33 @@ func TestVolumeThatIsNotMounted(t *testing.T) {
 	require.Empty(t, left, "nothing is written below an unmounted volume")
 }
 
+// What another unit has changed in a release is found before it is run.
+func TestChangedReleaseIsNotRun(t *testing.T) {
+	m, root, c := newMirror(t), t.TempDir(), start(t)
+	spec := supervisor.Spec{Unit: "ci/0", Root: root, Source: m.URL + "/o/r", Fetch: "7.14.3"}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the release", c.saw(func(f supervisor.Status) bool { return f.Installed == "7.14.3" && f.Contents != "" }))
+	found, err := c.files.Status()
+	require.NoError(t, err)
+
+	program := filepath.Join(root, "releases", "7.14.3", "bin", "concourse")
+	content, err := os.ReadFile(program)
+	require.NoError(t, err)
+	content[0] ^= 1
+	require.NoError(t, os.Chmod(program, 0o755))
+	require.NoError(t, os.WriteFile(program, content, 0o755))
+	require.NoError(t, os.Chmod(program, 0o555))
+	spec = m.serving(root, 1, "7.14.3")
+	spec.Contents = map[string]string{"7.14.3": found.Contents}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the damage", c.saw(func(f supervisor.Status) bool { return strings.Contains(f.Stuck, "bin/concourse has other contents") }))
+	require.Empty(t, c.system.Done())
+
+	spec.Contents["7.14.3"] = "sha256:another"
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "that it is another", c.saw(func(f supervisor.Status) bool { return f.Changed == "7.14.3" && f.Run == "" }))
+}
+
 // serving is the spec of a unit that runs a web server and a worker.
 func (m *mirror) serving(root string, webPort int, version string) supervisor.Spec {
 	return supervisor.Spec{

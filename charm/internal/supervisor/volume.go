@@ -31,8 +31,8 @@ type volumeView struct {
 
 // known is a release that was sound when it was looked at.
 type known struct {
-	digest string
-	at     time.Time
+	digest, contents string
+	at               time.Time
 }
 
 // busy tells whether something that writes to the volume is under way.
@@ -204,10 +204,14 @@ func (s *Supervisor) lookAtReleases(ctx context.Context, seen *Seen) {
 			s.lookAtInstall(ctx)
 		}
 	}
-	seen.Installed = map[string]string{}
+	seen.Installed, seen.Contents, s.status.Changed = map[string]string{}, map[string]string{}, ""
 	for version, k := range v.installed {
-		seen.Installed[version] = k.digest
+		seen.Installed[version], seen.Contents[version] = k.digest, k.contents
+		if expected := s.spec.Contents[version]; expected != "" && expected != k.contents && version == s.spec.Run {
+			s.status.Changed = version
+		}
 	}
+	s.status.Contents = seen.Contents[s.status.Installed]
 }
 
 func (s *Supervisor) lookAtRelease(ctx context.Context, version string) {
@@ -224,7 +228,7 @@ func (s *Supervisor) lookAtRelease(ctx context.Context, version string) {
 	r, err := look(limited, version)
 	switch {
 	case err == nil:
-		s.volume.installed[version] = known{r.Digest, time.Now()}
+		s.volume.installed[version] = known{r.Digest, r.Contents, time.Now()}
 	case errors.Is(err, coordinator.ErrNotInstalled) || errors.Is(err, coordinator.ErrCorrupt):
 		delete(s.volume.installed, version)
 	}
@@ -259,7 +263,7 @@ func (s *Supervisor) lookAtInstall(ctx context.Context) {
 		s.status.Holder, s.status.Percent = "", 0
 	}
 	if done {
-		s.volume.installed[version] = known{r.Digest, time.Now()}
+		s.volume.installed[version] = known{r.Digest, r.Contents, time.Now()}
 		s.volume.ensured, s.status.Installed = version, version
 		s.status.Trying, s.status.Holder, s.status.Percent, s.status.Failure = "", "", 0, ""
 	}

@@ -92,7 +92,7 @@ func TestWorkerOfTheFormerCharm(t *testing.T) {
 	c := newCharm(t)
 	end := c.run(t)
 	require.NoError(t, c.files.PutSpec(former))
-	eventually(t, "the worker", func() bool { return len(c.system.Up()) == 1 })
+	eventually(t, "the worker", c.saw(func(s supervisor.Status) bool { return s.Worker.Is == former.Worker.Identity() }))
 	end()
 	c.system.Done()
 

@@ -17,7 +17,8 @@ import (
 
 // Limits of what a unit does: past them it is taken for failed, and tried again.
 const (
-	changeLimit  = 20 * time.Second // a change of the volume
+	changeLimit  = 20 * time.Second // a change of a file
+	volumeWork   = 30 * time.Minute // to read a release, activate and pin it: a mount that hangs is seen by the looks
 	serviceLimit = 2 * time.Minute  // to start or stop a service: a worker has one minute to end
 	retireLimit  = 20 * time.Second // to have the web server let a worker go
 	leaveLimit   = 5 * time.Minute  // to remove what a worker has left on the volume
@@ -136,7 +137,7 @@ func (s *Supervisor) changeVolume(due Due) work {
 	volume := s.volume.open
 	return work{
 		what:  "activate " + due.Activate + " pin " + due.Pin,
-		limit: changeLimit,
+		limit: volumeWork,
 		try: func(ctx context.Context) error {
 			if due.Activate != "" {
 				_, err := volume.Activate(ctx, due.Activate)
@@ -147,11 +148,15 @@ func (s *Supervisor) changeVolume(due Due) work {
 					return product.Explain(err)
 				}
 			}
-			if due.Pin != "" {
-				_, err := volume.Pin(ctx, due.Pin)
-				return product.Explain(err)
+			if due.Pin == "" {
+				return nil
 			}
-			return nil
+			// Once, before the unit runs it: its files are as the manifest says.
+			err := volume.Verify(ctx, due.Pin, nil)
+			if err == nil {
+				_, err = volume.Pin(ctx, due.Pin)
+			}
+			return product.Explain(err)
 		},
 		done: func(m Memory) Memory {
 			if due.Pin != "" {

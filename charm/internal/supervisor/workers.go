@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ type workersView struct {
 	list   attempt[[]concourse.ListedWorker]
 	asked  time.Time         // when it has answered last
 	states map[string]string // by name
+	here   map[string]bool   // names of those that have registered with this web server
 	absent string            // units of the application whose workers do not run
 	since  time.Time         // when the absent ones became these
 	lands  time.Time         // since when this unit's worker can be told to land
@@ -48,13 +50,13 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	switch name := concourse.WorkerName(s.spec.Unit); {
 	case !s.spec.Land:
 		v.lands = time.Time{}
-	case v.lands.IsZero() && v.states[name] != "":
+	case v.lands.IsZero() && v.here[name]:
 		v.lands = time.Now()
 	}
 	if !v.lands.IsZero() {
 		seen.LandedFor = time.Since(v.lands)
 	}
-	seen.Workers = v.states
+	seen.Workers, seen.Here = v.states, v.here[concourse.WorkerName(s.spec.Unit)]
 }
 
 func (s *Supervisor) listWorkers(ctx context.Context) {
@@ -66,14 +68,16 @@ func (s *Supervisor) listWorkers(ctx context.Context) {
 	if !done {
 		return
 	}
-	v.asked, v.states = time.Now(), map[string]string{}
+	v.asked, v.states, v.here = time.Now(), map[string]string{}, map[string]bool{}
 	var running, absent []string
 	for _, w := range workers {
-		v.states[w.Name] = w.State
+		host, _, _ := net.SplitHostPort(w.Address) // none for one that has landed
+		v.states[w.Name], v.here[w.Name] = w.State, host == s.spec.Web.Address
 	}
 	for _, unit := range s.spec.Members {
 		name := concourse.WorkerName(unit)
-		if v.states[name] == concourse.Running {
+		// One that has registered with the web server before this one runs in name only.
+		if v.states[name] == concourse.Running && v.here[name] {
 			running = append(running, name)
 		} else if unit != s.spec.Unit || s.spec.Worker != nil {
 			absent = append(absent, name)

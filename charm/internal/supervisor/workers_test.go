@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,7 @@ import (
 type webServer struct {
 	port   int
 	mu     sync.Mutex
-	states map[string]string // of workers, by name
+	states map[string]string // of workers, by name; " elsewhere" follows for another web server's
 	pruned []string
 }
 
@@ -43,7 +44,12 @@ func newWebServer(t *testing.T, states map[string]string) *webServer {
 		defer web.mu.Unlock()
 		list := []concourse.ListedWorker{}
 		for name, state := range web.states {
-			list = append(list, concourse.ListedWorker{Name: name, State: state})
+			state, elsewhere := strings.CutSuffix(state, " elsewhere")
+			address := "10.0.0.1:40001"
+			if elsewhere {
+				address = "10.0.0.9:40001"
+			}
+			list = append(list, concourse.ListedWorker{Name: name, State: state, Address: address})
 		}
 		_ = json.NewEncoder(w).Encode(list)
 	})
@@ -65,7 +71,7 @@ func (w *webServer) set(worker, state string) {
 // serving is the spec of a unit with this web server and no worker.
 func (w *webServer) serving(m *mirror, root string, members ...string) supervisor.Spec {
 	spec := m.serving(root, w.port, "7.14.3")
-	spec.Web.AdminUser, spec.Web.Keys.AdminPassword, spec.Worker, spec.Members = "admin", "secret", nil, members
+	spec.Web.Address, spec.Web.AdminUser, spec.Web.Keys.AdminPassword, spec.Worker, spec.Members = "10.0.0.1", "admin", "secret", nil, members
 	return spec
 }
 
@@ -91,7 +97,7 @@ func TestPrunesStrangers(t *testing.T) {
 
 // Which workers of the application run is told as long as the web server is known to list them.
 func TestRunningWorkers(t *testing.T) {
-	web := newWebServer(t, map[string]string{"ci-1": "running", "ci-2": "stalled", "ci-3": "running", "other-4": "running"})
+	web := newWebServer(t, map[string]string{"ci-1": "running", "ci-2": "running elsewhere", "ci-3": "running", "other-4": "running"})
 	m, c := newMirror(t), start(t)
 	spec := web.serving(m, t.TempDir(), "ci/0", "ci/1", "ci/2", "ci/3")
 	require.NoError(t, c.files.PutSpec(spec))
@@ -128,6 +134,9 @@ func TestLandsWithItsBuilds(t *testing.T) {
 	require.NoError(t, c.files.PutSpec(spec))
 	time.Sleep(100 * time.Millisecond)
 	require.False(t, did("SIGUSR1 "+concourse.WorkerUnit)(), "it has not registered here yet")
+	web.set("ci-0", "running elsewhere")
+	time.Sleep(100 * time.Millisecond)
+	require.False(t, did("SIGUSR1 "+concourse.WorkerUnit)(), "it has registered with another one")
 	web.set("ci-0", "running")
 	eventually(t, "the signal", did("SIGUSR1 "+concourse.WorkerUnit))
 	web.set("ci-0", "landing")
@@ -139,8 +148,14 @@ func TestLandsWithItsBuilds(t *testing.T) {
 	require.Empty(t, done, "its builds go on")
 	web.set("ci-0", "running")
 	eventually(t, "the signal again", did("SIGUSR1 "+concourse.WorkerUnit))
+	eventually(t, "that it lands", c.saw(func(s supervisor.Status) bool { return s.Landing }))
 	web.set("ci-0", "landed")
-	c.system.Stop(concourse.WorkerUnit)
 	eventually(t, "the service that is gone", did("remove "+concourse.WorkerUnit))
+	eventually(t, "the worker that is forgotten", func() bool {
+		web.mu.Lock()
+		defer web.mu.Unlock()
+		return slices.Contains(web.pruned, "ci-0")
+	})
+	eventually(t, "that it has landed", c.saw(func(s supervisor.Status) bool { return !s.Landing }))
 	require.Zero(t, done["start "+concourse.WorkerUnit])
 }

@@ -5,6 +5,7 @@ package publish
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +43,16 @@ type Manifest struct {
 	Generation  int           `json:"generation"` // of the activation that was current then
 	Bytes       int64         `json:"bytes"`      // sum of the files' sizes
 	Files       []unpack.File `json:"files"`
+}
+
+// Contents is a digest of what the release consists of, whoever has installed it and when:
+// of its files' names, sizes, modes and contents.
+func (m Manifest) Contents() string {
+	h := sha256.New()
+	for _, f := range m.Files {
+		fmt.Fprintf(h, "%q %d %o %x %q\n", f.Path, f.Size, f.Mode, f.SHA256, f.Link)
+	}
+	return fmt.Sprintf("sha256:%x", h.Sum(nil))
 }
 
 // Complete writes the manifest into a staged tree, which is a release then.
