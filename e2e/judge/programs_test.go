@@ -85,6 +85,10 @@ var programTables = []table{
 				says(r, deployed, "ci/1", "maintenance", "Starting Concourse v7.14.2...")
 				machineOf(r, deployed, "ci/1", func(m *observation.Machine) { m.Services = nil })
 			}, ""},
+			{"a web server whose unit's worker still has builds", func(r *observed) {
+				says(r, deployed, "ci/1", "active", "Web server ready (v7.14.2), the unit's worker ends with its builds")
+				serviceOf(r, deployed, "ci/1", server, func(s *observation.Service) { s.State, s.PID = "active", 900 })
+			}, ""},
 		},
 	},
 	{rule: "own-directory",

@@ -21,7 +21,7 @@ func Remove(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.quiet() // another unit becomes the web server
 	r.phase("web server removed", 0, func() cluster.Held {
 		require.NoError(t, c.RemoveUnit(ctx, server))
-		return r.wait("removal of the web server", cluster.All(cluster.Gone(server), servedByOther(server), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
+		return r.wait("removal of the web server", cluster.All(cluster.Gone(server), servedByOther(server), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version), noneLands))
 	})
 	r.login(in.Record.Observe(ctx, "another unit serves", false, ""), in.From)
 	now, err := c.Status(ctx)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,7 +147,17 @@ func (r *run) wait(what string, until cluster.Condition) cluster.Held {
 // active waits until that many units run a release and say so.
 func (r *run) active(units int, version string) cluster.Held {
 	r.Helper()
-	return r.wait("all units on "+version, cluster.UnitsAre(app, units, cluster.Active, "v"+version))
+	return r.wait("all units on "+version, cluster.All(cluster.UnitsAre(app, units, cluster.Active, "v"+version), noneLands))
+}
+
+// noneLands holds when no worker is about to end with its builds.
+func noneLands(s cluster.Status) error {
+	for _, u := range s.Units(app) {
+		if strings.HasSuffix(u.Message, "the unit's worker ends with its builds") {
+			return fmt.Errorf("%s says %q", u.Name, u.Message)
+		}
+	}
+	return nil
 }
 
 // phase does a part of the scenario whose end a wait has seen, and reports how long it
