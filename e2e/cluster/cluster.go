@@ -46,6 +46,9 @@ type Cluster interface {
 	// AddUnits returns the names of the new units.
 	AddUnits(ctx context.Context, app string, n int) ([]string, error)
 	RemoveUnit(ctx context.Context, unit string) error
+	// RemoveLostUnit removes a unit whose machine is gone for good: none of its hooks
+	// runs, as with `juju remove-unit --force --no-wait`.
+	RemoveLostUnit(ctx context.Context, unit string) error
 	// RemoveApp removes an application with all its units, in the orderly way.
 	RemoveApp(ctx context.Context, app string) error
 	// Refresh puts another charm, the path of a .charm file, in place of an

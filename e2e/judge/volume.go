@@ -87,6 +87,28 @@ func resumable(v observation.Volume, name string) bool {
 	return !installed
 }
 
+// LeftOf returns a line for each thing that a unit has left behind: on the volume, or in the
+// web server's list of workers.
+func LeftOf(o observation.Observation, gone string) []string {
+	var f findings
+	for unit, m := range machines(o) {
+		if slices.Contains(m.Volume.Workers, dashed(gone)) {
+			f.add(o, unit, "worker/%s is still there", dashed(gone))
+		}
+		if _, there := m.Volume.Pins[dashed(gone)]; there {
+			f.add(o, unit, "pins/%s is still there", dashed(gone))
+		}
+	}
+	if o.Web != nil {
+		for _, w := range o.Web.Workers {
+			if w.Name == dashed(gone) {
+				f.note("the web server lists %s as %s", w.Name, w.State)
+			}
+		}
+	}
+	return f
+}
+
 func strangers(r observation.Record) []string {
 	var f findings
 	for o := range resting(r) {

@@ -1,8 +1,13 @@
 package judge_test
 
 import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
 )
 
@@ -88,4 +93,11 @@ var volumeTables = []table{
 			}), ""},
 		},
 	},
+}
+
+func TestLeftOf(t *testing.T) {
+	r := sound()
+	last := &r.Observations[len(r.Observations)-1]
+	require.Empty(t, judge.LeftOf(*last, "ci/7"))
+	require.Len(t, judge.LeftOf(*last, "ci/1"), 1+2*len(last.Machines), "directory and pin on each machine, and the worker")
 }

@@ -151,8 +151,18 @@ func (c *Cluster) AddUnits(ctx context.Context, app string, n int) ([]string, er
 
 // RemoveUnit asks Juju to remove a unit in the orderly way, its hooks included.
 func (c *Cluster) RemoveUnit(ctx context.Context, unit string) error {
+	return c.removeUnit(ctx, unit, application.DestroyUnitsParams{})
+}
+
+// RemoveLostUnit has Juju forget a unit.
+func (c *Cluster) RemoveLostUnit(ctx context.Context, unit string) error {
+	return c.removeUnit(ctx, unit, application.DestroyUnitsParams{Force: true, MaxWait: new(time.Duration)})
+}
+
+func (c *Cluster) removeUnit(ctx context.Context, unit string, how application.DestroyUnitsParams) error {
+	how.Units, how.DestroyStorage = []string{unit}, true
 	err := c.tell(ctx, func(conn api.Connection) error {
-		results, err := application.NewClient(conn).DestroyUnits(ctx, application.DestroyUnitsParams{Units: []string{unit}, DestroyStorage: true})
+		results, err := application.NewClient(conn).DestroyUnits(ctx, how)
 		if err == nil && len(results) == 1 && results[0].Error != nil {
 			err = results[0].Error
 		}

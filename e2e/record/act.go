@@ -71,6 +71,11 @@ func (c recorded) RemoveUnit(ctx context.Context, unit string) error {
 	return c.Cluster.RemoveUnit(ctx, unit)
 }
 
+func (c recorded) RemoveLostUnit(ctx context.Context, unit string) error {
+	c.r.Act("remove %s by force", unit)
+	return c.Cluster.RemoveLostUnit(ctx, unit)
+}
+
 func (c recorded) RemoveApp(ctx context.Context, app string) error {
 	c.r.Act("remove the application %s", app)
 	return c.Cluster.RemoveApp(ctx, app)

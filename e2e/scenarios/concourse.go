@@ -139,15 +139,18 @@ func (r *run) build(lasting time.Duration) observation.Build {
 	return b
 }
 
-// underWayOn starts builds of that length until each of the workers runs at least one. The
+// underWayOn starts builds of that length until each of the workers runs so many. The
 // function that it returns waits for the last of them; they are recorded then, for what
 // became of them says nothing before.
-func (r *run) underWayOn(workers []string, lasting time.Duration) (ended func()) {
+func (r *run) underWayOn(workers []string, each int, lasting time.Duration) (ended func()) {
 	r.Helper()
 	var all sync.WaitGroup
-	builds := make(chan observation.Build, buildsPerWorker*len(workers))
-	reached := map[string]bool{}
-	for n := 0; len(reached) < len(workers); n++ {
+	builds := make(chan observation.Build, each*buildsPerWorker*len(workers))
+	runs := map[string]int{}
+	reached := func() bool {
+		return !slices.ContainsFunc(workers, func(worker string) bool { return runs[worker] < each })
+	}
+	for n := 0; !reached(); n++ {
 		require.Less(r, n, cap(builds), "%d builds never reached every worker of %v", n, workers)
 		begun := make(chan string, 1)
 		all.Go(func() {
@@ -158,10 +161,10 @@ func (r *run) underWayOn(workers []string, lasting time.Duration) (ended func())
 			default:
 			}
 		})
-		reached[<-begun] = true
-		delete(reached, "")
+		runs[<-begun]++
+		delete(runs, "")
 	}
-	r.Logf("a build of %s runs on each of %v", lasting, workers)
+	r.Logf("builds of %s run: %v", lasting, runs)
 	return func() {
 		r.Helper()
 		all.Wait()

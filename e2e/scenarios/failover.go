@@ -36,14 +36,9 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.buildOn("a build on every worker", workersOf(back.Status))
 
 	leader := r.leader(back.Status)
-	ended := r.underWayOn(workersOf(back.Status), 3*toGo/2) // leadership takes up to a minute to move
+	ended := r.underWayOn(workersOf(back.Status), 1, 3*toGo/2) // leadership takes up to a minute to move
 	r.during(c.Machine(leader).StopAgent(), func() {
-		r.wait("another unit to lead", func(s cluster.Status) error {
-			if u, ok := s.Leader(app); !ok || u.Name == leader {
-				return fmt.Errorf("%s still leads", leader)
-			}
-			return nil
-		})
+		r.wait("another unit to lead", ledByOther(leader))
 		r.aMoment(5 * time.Second) // in which its hooks run
 		o := in.Record.Observe(ctx, "Juju's agent of the leader stopped", false, "")
 		r.demand("undisturbed", judge.Undisturbed(before, o))
@@ -51,6 +46,16 @@ func Failover(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	ended()
 	r.phase("all units active with their agents", 0, func() cluster.Held { return r.active(3, in.From.Version) })
 	r.demand("undisturbed", judge.Undisturbed(before, r.atRest("the agent is back", in.From.Version)))
+}
+
+// ledByOther holds when another unit leads.
+func ledByOther(old string) cluster.Condition {
+	return func(s cluster.Status) error {
+		if u, ok := s.Leader(app); !ok || u.Name == old {
+			return fmt.Errorf("the leader is %q", u.Name)
+		}
+		return nil
+	}
 }
 
 // servedByOther holds when another unit serves.

@@ -18,7 +18,7 @@ func UpgradeWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(3)
 	r.quiet()
-	ended := r.underWayOn(workersOf(deployed), toGo)
+	ended := r.underWayOn(workersOf(deployed), 1, toGo)
 	r.phase("upgrade beside builds", 0, func() cluster.Held {
 		require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
 		return r.active(3, in.To.Version)
@@ -34,7 +34,7 @@ func FailoverWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) 
 	deployed := r.deployed(3)
 	old := r.server(deployed)
 	r.quiet()
-	ended := r.underWayOn(workersOf(deployed), 3*toGo)
+	ended := r.underWayOn(workersOf(deployed), 1, 3*toGo)
 	require.NoError(t, c.Machine(old).Stop().Inject(ctx))
 	r.phase("another unit serves", 0, func() cluster.Held {
 		return r.wait("another unit to serve", servedByOther(old))

@@ -17,7 +17,7 @@ func WebRestart(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	deployed := r.deployed(2)
 	before := in.Record.Record().Last()
 	r.quiet()
-	ended := r.underWayOn(workersOf(deployed), toGo)
+	ended := r.underWayOn(workersOf(deployed), 1, toGo)
 	longest := in.Record.WatchWeb(ctx, before.Web.URL)
 	r.configure("external-url", before.Web.URL+"/")
 	require.NoError(t, cluster.Poll(ctx, "another web server process", time.Second, patience, func(ctx context.Context) (bool, error) {

@@ -91,6 +91,14 @@ func All() []Scenario {
 			Run:    scenarios.FailoverWithBuilds,
 		},
 		{
+			Name:   "kept-builds",
+			Group:  "cluster",
+			Proves: "No build is lost when leadership moves, the charm is refreshed or an option of the web server changes.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  600 * time.Second,
+			Run:    scenarios.KeptBuilds,
+		},
+		{
 			Name:   "web-restart",
 			Group:  "cluster",
 			Proves: "An option of the web server silences it for a moment only.",
@@ -116,6 +124,22 @@ func All() []Scenario {
 			Takes:  300 * time.Second,
 			Known:  Known{Rule: "migration-is-waited-for", Missing: "a web server that has not answered after 3 min is taken for failed"},
 			Run:    scenarios.SlowMigration,
+		},
+		{
+			Name:   "lostunit",
+			Group:  "faults",
+			Proves: "What a unit has left that was removed by force is cleared by the others.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  300 * time.Second,
+			Run:    scenarios.LostUnit,
+		},
+		{
+			Name:   "offunit",
+			Group:  "faults",
+			Proves: "A unit that was off for an upgrade comes back on the new release, and starts nothing of the old one.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  240 * time.Second,
+			Run:    scenarios.OffUnit,
 		},
 		{
 			Name:   "refresh",
@@ -177,7 +201,7 @@ func All() []Scenario {
 		{
 			Name:   "failover",
 			Group:  "faults",
-			Proves: "Another unit serves when the leader is gone, and a stopped agent stops no service.",
+			Proves: "Another unit serves when the web server's machine is gone, and a leader that moves disturbs nothing.",
 			Needs:  Needs{Memory: 4 << 30},
 			Takes:  200 * time.Second,
 			Run:    scenarios.Failover,
@@ -218,7 +242,7 @@ func All() []Scenario {
 		{
 			Name:   "remove",
 			Group:  "cluster",
-			Proves: "A leader and an application can be removed, and the application deployed again on its volume without a download.",
+			Proves: "The web server's unit and an application can be removed, and the application deployed again on its volume without a download.",
 			Needs:  Needs{Memory: 4 << 30},
 			Takes:  290 * time.Second,
 			Run:    scenarios.Remove,

@@ -58,6 +58,10 @@ func (c *Cluster) AddUnits(_ context.Context, app string, n int) ([]string, erro
 }
 
 func (c *Cluster) RemoveUnit(_ context.Context, unit string) error { return c.call("remove", unit) }
+
+func (c *Cluster) RemoveLostUnit(_ context.Context, unit string) error {
+	return c.call("remove lost", unit)
+}
 func (c *Cluster) RemoveApp(_ context.Context, app string) error   { return c.call("remove", app) }
 
 func (c *Cluster) Refresh(_ context.Context, app, charm string) error {

@@ -1,0 +1,81 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/judge"
+)
+
+// LostUnit loses a worker's machine for good: its unit is removed by force, and none of
+// its hooks runs. What it has left is cleared by the others: its worker in the web
+// server's list, its pin, its directory.
+func LostUnit(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	deployed := r.deployed(3)
+	before := in.Record.Record().Last()
+	lost := unitsBut(deployed, r.server(deployed), r.leader(deployed))[0]
+	r.quiet()
+
+	require.NoError(t, c.Machine(lost).Stop().Inject(ctx))
+	r.phase("unit lost", 0, func() cluster.Held {
+		require.NoError(t, c.RemoveLostUnit(ctx, lost))
+		return r.wait("removal of "+lost, cluster.All(cluster.Gone(lost), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
+	})
+	start := time.Now()
+	require.NoError(t, cluster.Poll(ctx, "what it has left to be cleared", 2*time.Second, patience, func(ctx context.Context) (bool, error) {
+		if left := judge.LeftOf(in.Record.Observe(ctx, "a unit lost", false, ""), lost); len(left) > 0 {
+			return false, errors.New(strings.Join(left, "; "))
+		}
+		return true, nil
+	}))
+	in.Report.Add("what the lost unit has left is cleared", time.Since(start), 3*time.Minute, nil)
+	o := r.atRest("unit lost", in.From.Version)
+	r.demand("undisturbed", judge.Undisturbed(before, o, lost))
+	r.login(o, in.From)
+	r.buildOn("a build on the worker that is left", workersOf(o.Status))
+}
+
+// OffUnit has a worker's machine off while the cluster is upgraded. It comes back to a
+// cluster of another release, and to another schema: no old service starts there.
+func OffUnit(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	deployed := r.deployed(3)
+	server := r.server(deployed)
+	off := unitsBut(deployed, server, r.leader(deployed))[0]
+	r.quiet()
+	stop := c.Machine(off).Stop()
+	require.NoError(t, stop.Inject(ctx))
+	r.phase("upgrade without a unit", upgradeTarget, func() cluster.Held {
+		require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
+		return r.wait("the units that are on", func(s cluster.Status) error {
+			for _, unit := range unitsBut(s, off) {
+				if err := cluster.UnitIs(unit, cluster.Active, "v"+in.To.Version)(s); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	require.NoError(t, stop.Heal(ctx))
+	r.phase("the unit is back", time.Minute, func() cluster.Held { return r.active(3, in.To.Version) })
+	o := r.atRest("the unit is back", in.To.Version)
+	r.demand("no-old-service", startedFrom(ctx, c, off, in.From.Version))
+	r.login(o, in.To)
+	r.buildOn("a build on every worker", workersOf(o.Status))
+}
+
+// startedFrom says which services a machine has started from a release since it booted.
+func startedFrom(ctx context.Context, c cluster.Cluster, unit, version string) []string {
+	out, err := c.Machine(unit).Exec(ctx, "journalctl", "--boot", "--unit=concourse-server.service", "--unit=concourse-worker.service", "--grep=Started.* "+version, "--output=cat")
+	if err == nil && out != "" {
+		return []string{fmt.Sprintf("%s has started since it booted: %s", unit, out)}
+	}
+	return nil
+}
