@@ -41,6 +41,23 @@ func (p Paths) Release(version string) string {
 	return filepath.Join(p.Volume, "releases", version)
 }
 
+// VersionOf returns the version of the release that a program is part of; empty for any
+// other program. What runs keeps its files, though another download of its version may
+// have taken their place: releases are store/VERSION.GENERATION, or releases/VERSION
+// itself on a volume of the first layout.
+func VersionOf(executable string) string {
+	release, ok := strings.CutSuffix(strings.TrimSuffix(executable, " (deleted)"), "/bin/concourse")
+	name := filepath.Base(release)
+	switch dot := strings.LastIndexByte(name, '.'); {
+	case !ok:
+	case filepath.Base(filepath.Dir(release)) == "releases":
+		return name
+	case filepath.Base(filepath.Dir(release)) == "store" && dot > 0:
+		return name[:dot]
+	}
+	return ""
+}
+
 // WebDir holds what the web server reads; it belongs to User.
 func (p Paths) WebDir() string { return filepath.Join(p.State, "web") }
 

@@ -68,6 +68,11 @@ func ParseKeys(content map[string]string) (Keys, error) {
 	}, nil
 }
 
+// Secrets are what nobody but the web server's process may read.
+func (w Web) Secrets() []string {
+	return []string{w.Database.Password, w.Keys.AdminPassword, w.Keys.HostKey, w.Keys.SigningKey}
+}
+
 // PublicKey returns the authorized_keys line, without a newline, of a private
 // key in PEM.
 func PublicKey(private string) (string, error) {

@@ -18,8 +18,13 @@ type System interface {
 	Account(ctx context.Context, name string) (uid, gid int, err error)
 	// Define writes a unit file; it reports whether the file changed.
 	Define(ctx context.Context, unit, definition string) (changed bool, err error)
-	// Running tells whether systemd runs a unit or is about to run it again.
-	Running(ctx context.Context, unit string) (bool, error)
+	// State says how a unit is.
+	State(ctx context.Context, unit string) (State, error)
+	// LastWords returns the line in which a unit has said last what is wrong, or its last
+	// line; empty if it wrote none.
+	LastWords(ctx context.Context, unit string) (string, error)
+	// Executable returns the path of the program that a process executes.
+	Executable(pid int) (string, error)
 	// StartAtBoot sets whether systemd starts a unit when the machine boots.
 	StartAtBoot(ctx context.Context, unit string, start bool) error
 	// Restart starts a unit, or starts it anew.
@@ -72,17 +77,29 @@ func (m Machine) Define(ctx context.Context, unit, definition string) (changed b
 	return true, nil
 }
 
-// Running counts a unit between two attempts as running: systemd has it in hand.
-func (m Machine) Running(ctx context.Context, unit string) (bool, error) {
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=ActiveState", "--value", unit).Output()
+// State costs a process.
+func (m Machine) State(ctx context.Context, unit string) (State, error) {
+	out, err := exec.CommandContext(ctx, "systemctl", "show",
+		"--property=ActiveState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus", unit).Output()
 	if err != nil {
-		return false, fmt.Errorf("systemctl show %s: %w", unit, err)
+		return State{}, fmt.Errorf("systemctl show %s: %w", unit, err)
 	}
-	switch strings.TrimSpace(string(out)) {
-	case "active", "activating", "reloading":
-		return true, nil
+	return parseState(string(out)), nil
+}
+
+// LastWords costs a process.
+func (m Machine) LastWords(ctx context.Context, unit string) (string, error) {
+	out, err := exec.CommandContext(ctx, "journalctl", "--unit="+unit, "--lines=60", "--all", "--no-pager",
+		"--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER").Output()
+	if err != nil {
+		return "", fmt.Errorf("journalctl --unit=%s: %w", unit, err)
 	}
-	return false, nil
+	return lastWords(string(out)), nil
+}
+
+// Executable asks the kernel. The path of a file that was removed ends in " (deleted)".
+func (m Machine) Executable(pid int) (string, error) {
+	return os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
 }
 
 // StartAtBoot asks systemd only where something has to change: units of both the charm's

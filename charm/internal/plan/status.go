@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
@@ -48,6 +49,9 @@ var (
 	waitingForTSA      = text{juju.Waiting, "Waiting for TSA connection info..."}
 	waitingForWeb      = text{juju.Waiting, "Waiting for the web server at %s to answer..."}
 	registering        = text{juju.Waiting, "Waiting for the web server to list this worker as running..."}
+
+	exitsAgain   = text{juju.Blocked, "%s exits again and again %s; see journalctl -u %[1]s"}
+	otherProgram = text{juju.Blocked, "%s executes %s and not Concourse v%s: run systemctl restart %[1]s on its machine"}
 
 	newestUnknown  = text{juju.Blocked, "Cannot find the newest Concourse release: %s; set version, or release-url"}
 	cannotInstall  = text{juju.Blocked, "Cannot install Concourse v%s: %s"}
@@ -95,8 +99,20 @@ func (m *maker) checkDatabase() {
 	}
 }
 
+// checkService says what keeps a service from answering for good.
+func (m *maker) checkService(unit string, a supervisor.Answer) {
+	switch {
+	case a.Exits != "":
+		m.say(exitsAgain, unit, a.Exits)
+	case a.Executes != "":
+		m.say(otherProgram, unit, a.Executes, m.Status.Run)
+	}
+}
+
 // explain says how far the unit is, when nothing worse was said before.
 func (m *maker) explain() {
+	m.checkService(concourse.ServerUnit, m.Status.Web)
+	m.checkService(concourse.WorkerUnit, m.Status.Worker)
 	s, run := m.Status, m.Status.Run
 	switch {
 	case s.Stuck != "":

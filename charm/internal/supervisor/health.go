@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -9,12 +10,23 @@ import (
 
 // serviceView is what the supervisor knows of the services from look to look.
 type serviceView struct {
-	running                 map[string]bool // by systemd unit
-	asked                   time.Time       // when systemd was asked last
-	webMissed, workerMissed int             // checks in a row
-	web, worker             Started         // of which the answers are
-	silent                  time.Time       // since when the web server owes an answer
-	rounds                  int             // spaces the checks
+	rounds      int // spaces the checks
+	web, worker health
+}
+
+// health is what is known of a service since it was started as it is described now.
+type health struct {
+	started Started // without digests
+	asked   time.Time
+	state   concourse.State // when systemd was asked
+	missed  int             // checks in a row
+	answers bool
+	turned  time.Time // when it began, or ceased, to answer
+
+	ended  int    // how often, since it has answered for a while
+	exit   string // how it ended last
+	words  string // its last words
+	quoted time.Time
 }
 
 // steady spaces the health checks of services that answered last time: a
@@ -28,98 +40,152 @@ const patience = 3
 // askSystemd is how often systemd is asked about services that answer: they run.
 const askSystemd = time.Minute
 
+// endless is how often a service ends, without having answered for a while, that does so
+// again and again.
+const endless = 3
+
+// askLimit bounds a question to a service, or about it.
+const askLimit = 2 * time.Second
+
 func (s *Supervisor) lookAtServices(ctx context.Context, seen *Seen) error {
 	v := &s.services
 	v.rounds++
-	s.lookAtWeb(ctx)
-	s.lookAtWorker(ctx)
-	// A question costs a process.
-	well := (s.spec.Web == nil || s.status.Web.Version != "") && (s.spec.Worker == nil || s.status.Worker.Version != "")
-	if v.running == nil || !well || time.Since(v.asked) >= askSystemd {
-		running := map[string]bool{}
-		for _, unit := range []string{concourse.ServerUnit, concourse.WorkerUnit} {
-			var err error
-			if running[unit], err = s.System.Running(ctx, unit); err != nil {
-				return err
-			}
-		}
-		v.running, v.asked = running, time.Now()
+	web := func(ctx context.Context) (string, error) {
+		return concourse.WebVersion(ctx, s.Client, s.spec.Web.Port)
 	}
-	seen.Running, seen.WebServes = v.running, s.status.Web.Version != ""
+	worker := func(ctx context.Context) (string, error) { // it does not say its version
+		return v.worker.started.Version, concourse.WorkerHealthy(ctx, s.Client, s.WorkerPort)
+	}
+	if err := s.lookAtService(ctx, concourse.ServerUnit, s.spec.Web != nil, web); err != nil {
+		return err
+	}
+	if err := s.lookAtService(ctx, concourse.WorkerUnit, s.spec.Worker != nil, worker); err != nil {
+		return err
+	}
+	s.status.Overdue = ""
+	if !v.web.answers && time.Since(v.web.turned) > s.Deadline {
+		s.status.Overdue = v.web.started.Version
+	}
+	seen.Running = map[string]bool{concourse.ServerUnit: v.web.state.Running, concourse.WorkerUnit: v.worker.state.Running}
+	seen.WebServes = s.status.Web.Version != ""
 	s.lookAtWorkers(ctx, seen)
 	return nil
 }
 
-func (s *Supervisor) lookAtWeb(ctx context.Context) {
-	v := &s.services
-	started, runs := s.memory.Started[concourse.ServerUnit]
-	web := &s.status.Web
-	if s.spec.Web == nil || !runs {
-		*web, s.status.Overdue, v.silent = Answer{}, "", time.Time{}
-		return
+// service returns where the health of a service is kept, and what is said of it.
+func (s *Supervisor) service(unit string) (*health, *Answer) {
+	if unit == concourse.ServerUnit {
+		return &s.services.web, &s.status.Web
 	}
-	started.Restart, started.Reload = "", ""
-	if v.web != started {
-		*web, v.web, v.webMissed, v.silent, s.status.Overdue = Answer{Is: started.Is}, started, 0, time.Time{}, ""
-	}
-	version := started.Version
-	if web.Version != version || v.webMissed > 0 || v.rounds%steady == 0 {
-		check(ctx, &web.Version, &v.webMissed, func(ctx context.Context) (string, error) {
-			return concourse.WebVersion(ctx, s.Client, s.spec.Web.Port)
-		})
-	}
-	switch {
-	case web.Version == version:
-		v.silent, s.status.Overdue = time.Time{}, ""
-	case v.silent.IsZero():
-		v.silent = time.Now()
-	case time.Since(v.silent) > s.Deadline:
-		s.status.Overdue = version
-	}
+	return &s.services.worker, &s.status.Worker
 }
 
-func (s *Supervisor) lookAtWorker(ctx context.Context) {
-	v := &s.services
-	started, runs := s.memory.Started[concourse.WorkerUnit]
-	worker := &s.status.Worker
-	if s.spec.Worker == nil || !runs {
-		*worker = Answer{}
+// lookAtService asks a service, and systemd about it.
+func (s *Supervisor) lookAtService(ctx context.Context, unit string, wanted bool, ask func(context.Context) (string, error)) error {
+	h, answer := s.service(unit)
+	started, runs := s.memory.Started[unit]
+	started.Restart, started.Reload = "", ""
+	if runs = runs && wanted; !runs {
+		started = Started{}
+	}
+	if h.started != started {
+		*h, *answer = health{started: started, turned: time.Now()}, Answer{Is: started.Is}
+	}
+	// A question to systemd costs a process.
+	if well := !runs || h.answers && h.missed == 0; !well || time.Since(h.asked) >= askSystemd {
+		state, err := s.System.State(ctx, unit)
+		if err != nil {
+			return err
+		}
+		h.note(state)
+	}
+	if !runs {
+		return nil
+	}
+	if answer.Version != started.Version || h.missed > 0 || s.services.rounds%steady == 0 {
+		s.check(ctx, h, answer, ask)
+	}
+	if answers := answer.Version == started.Version; answers != h.answers {
+		h.answers, h.turned = answers, time.Now()
+	}
+	s.judgeEnds(ctx, unit, h, answer)
+	return nil
+}
+
+// check asks a service once, in a time of its own. What a process says counts only if it
+// executes the release of that version: another one may have its port, or its place.
+func (s *Supervisor) check(ctx context.Context, h *health, answer *Answer, ask func(context.Context) (string, error)) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	executes := ""
+	version, err := ask(ctx)
+	if err == nil {
+		executes, err = s.System.Executable(h.state.PID)
+	}
+	executed := concourse.VersionOf(executes)
+	if err == nil && executed == version {
+		answer.Version, answer.Executes, h.missed = version, "", 0
 		return
 	}
-	started.Restart, started.Reload = "", ""
-	if v.worker != started {
-		*worker, v.worker, v.workerMissed = Answer{Is: started.Is}, started, 0
+	// Which error it is does not matter.
+	if h.missed++; h.missed < patience {
+		return
 	}
-	version := started.Version
-	if worker.Version != version || v.workerMissed > 0 || v.rounds%steady == 0 {
-		check(ctx, &worker.Version, &v.workerMissed, func(ctx context.Context) (string, error) {
-			return version, concourse.WorkerHealthy(ctx, s.Client, s.WorkerPort)
-		})
+	if answer.Version = ""; executed == h.started.Version {
+		executes = ""
+	}
+	answer.Executes = executes
+}
+
+// note counts how often a service has ended: systemd starts one that has failed by
+// itself, and the supervisor any other.
+func (h *health) note(state concourse.State) {
+	first := h.asked.IsZero()
+	if !first {
+		h.ended += max(0, state.Restarts-h.state.Restarts)
+	}
+	if !state.Running && (first || h.state.Running) {
+		h.ended++
+	}
+	h.exit = cmp.Or(state.Exit, h.exit)
+	h.asked, h.state = time.Now(), state
+}
+
+// judgeEnds says of a service that ends again and again how it does so. One that has
+// answered for a while may end once more.
+func (s *Supervisor) judgeEnds(ctx context.Context, unit string, h *health, answer *Answer) {
+	switch {
+	case h.answers:
+		if answer.Exits, h.quoted = "", (time.Time{}); time.Since(h.turned) >= s.Stable {
+			h.ended = 0
+		}
+		return
+	case h.ended < endless:
+		return
+	}
+	if time.Since(h.quoted) >= askSystemd {
+		ctx, cancel := context.WithTimeout(ctx, askLimit)
+		defer cancel()
+		words, err := s.System.LastWords(ctx, unit)
+		if err != nil {
+			s.Log.Warn("cannot read the last words", "unit", unit, "error", err)
+		}
+		var secrets []string
+		if s.spec.Web != nil {
+			secrets = s.spec.Web.Secrets()
+		}
+		h.words, h.quoted = concourse.Quote(words, secrets...), time.Now()
+	}
+	answer.Exits = "(" + cmp.Or(h.exit, "for an unknown reason") + ")"
+	if h.words != "" {
+		answer.Exits += ": " + h.words
 	}
 }
 
 // startedAnew forgets what was known of a service's health: its answers were those of
-// another process.
+// another process. How often it has ended stays.
 func (s *Supervisor) startedAnew(unit string) {
-	s.services.running = nil
-	if unit == concourse.ServerUnit {
-		s.services.web = Started{}
-	} else {
-		s.services.worker = Started{}
-	}
-}
-
-// check asks a service once, in a time of its own.
-func check(ctx context.Context, answer *string, missed *int, ask func(context.Context) (string, error)) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	got, err := ask(ctx)
-	if err == nil {
-		*answer, *missed = got, 0
-		return
-	}
-	// Which error it is does not matter.
-	if *missed++; *missed >= patience {
-		*answer = ""
-	}
+	h, answer := s.service(unit)
+	h.asked, h.state, h.missed = time.Time{}, concourse.State{}, 0
+	answer.Version, answer.Executes = "", ""
 }

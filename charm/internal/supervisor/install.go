@@ -49,11 +49,11 @@ func install(ctx context.Context, system concourse.System, state, executable, un
 	if err != nil {
 		return err
 	}
-	running, err := system.Running(ctx, Unit)
+	now, err := system.State(ctx, Unit)
 	if err != nil {
 		return err
 	}
-	if fresh && !changed && running {
+	if fresh && !changed && now.Running {
 		return nil
 	}
 	if err := system.Remove(ctx, formerUnit); err != nil {

@@ -59,4 +59,8 @@ const (
 type Answer struct {
 	Version string `json:"version,omitempty"` // empty while it does not answer
 	Is      string `json:"is,omitempty"`      // Identity of the Web or Worker that was started
+	// Exits says how the service ends, and with which words, while it does so again and
+	// again. Executes is the program of one that answers, if it is not of its release.
+	Exits    string `json:"exits,omitempty"`
+	Executes string `json:"executes,omitempty"`
 }

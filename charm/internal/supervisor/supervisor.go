@@ -58,6 +58,7 @@ type Supervisor struct {
 	Watch      time.Duration // between two questions to a web server that is watched
 	Absence    time.Duration // without an answer after which it is not Answering
 	Hosts      string        // the machine's file of host names
+	Stable     time.Duration // for which a service answers that has not to be told how it ended before
 	Parting    time.Duration // that a web server serves on when its unit leaves
 
 	files  Files
@@ -85,6 +86,7 @@ func (s *Supervisor) Defaults() {
 	s.Workers = 10 * time.Second // within 30 s a worker that is not heard of shows as such
 	s.Watch, s.Absence = 5*time.Second, 20*time.Second
 	s.Hosts = "/etc/hosts"
+	s.Stable = time.Minute
 	s.Parting = 10 * time.Second // the others are told by a hook each, which takes seconds on a busy machine
 }
 

@@ -184,6 +184,7 @@ func (c *charm) run(t testing.TB, changes ...func(*supervisor.Supervisor)) (end 
 		Workers:  20 * time.Millisecond,
 		Absence:  200 * time.Millisecond,
 		Hosts:    filepath.Join(string(c.files), "hosts"),
+		Stable:   time.Minute,
 	}
 	for _, change := range changes {
 		change(&w)

@@ -6,9 +6,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
 
 // System is a concourse.System whose systemd does at once as it is told, and notes it.
@@ -22,7 +25,10 @@ type System struct {
 	IDs [2]int
 
 	mu      sync.Mutex
-	running map[string]bool
+	pid     int                        // of the process that was started last
+	states  map[string]concourse.State // of units that systemd has in hand
+	program map[int]string             // by process
+	words   map[string]string          // the last ones, by unit
 	atBoot  map[string]bool
 	defined map[string]string
 	did     []string
@@ -30,7 +36,10 @@ type System struct {
 
 // New returns a machine without services.
 func New() *System {
-	return &System{running: map[string]bool{}, atBoot: map[string]bool{}, defined: map[string]string{}}
+	return &System{
+		states: map[string]concourse.State{}, program: map[int]string{}, words: map[string]string{},
+		atBoot: map[string]bool{}, defined: map[string]string{},
+	}
 }
 
 func (s *System) do(what string, change func()) error {
@@ -61,14 +70,54 @@ func (s *System) Done() []string {
 func (s *System) Stop(unit string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.running, unit)
+	s.end(unit)
+}
+
+func (s *System) end(unit string) {
+	delete(s.program, s.states[unit].PID)
+	delete(s.states, unit)
+}
+
+// Crash ends a service that systemd will start anew in a while.
+func (s *System) Crash(unit, exit, words string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	restarts := s.states[unit].Restarts + 1
+	s.end(unit)
+	s.words[unit], s.states[unit] = words, concourse.State{Running: true, Restarts: restarts, Exit: exit}
+}
+
+// Start has systemd start a service anew that has failed.
+func (s *System) Start(unit string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.run(unit, s.states[unit].Restarts)
+}
+
+// run begins a process. The link of a release leads into the store.
+func (s *System) run(unit string, restarts int) {
+	s.end(unit)
+	s.pid++
+	s.states[unit] = concourse.State{Running: true, PID: s.pid, Restarts: restarts}
+	_, command, _ := strings.Cut(s.defined[unit], "ExecStart=")
+	program, _, _ := strings.Cut(command, " ")
+	s.program[s.pid] = releaseLink.ReplaceAllString(program, "/store/$1.1/")
+}
+
+var releaseLink = regexp.MustCompile(`/releases/([^/]*)/`)
+
+// Execs has the process of a unit execute another program.
+func (s *System) Execs(unit, program string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.program[s.states[unit].PID] = program
 }
 
 // Up returns the services that run, by name.
 func (s *System) Up() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.running))
+	return slices.Sorted(maps.Keys(s.states))
 }
 
 // Definition returns the unit file of a service, and whether the service starts at boot.
@@ -93,10 +142,25 @@ func (s *System) Define(_ context.Context, unit, definition string) (changed boo
 	return changed, nil
 }
 
-func (s *System) Running(_ context.Context, unit string) (bool, error) {
+func (s *System) State(_ context.Context, unit string) (concourse.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.running[unit], nil
+	return s.states[unit], nil
+}
+
+func (s *System) LastWords(_ context.Context, unit string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.words[unit], nil
+}
+
+func (s *System) Executable(pid int) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.program[pid] == "" {
+		return "", os.ErrNotExist
+	}
+	return s.program[pid], nil
 }
 
 func (s *System) StartAtBoot(_ context.Context, unit string, start bool) error {
@@ -107,7 +171,7 @@ func (s *System) StartAtBoot(_ context.Context, unit string, start bool) error {
 }
 
 func (s *System) Restart(_ context.Context, unit string) error {
-	return s.do("start "+unit, func() { s.running[unit] = true })
+	return s.do("start "+unit, func() { s.run(unit, 0) })
 }
 
 func (s *System) Reload(_ context.Context, unit string) error { return s.do("reload "+unit, nil) }
@@ -120,7 +184,7 @@ func (s *System) Remove(_ context.Context, unit string) error {
 	if definition, _ := s.Definition(unit); definition == "" {
 		return nil
 	}
-	return s.do("remove "+unit, func() { delete(s.running, unit); delete(s.defined, unit) })
+	return s.do("remove "+unit, func() { s.end(unit); delete(s.defined, unit) })
 }
 
 func (s *System) Execute(_ context.Context, name string, args ...string) error {
