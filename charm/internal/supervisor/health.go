@@ -40,6 +40,9 @@ const patience = 3
 // askSystemd is how often systemd is asked about services that answer: they run.
 const askSystemd = time.Minute
 
+// askLanding is how often about a worker that is to end by itself.
+const askLanding = 5 * time.Second
+
 // endless is how often a service ends, without having answered for a while, that does so
 // again and again.
 const endless = 3
@@ -92,7 +95,11 @@ func (s *Supervisor) lookAtService(ctx context.Context, unit string, wanted bool
 		*h, *answer = health{started: started, turned: time.Now()}, Answer{Is: started.Is}
 	}
 	// A question to systemd costs a process.
-	if well := !runs || h.answers && h.missed == 0; !well || time.Since(h.asked) >= askSystemd {
+	pause := askSystemd
+	if s.spec.Land && unit == concourse.WorkerUnit {
+		pause = askLanding
+	}
+	if well := !runs || h.answers && h.missed == 0; !well || time.Since(h.asked) >= pause {
 		state, err := s.System.State(ctx, unit)
 		if err != nil {
 			return err
