@@ -122,7 +122,7 @@ func (u *used) damaged(t *testing.T, file, kind string) {
 			fail("%s: not a line: %v", o.call, o.err)
 		case kind == "removed" && slices.Contains(directories, file):
 			continue // Open makes it anew
-		case e.Kind != ErrDamaged && e.Kind != ErrForeignVolume:
+		case e.Kind != ErrDamaged && !errors.Is(e.Kind, ErrForeignVolume):
 			fail("%s: of kind %v: %v", o.call, e.Kind, o.err)
 		case !strings.Contains(o.err.Error(), name) && !(file == volumeFile && strings.Contains(o.err.Error(), u.dir)):
 			fail("%s: does not name the file: %v", o.call, o.err)

@@ -16,6 +16,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/tree"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/unpack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
 
 // The kinds of errors, to be tested for with errors.Is.
@@ -30,10 +31,20 @@ var (
 	ErrNotMounted = errors.New("volume is not mounted")
 	// ErrUnmarked: something is mounted at the root that nobody has marked as shared. It
 	// is an ErrNotMounted, too.
-	ErrUnmarked error = unmarkedError{}
-	// ErrForeignVolume: another volume is mounted than this unit has seen before, or
-	// it belongs to another owner, or its layout is newer than this program.
+	ErrUnmarked error = &specialKind{"mount is not marked as shared", ErrNotMounted}
+	// ErrForeignVolume: another volume is mounted than this unit has seen before. So are
+	// the two kinds that follow.
 	ErrForeignVolume = errors.New("another volume is mounted")
+	// ErrOtherOwner: the volume belongs to another owner.
+	ErrOtherOwner error = &specialKind{"the volume of another owner is mounted", ErrForeignVolume}
+	// ErrNewerLayout: the layout of the volume is newer than this program.
+	ErrNewerLayout error = &specialKind{"a volume of a newer layout is mounted", ErrForeignVolume}
+	// ErrReadOnly: the volume is mounted so that nothing can be written to it.
+	ErrReadOnly = probe.ErrReadOnly
+	// ErrNoExec: the volume is mounted so that no program can be started from it.
+	ErrNoExec = probe.ErrNoExec
+	// ErrNoAccess: a user cannot start the programs of a release.
+	ErrNoAccess = errors.New("a user has no access")
 	// ErrHung: the mount did not answer before the context ended. The error of the
 	// context is in the chain, too.
 	ErrHung = mount.ErrHung
@@ -51,7 +62,8 @@ var (
 	ErrNoDigest = fetch.ErrNoDigest
 	// ErrDigest: the bytes received are not those the digest was made of.
 	ErrDigest = errors.New("digest mismatch")
-	// ErrNoSpace: the volume is too small for the release.
+	// ErrNoSpace: the volume is too small for the release, or nothing more can be
+	// written to it.
 	ErrNoSpace = errors.New("not enough space on the volume")
 	// ErrNotInstalled: the release is not on the volume.
 	ErrNotInstalled = publish.ErrNotInstalled
@@ -73,11 +85,14 @@ var (
 	ErrMounted = tree.ErrMounted
 )
 
-type unmarkedError struct{}
+// specialKind is a kind that is one of a more general kind, too.
+type specialKind struct {
+	text    string
+	general error
+}
 
-func (unmarkedError) Error() string { return "mount is not marked as shared" }
-
-func (unmarkedError) Is(target error) bool { return target == ErrNotMounted }
+func (k *specialKind) Error() string        { return k.text }
+func (k *specialKind) Is(target error) bool { return target == k.general }
 
 // Error is what the methods of Coordinator and View return. Its text is one line
 // that fits a status; what an operator can do depends on who calls, who can tell
@@ -102,8 +117,8 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // kinds are in the order in which they explain an error that has several.
 var kinds = []error{
-	ErrOptions, ErrVersion, ErrNoVolume, ErrHung, ErrUnmarked, ErrNotMounted, ErrForeignVolume,
-	ErrDamaged, ErrMounted, ErrNoSpace, ErrDigest, ErrNotArchive, ErrTooLarge, ErrUnauthorized,
+	ErrOptions, ErrVersion, ErrNoVolume, ErrHung, ErrUnmarked, ErrNotMounted, ErrOtherOwner, ErrNewerLayout,
+	ErrForeignVolume, ErrDamaged, ErrMounted, ErrReadOnly, ErrNoExec, ErrNoAccess, ErrNoSpace, ErrDigest, ErrNotArchive, ErrTooLarge, ErrUnauthorized,
 	ErrNoDigest, ErrNotFound, ErrUnreachable, ErrOvertaken, ErrNotActivated, ErrHeld,
 	ErrNotInstalled, ErrCorrupt, ErrArchitecture,
 }
@@ -115,6 +130,9 @@ var passing = []error{ErrHung, ErrUnreachable, ErrHeld, ErrCorrupt}
 func failed(doing, what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, unix.EROFS) && !errors.Is(err, ErrReadOnly) {
+		err = fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	e := &Error{Doing: doing, What: what, Err: err}
 	if i := slices.IndexFunc(kinds, func(kind error) bool { return errors.Is(err, kind) }); i >= 0 {

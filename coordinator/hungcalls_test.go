@@ -144,7 +144,15 @@ var mountCalls = map[string]mountCall{
 		_, err := u.c.Probe(ctx)
 		return err
 	}},
-	"View.Check": {call: func(ctx context.Context, u *caller) error { return u.v.Check(ctx) }},
+	"View.Check": {call: func(ctx context.Context, u *caller) error {
+		if err := u.v.Check(ctx); err != nil {
+			return err
+		}
+		return u.c.Check(ctx)
+	}},
+	"View.Executable": {call: func(ctx context.Context, u *caller) error {
+		return u.v.Executable(ctx, "7.0.0", os.Getuid(), os.Getgid())
+	}},
 	"View.Current": {call: func(ctx context.Context, u *caller) error {
 		_, err := u.v.Current(ctx)
 		return err

@@ -15,8 +15,11 @@ import (
 
 // everyCall is what a unit can ask for, each for itself.
 var everyCall = map[string]func(t *testing.T, c *Coordinator) error{
-	"Check":     func(t *testing.T, c *Coordinator) error { return c.Check(t.Context()) },
-	"Current":   func(t *testing.T, c *Coordinator) error { _, err := c.Current(t.Context()); return err },
+	"Check":   func(t *testing.T, c *Coordinator) error { return c.Check(t.Context()) },
+	"Current": func(t *testing.T, c *Coordinator) error { _, err := c.Current(t.Context()); return err },
+	"Executable": func(t *testing.T, c *Coordinator) error {
+		return c.Executable(t.Context(), "7.14.3", os.Getuid(), os.Getgid())
+	},
 	"Recheck":   func(t *testing.T, c *Coordinator) error { _, err := c.Recheck(t.Context(), "7.14.3"); return err },
 	"Installed": func(t *testing.T, c *Coordinator) error { _, err := c.Installed(t.Context(), "7.14.3"); return err },
 	"Verify":    func(t *testing.T, c *Coordinator) error { return c.Verify(t.Context(), "7.14.3", nil) },
@@ -68,10 +71,11 @@ func TestRefusedVolume(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*identity)
 		want   string
+		kind   error
 	}{
-		"a newer layout": {func(v *identity) { v.Layout = layout + 1 }, fmt.Sprintf("has layout %d, this program knows %d to %d: run a newer one here", layout+1, firstLayout, layout)},
-		"another owner":  {func(v *identity) { v.Owner = "theirs" }, "belongs to theirs, this unit to ours: attach a volume of its own"},
-		"another id":     {func(v *identity) { v.ID = "X" }, "is volume X, but this unit knows "},
+		"a newer layout": {func(v *identity) { v.Layout = layout + 1 }, fmt.Sprintf("has layout %d, this program knows %d to %d: run a newer one here", layout+1, firstLayout, layout), ErrNewerLayout},
+		"another owner":  {func(v *identity) { v.Owner = "theirs" }, "belongs to theirs, this unit to ours: attach a volume of its own", ErrOtherOwner},
+		"another id":     {func(v *identity) { v.ID = "X" }, "is volume X, but this unit knows ", ErrForeignVolume},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := newSource(t, "7.14.1", "7.14.2", "7.14.3")
@@ -92,7 +96,8 @@ func TestRefusedVolume(t *testing.T) {
 				err := call(t, c)
 				var e *Error
 				require.ErrorAs(t, err, &e, name)
-				require.Equal(t, ErrForeignVolume, e.Kind, name)
+				require.Equal(t, tt.kind, e.Kind, name)
+				require.ErrorIs(t, err, ErrForeignVolume, name)
 				require.False(t, e.Retry, name)
 				require.ErrorContains(t, err, tt.want, name)
 			}

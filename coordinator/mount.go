@@ -136,7 +136,10 @@ func (v *volume) room() (room, error) {
 	if err != nil {
 		return room{}, fmt.Errorf("cannot measure the free space of %s: %w", v.root.Name(), err)
 	}
-	r := room{bytes: s.Bavail * uint64(s.Bsize), files: math.MaxUint64}
+	r := room{bytes: math.MaxInt64, files: math.MaxUint64}
+	if s.Blocks > 0 { // else the file system does not count them
+		r.bytes = s.Bavail * uint64(s.Bsize)
+	}
 	if s.Files > 0 { // else the file system makes inodes as it needs them
 		r.files = s.Ffree
 	}

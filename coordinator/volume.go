@@ -161,7 +161,11 @@ func write[T any](ctx context.Context, c *Coordinator, t task, do func(context.C
 			return value, gone
 		}
 		if noSpace(err) && !errors.Is(err, ErrNoSpace) {
-			return value, fmt.Errorf("%w: %w", ErrNoSpace, err)
+			free, roomErr := v.room()
+			if roomErr != nil {
+				return value, errors.Join(fmt.Errorf("%w: %w", ErrNoSpace, err), roomErr)
+			}
+			return value, fmt.Errorf("%w: %s: %w", ErrNoSpace, free.describe(err), err)
 		}
 		return value, err
 	})
@@ -334,7 +338,7 @@ func identify(root *os.Root) (identity, error) {
 	}
 	if v.Layout > layout {
 		return identity{}, fmt.Errorf("%w: %s has layout %d, this program knows %d to %d: run a newer one here",
-			ErrForeignVolume, root.Name(), v.Layout, firstLayout, layout)
+			ErrNewerLayout, root.Name(), v.Layout, firstLayout, layout)
 	}
 	return v, nil
 }
@@ -391,7 +395,7 @@ func (v *View) same(there identity, err error) error {
 	case v.id != "" && there.ID != v.id:
 		return fmt.Errorf("%w: %s is volume %s, but this unit knows %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, there.ID, v.id)
 	case v.owner != "" && there.Owner != "" && there.Owner != v.owner:
-		return fmt.Errorf("%w: %s belongs to %s, this unit to %s: attach a volume of its own", ErrForeignVolume, v.dir, there.Owner, v.owner)
+		return fmt.Errorf("%w: %s belongs to %s, this unit to %s: attach a volume of its own", ErrOtherOwner, v.dir, there.Owner, v.owner)
 	}
 	return nil
 }

@@ -39,6 +39,21 @@ func (v Volume) String() string {
 	return s
 }
 
+// Flags tells, without writing, whether a mount has a flag with which it cannot carry a
+// release: nil, ErrReadOnly, or, if files of it are executed, ErrNoExec.
+func Flags(root *os.Root, execute bool) error {
+	v, noExec, err := volumeOf(root, ".")
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot read the flags of %s: %w", root.Name(), err)
+	case v.ReadOnly:
+		return refusal(ErrReadOnly, "%s is mounted so", root.Name())
+	case noExec && execute:
+		return refusal(ErrNoExec, "%s is mounted noexec", root.Name())
+	}
+	return nil
+}
+
 // volumeOf asks statfs of a directory, which writes nothing. It also tells whether the
 // mount has the flag noexec.
 func volumeOf(root *os.Root, name string) (v Volume, noExec bool, err error) {

@@ -239,6 +239,13 @@ func fault(f supervisor.Fault) func(*unit) {
 	}
 }
 
+// mild is a fault with which the volume can still be used.
+func mild(f supervisor.Fault) func(*unit) {
+	return func(u *unit) {
+		u.in.Status.Fault, u.in.Status.Detail, u.seen.Fault = f, "disk is on fire", f
+	}
+}
+
 func TestMake(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -364,6 +371,70 @@ func TestMake(t *testing.T) {
 			status: "blocked Storage unavailable - disk is on fire",
 		},
 		{
+			name: "the volume of another model", unit: follower(fault(supervisor.OtherModel)), want: old,
+			status: "blocked Shared storage unavailable - the volume belongs to another model: detach it and attach one of this model",
+			steps:  "stop worker",
+		}, {
+			name: "the volume of a newer charm", unit: follower(fault(supervisor.Newer)), want: old,
+			status: "blocked Shared storage unavailable - a newer charm has used the volume: run juju refresh",
+			steps:  "stop worker",
+		}, {
+			name: "worker can only read its volume", unit: follower(fault(supervisor.ReadOnly)), want: old,
+			status: "blocked Shared storage unavailable - it is mounted read-only at /var/lib/concourse: mount it read-write",
+			steps:  "stop worker",
+		}, {
+			name: "web can only read its volume", unit: leader(fault(supervisor.ReadOnly)), want: old,
+			status: "blocked Shared storage unavailable - it is mounted read-only at /var/lib/concourse: mount it read-write",
+		}, {
+			name: "worker can start no program", unit: follower(fault(supervisor.NoExec)), want: old,
+			status: "blocked Shared storage unavailable - it is mounted noexec at /var/lib/concourse: mount it without noexec",
+			steps:  "stop worker",
+		}, {
+			name: "web can start no program", unit: leader(fault(supervisor.NoExec)), want: old,
+			status: "blocked Shared storage unavailable - it is mounted noexec at /var/lib/concourse: mount it without noexec",
+		}, {
+			name: "noexec on the unit's own disk", want: old,
+			unit:   leader(config(func(c *plan.Config) { c.SharedStorage = "none" }), fault(supervisor.NoExec)),
+			status: "blocked Storage unavailable - it is mounted noexec at /var/lib/concourse: mount it without noexec",
+		}, {
+			name: "worker's volume hangs", unit: follower(fault(supervisor.Hung)), want: old,
+			status: "blocked Shared storage unavailable - /var/lib/concourse does not answer: check the file server and the network to it",
+			steps:  "stop worker",
+		}, {
+			name: "web's volume hangs", unit: leader(fault(supervisor.Hung)), want: old,
+			status: "blocked Shared storage unavailable - /var/lib/concourse does not answer: check the file server and the network to it",
+		}, {
+			name: "the web server's user is shut out", unit: leader(mild(supervisor.NoAccess)), want: old,
+			status: "blocked Shared storage unavailable - the user concourse cannot start the web server: disk is on fire",
+		}, {
+			name: "and its web server has ended", want: old,
+			unit:   leader(mild(supervisor.NoAccess), func(u *unit) { clear(u.seen.Running); u.in.Status.Web.Version = "" }),
+			status: "blocked Shared storage unavailable - the user concourse cannot start the web server: disk is on fire",
+		}, {
+			name: "a worker is root", unit: follower(mild(supervisor.NoAccess), stopped), want: old,
+			status: "blocked Shared storage unavailable - the user concourse cannot start the web server: disk is on fire",
+			steps:  "pin 7.14.2, start worker 7.14.2",
+		}, {
+			name: "a full volume stops nothing", unit: follower(mild(supervisor.Full)), want: old,
+			status: "blocked Shared storage is full - disk is on fire: enlarge the volume or remove what is not needed",
+		}, {
+			name: "nor keeps anything from being started", unit: follower(mild(supervisor.Full), stopped), want: old,
+			status: "blocked Shared storage is full - disk is on fire: enlarge the volume or remove what is not needed",
+			steps:  "pin 7.14.2, start worker 7.14.2",
+		}, {
+			name: "what a full volume has no room for comes first", want: next,
+			unit: leader(app(relations.TargetVersion, next), mild(supervisor.Full), status(func(f *supervisor.Status) {
+				f.Trying, f.Failure = next, "not enough space on the volume"
+			})),
+			status: "blocked Cannot install Concourse v7.14.3: not enough space on the volume",
+		}, {
+			name: "what a full volume kept from being done comes first", want: old,
+			unit: leader(mild(supervisor.Full), status(func(f *supervisor.Status) {
+				f.Stuck = "cannot pin Concourse 7.14.2: not enough space on the volume: no inode is free"
+			})),
+			status: "blocked Cannot pin Concourse 7.14.2: not enough space on the volume: no inode is free; " +
+				"it is tried again, see journalctl -u concourse-ci-supervisor.service",
+		}, {
 			name: "worker's directory fails", want: old,
 			unit:   follower(fault(supervisor.Broken)),
 			status: "blocked Storage unavailable - disk is on fire", steps: "stop worker",

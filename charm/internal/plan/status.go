@@ -40,7 +40,14 @@ var (
 	notMounted   = text{juju.Blocked, "Shared storage unavailable - attach it with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`"}
 	unfitStorage = text{juju.Blocked, "Shared storage unavailable - %s"}
 	otherVolume  = text{juju.Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s"}
+	otherModel   = text{juju.Blocked, "Shared storage unavailable - the volume belongs to another model: detach it and attach one of this model"}
+	newerVolume  = text{juju.Blocked, "Shared storage unavailable - a newer charm has used the volume: run juju refresh"}
 	brokenVolume = text{juju.Blocked, "Storage unavailable - %s"}
+	readOnly     = text{juju.Blocked, "%s unavailable - it is mounted read-only at %s: mount it read-write"}
+	noExec       = text{juju.Blocked, "%s unavailable - it is mounted noexec at %s: mount it without noexec"}
+	hungVolume   = text{juju.Blocked, "%s unavailable - %s does not answer: check the file server and the network to it"}
+	noAccess     = text{juju.Blocked, "%s unavailable - the user " + concourse.User + " cannot start the web server: %s"}
+	fullVolume   = text{juju.Blocked, "%s is full - %s: enlarge the volume or remove what is not needed"}
 
 	databaseMissing    = text{juju.Blocked, "PostgreSQL database required"}
 	waitingForDatabase = text{juju.Waiting, "Waiting for PostgreSQL database..."}
@@ -76,16 +83,36 @@ var (
 func Leaving() juju.Status { return leaving.status() }
 
 func (m *maker) checkVolume() {
-	s := m.Status
-	switch {
-	case s.Fault == supervisor.NotMounted:
+	storage, detail := "Storage", oneLine(m.Status.Detail)
+	if m.Config.shared() {
+		storage = "Shared storage"
+	}
+	switch m.Status.Fault {
+	case supervisor.Healthy:
+	case supervisor.NotMounted:
 		m.say(notMounted, m.Hostname, m.Volume)
-	case s.Fault == supervisor.Foreign && s.VolumeID != "":
-		m.say(otherVolume, s.VolumeID, m.Volume)
-	case s.Fault == supervisor.Unmarked || s.Fault == supervisor.Foreign:
-		m.say(unfitStorage, s.Detail)
-	case s.Fault == supervisor.Broken:
-		m.say(brokenVolume, s.Detail)
+	case supervisor.Unmarked:
+		m.say(unfitStorage, detail)
+	case supervisor.Foreign:
+		m.say(otherVolume, m.Status.VolumeID, m.Volume)
+	case supervisor.OtherModel:
+		m.say(otherModel)
+	case supervisor.Newer:
+		m.say(newerVolume)
+	case supervisor.ReadOnly:
+		m.say(readOnly, storage, m.Volume)
+	case supervisor.NoExec:
+		m.say(noExec, storage, m.Volume)
+	case supervisor.Hung:
+		m.say(hungVolume, storage, m.Volume)
+	case supervisor.NoAccess:
+		m.say(noAccess, storage, detail)
+	case supervisor.Full:
+		if m.Status.Failure == "" && m.Status.Stuck == "" { // which say what could not be done for it
+			m.say(fullVolume, storage, detail)
+		}
+	default:
+		m.say(brokenVolume, detail)
 	}
 }
 

@@ -62,6 +62,8 @@ func (v *slowVolume) count(change func()) {
 
 func (v *slowVolume) Check(context.Context) error { return nil }
 
+func (v *slowVolume) Executable(context.Context, string, int, int) error { return nil }
+
 func (v *slowVolume) Ensure(ctx context.Context, version string) (coordinator.Release, error) {
 	return coordinator.Release{Version: version}, v.call(ctx, install)
 }

@@ -41,6 +41,6 @@ func (s *Supervisor) prepare(ctx context.Context) error {
 	if s.status.WorkerKey, err = concourse.WorkerKey(s.Paths.WorkerKey()); err != nil {
 		return err
 	}
-	s.prepared = true
+	s.prepared, s.uid, s.gid = true, uid, gid
 	return nil
 }

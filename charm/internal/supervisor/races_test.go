@@ -121,7 +121,7 @@ func TestSlowLooks(t *testing.T) {
 	require.Empty(t, c.system.Done())
 	slow.Store(1000)
 	c.run(t, hang)
-	eventually(t, "the fault", c.saw(func(f supervisor.Status) bool { return f.Fault == supervisor.Broken }))
+	eventually(t, "the fault", c.saw(func(f supervisor.Status) bool { return f.Fault == supervisor.Hung }))
 	eventually(t, "the worker to stop", func() bool { return slices.Equal(c.system.Up(), []string{concourse.ServerUnit}) })
 }
 

@@ -50,10 +50,25 @@ type Fault string
 const (
 	Healthy    Fault = ""
 	NotMounted Fault = "not-mounted"
-	Unmarked   Fault = "unmarked" // mounted, and not marked as shared
-	Foreign    Fault = "foreign"  // another volume than before
-	Broken     Fault = "broken"   // any other error
+	Unmarked   Fault = "unmarked"    // mounted, and not marked as shared
+	Foreign    Fault = "foreign"     // another volume than before
+	OtherModel Fault = "other-model" // it belongs to another model
+	Newer      Fault = "newer"       // its layout is that of a newer charm
+	ReadOnly   Fault = "read-only"   // a worker can neither make a container nor end one
+	NoExec     Fault = "noexec"      // each container needs programs of the release
+	Hung       Fault = "hung"        // the mount does not answer
+	Broken     Fault = "broken"      // any other error
+
+	// With these the unit goes on. The web server's user is shut out, and it is not
+	// started in vain; a worker is root. What is full a worker empties as builds end.
+	NoAccess Fault = "no-access"
+	Full     Fault = "full"
 )
+
+// severe tells whether the volume cannot be used at all. A worker stops then: builds that
+// it was given would fail one after the other, or fill the directory underneath. A web
+// server stays, as it writes nothing there.
+func (f Fault) severe() bool { return f != Healthy && f != NoAccess && f != Full }
 
 // Answer is that of a service: of which description, and from which version.
 type Answer struct {

@@ -78,7 +78,7 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	if spec.TSA != seen.TSA && spec.TSA != "" {
 		due.TSA = spec.TSA
 	}
-	if due.Run != "" && seen.Fault == Healthy {
+	if due.Run != "" && !seen.Fault.severe() {
 		// Of two leaders whose applications share a volume the last to change its
 		// version has said what is current.
 		others := seen.Current != "" && application(seen.CurrentBy) != application(spec.Unit)
@@ -146,7 +146,7 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 	switch {
 	case spec.Web == nil:
 		return stop(concourse.ServerUnit, seen, m)
-	case !ready || seen.Fault != Healthy || damaged:
+	case !ready || seen.Fault.severe() || seen.Fault == NoAccess || damaged:
 		return Task{}
 	case seen.Stale && seen.Current != version:
 		return Task{} // an old web server must not meet a new schema
@@ -158,9 +158,9 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 // underneath. One whose release is being repaired stays.
 func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
 	switch {
-	case spec.Worker == nil && spec.Land && seen.Fault == Healthy && seen.LandedFor < drainTimeout:
+	case spec.Worker == nil && spec.Land && !seen.Fault.severe() && seen.LandedFor < drainTimeout:
 		return land(spec, seen, m)
-	case spec.Worker == nil || seen.Fault != Healthy:
+	case spec.Worker == nil || seen.Fault.severe():
 		return stop(concourse.WorkerUnit, seen, m)
 	case !ready || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
 		return Task{}

@@ -25,6 +25,7 @@ const Unit = "concourse-ci-supervisor.service"
 type Volume interface {
 	VolumeID() string
 	Check(ctx context.Context) error
+	Executable(ctx context.Context, version string, uid, gid int) error
 	Current(ctx context.Context) (coordinator.Activation, error)
 	Installed(ctx context.Context, version string) (coordinator.Release, error)
 	Recheck(ctx context.Context, version string) (coordinator.Release, error)
@@ -67,6 +68,7 @@ type Supervisor struct {
 	status Status
 
 	prepared bool      // see prepare
+	uid, gid int       // of the web server's user
 	first    time.Time // when the spec was written that was there at first
 	stale    bool      // no hook has written another one than the first
 	volume   volumeView

@@ -441,6 +441,78 @@ func TestLostVolume(t *testing.T) {
 	eventually(t, "both run", func() bool { return len(c.system.Up()) == 2 })
 }
 
+// Each fault is told apart. One with which the volume cannot be used stops the worker, and
+// no other one does.
+func TestFaultsOfAVolume(t *testing.T) {
+	for _, test := range []struct {
+		err   error
+		fault supervisor.Fault
+		stops bool
+	}{
+		{coordinator.ErrNotMounted, supervisor.NotMounted, true},
+		{coordinator.ErrUnmarked, supervisor.Unmarked, true},
+		{coordinator.ErrForeignVolume, supervisor.Foreign, true},
+		{coordinator.ErrOtherOwner, supervisor.OtherModel, true},
+		{coordinator.ErrNewerLayout, supervisor.Newer, true},
+		{fmt.Errorf("%w: %w", coordinator.ErrForeignVolume, coordinator.ErrDamaged), supervisor.Broken, true},
+		{coordinator.ErrReadOnly, supervisor.ReadOnly, true},
+		{coordinator.ErrNoExec, supervisor.NoExec, true},
+		{coordinator.ErrHung, supervisor.Hung, true},
+		{errors.New("input/output error"), supervisor.Broken, true},
+		{coordinator.ErrNoSpace, supervisor.Full, false},
+		{coordinator.ErrNoAccess, supervisor.NoAccess, false},
+	} {
+		t.Run(fmt.Sprint(test.err), func(t *testing.T) {
+			m := newMirror(t)
+			var spoiled atomic.Bool
+			c := start(t, func(s *supervisor.Supervisor) {
+				open := s.Open
+				s.Open = func(ctx context.Context, root string, o coordinator.Options) (supervisor.Volume, error) {
+					v, err := open(ctx, root, o)
+					return spoilt{v, test.err, &spoiled}, err
+				}
+			})
+			require.NoError(t, c.files.PutSpec(m.serving(t.TempDir(), 1, "7.14.3")))
+			both := func() bool { return len(c.system.Up()) == 2 }
+			eventually(t, "both run", both)
+			c.system.Done()
+			spoiled.Store(true)
+			eventually(t, "the fault", c.saw(func(f supervisor.Status) bool { return f.Fault == test.fault && f.Detail != "" }))
+			if test.stops {
+				eventually(t, "the worker to stop", func() bool { return slices.Equal(c.system.Up(), []string{concourse.ServerUnit}) })
+			} else {
+				c.system.Stop(concourse.WorkerUnit)
+				eventually(t, "a worker that ended to be started", both)
+			}
+			spoiled.Store(false)
+			eventually(t, "no fault", c.saw(func(f supervisor.Status) bool { return f.Fault == supervisor.Healthy && f.Detail == "" }))
+			eventually(t, "both run", both)
+			require.NotContains(t, c.system.Done(), "start "+concourse.ServerUnit)
+		})
+	}
+}
+
+// spoilt is a volume that has a fault, of a user if it is that.
+type spoilt struct {
+	supervisor.Volume
+	err     error
+	spoiled *atomic.Bool
+}
+
+func (v spoilt) Check(ctx context.Context) error {
+	if v.spoiled.Load() && !errors.Is(v.err, coordinator.ErrNoAccess) {
+		return v.err
+	}
+	return v.Volume.Check(ctx)
+}
+
+func (v spoilt) Executable(ctx context.Context, version string, uid, gid int) error {
+	if v.spoiled.Load() && errors.Is(v.err, coordinator.ErrNoAccess) {
+		return v.err
+	}
+	return v.Volume.Executable(ctx, version, uid, gid)
+}
+
 func losing(lost *atomic.Bool) func(*supervisor.Supervisor) {
 	return func(s *supervisor.Supervisor) {
 		open := s.Open

@@ -103,13 +103,14 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 	} else if s.volume.hung++; s.volume.hung < hungLooks {
 		return false
 	}
-	if err != nil {
+	s.status.Fault, s.status.Detail = faultOf(err), detailOf(err)
+	if s.status.Fault.severe() {
 		s.forgetVolume()
-		s.status.Fault, s.status.Detail, s.status.Current, s.status.Installed = faultOf(err), product.Explain(err).Error(), "", ""
+		s.status.Current, s.status.Installed = "", ""
 		s.status.VolumeID = s.memory.VolumeID
 		return true
 	}
-	s.status.Fault, s.status.Detail, s.status.Current = Healthy, "", s.volume.current.Version
+	s.status.Current = s.volume.current.Version
 	if s.spec.Shared {
 		s.status.VolumeID = s.volume.open.VolumeID()
 	}
@@ -119,6 +120,7 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 	return true
 }
 
+// openVolume returns the fault of a volume, one that is not severe for one that is open.
 func (s *Supervisor) openVolume(ctx context.Context) error {
 	v := &s.volume
 	if v.open == nil {
@@ -129,8 +131,9 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 		}
 		v.open, v.probed, v.installed = volume, false, map[string]known{}
 	}
-	if err := v.open.Check(ctx); err != nil {
-		return err
+	fault := v.open.Check(ctx)
+	if faultOf(fault).severe() {
+		return fault
 	}
 	if s.spec.Shared {
 		m := s.memory.clone()
@@ -149,22 +152,50 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 		s.Log.Warn("cannot read what is active", "error", err)
 	}
 	if v.workDir == "" && !s.spec.Leaving { // for whatever role it gets
-		v.workDir, err = v.open.WorkerDir(ctx)
-		return err
+		if v.workDir, err = v.open.WorkerDir(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	if fault == nil && s.spec.Web != nil && s.status.Run != "" {
+		if err := v.open.Executable(ctx, s.status.Run, s.uid, s.gid); errors.Is(err, coordinator.ErrNoAccess) {
+			fault = err
+		}
+	}
+	return fault
+}
+
+// faults are in the order in which they explain an error of several kinds.
+var faults = []struct {
+	kind  error
+	fault Fault
+}{
+	{nil, Healthy},
+	{coordinator.ErrHung, Hung}, {context.DeadlineExceeded, Hung},
+	{coordinator.ErrUnmarked, Unmarked}, {coordinator.ErrNotMounted, NotMounted},
+	{coordinator.ErrDamaged, Broken},
+	{coordinator.ErrOtherOwner, OtherModel}, {coordinator.ErrNewerLayout, Newer}, {coordinator.ErrForeignVolume, Foreign},
+	{coordinator.ErrReadOnly, ReadOnly}, {coordinator.ErrNoExec, NoExec},
+	{coordinator.ErrNoAccess, NoAccess}, {coordinator.ErrNoSpace, Full},
 }
 
 func faultOf(err error) Fault {
-	switch {
-	case errors.Is(err, coordinator.ErrUnmarked):
-		return Unmarked
-	case errors.Is(err, coordinator.ErrNotMounted):
-		return NotMounted
-	case errors.Is(err, coordinator.ErrForeignVolume):
-		return Foreign
+	for _, f := range faults {
+		if errors.Is(err, f.kind) {
+			return f.fault
+		}
 	}
 	return Broken
+}
+
+// detailOf leaves out what was attempted, where the status says what is wrong.
+func detailOf(err error) string {
+	var e *coordinator.Error
+	if fault := faultOf(err); fault == Healthy {
+		return ""
+	} else if errors.As(err, &e) && (fault == Unmarked || fault == NoAccess || fault == Full) {
+		return e.Err.Error()
+	}
+	return product.Explain(err).Error()
 }
 
 // lookAtMount has a volume probed once it is there: operators see the result
