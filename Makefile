@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help e2e sabotage test bench charm env lint clean
+.PHONY: help e2e sabotage test bench charm options env lint clean
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -25,6 +25,9 @@ bench: ## measure the coordinator against what this machine can do at best, keep
 
 charm: ## pack the charm, without charmcraft
 	$(GO) run ./charm/cmd/pack -o $(CHARM)
+
+options: ## make config.yaml, docs/options.md and README's table from the table of options
+	$(GO) generate ./charm/internal/options
 
 env: ## bring up LXD and a Juju controller, or reuse what answers (root)
 	$(GO) run ./cmd/ccbench env up

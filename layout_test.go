@@ -66,6 +66,8 @@ func TestImportsRunDownwards(t *testing.T) {
 		// The supervisor knows no Juju, and settings are plain maps.
 		{"charm/internal/supervisor", "charm/internal/juju"}, {"charm/internal/supervisor", "charm/internal/plan"},
 		{"charm/internal/relations", "charm/internal/juju"}, {"charm/internal/relations", "charm/internal/supervisor"},
+		{"charm/internal/options", "charm/internal/concourse"}, {"charm/internal/options", "charm/internal/juju"},
+		{"charm/internal/options", "charm/internal/plan"}, {"charm/internal/options", "charm/internal/supervisor"},
 		{"charm/internal/juju", "charm/internal/relations"}, {"charm/internal/juju", "charm/internal/supervisor"},
 	}
 	// The suite's floors, from the lowest: each knows those above it in this list only.

@@ -57,10 +57,10 @@ func Make(in Input) Plan {
 	m.checkVolume()
 	m.checkDatabase()
 	m.spec = supervisor.Spec{
-		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.shared(),
-		Source: in.Config.source(), Digest: in.Config.ReleaseDigest,
+		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.Shared(),
+		Source: in.Config.Source(), Digest: in.Config.ReleaseDigest,
 		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
-		Activate: m.first || !in.Config.shared(),
+		Activate: m.first || !in.Config.Shared(),
 		Members:  m.members(),
 		Again:    in.Juju.Early || in.Juju.Unreadable,
 	}
@@ -171,7 +171,7 @@ func (m *maker) settled() bool {
 	if !m.serves() || m.Status.Run != m.target || m.active != m.target {
 		return false
 	}
-	if !m.Config.shared() {
+	if !m.Config.Shared() {
 		return true
 	}
 	for _, settings := range m.peers.Units {

@@ -285,6 +285,14 @@ func TestMake(t *testing.T) {
 			name: "release URL without a scheme", unit: leader(config(func(c *plan.Config) { c.ReleaseURL = "example.com" })),
 			status: `blocked Malformed release-url "example.com": use the form https://github.com/concourse/concourse`,
 		}, {
+			name: "all that is wrong at once", unit: leader(config(func(c *plan.Config) {
+				c.Mode, c.Version, c.LogLevel, c.ExternalURL = "cluster", "latest", "warn", "ci.example.com"
+			})),
+			status: `blocked Unknown mode "cluster": set mode to one of auto, web, all; ` +
+				`Malformed external-url "ci.example.com": use the form https://ci.example.com; ` +
+				`Unknown log-level "warn": set log-level to one of debug, info, error, fatal; ` +
+				`Malformed version "latest": use the form 7.14.3`,
+		}, {
 			name: "malformed version", unit: leader(config(func(c *plan.Config) { c.Version = "latest" })),
 			status: `blocked Malformed version "latest": use the form 7.14.3`, want: old,
 		}, {

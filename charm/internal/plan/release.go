@@ -75,7 +75,7 @@ func (m *maker) overdue() string {
 // contents are those of the releases that units may run from a shared volume. What the
 // leader has once found stays, as long as a unit may run the version.
 func (m *maker) contents() map[string]string {
-	if !m.Config.shared() {
+	if !m.Config.Shared() {
 		return nil
 	}
 	known := m.peers.ReleaseContents()

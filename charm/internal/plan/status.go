@@ -25,13 +25,7 @@ func (t text) status(args ...any) juju.Status {
 
 // All that a unit says.
 var (
-	unknownMode      = text{juju.Blocked, "Unknown mode %q: set mode to one of auto, web, all"}
-	unknownStorage   = text{juju.Blocked, "Unknown shared-storage %q: set shared-storage to one of none, lxc"}
-	unusablePort     = text{juju.Blocked, "Unusable web-port %d: set web-port to a free port between 1 and 65535 other than %d"}
-	unusableAdmin    = text{juju.Blocked, "Unusable initial-admin-username %q: use letters, digits, dots, dashes and @"}
-	unknownLogLevel  = text{juju.Blocked, "Unknown log-level %q: set log-level to one of debug, info, error, fatal"}
-	malformedDigest  = text{juju.Blocked, "Malformed release-digest %q: use the form sha256:HEX"}
-	malformedURL     = text{juju.Blocked, "Malformed release-url %q: use the form %s"}
+	wrongOptions     = text{juju.Blocked, "%s"} // see package options
 	malformedVersion = text{juju.Blocked, "Malformed version %q: use the form 7.14.3"}
 
 	upgradeFailed = text{juju.Blocked, "Upgrade to v%s failed: the web server did not answer in time; see journalctl -u %s, then run upgrade again"}
@@ -84,7 +78,7 @@ func Leaving() juju.Status { return leaving.status() }
 
 func (m *maker) checkVolume() {
 	storage, detail := "Storage", oneLine(m.Status.Detail)
-	if m.Config.shared() {
+	if m.Config.Shared() {
 		storage = "Shared storage"
 	}
 	switch m.Status.Fault {
