@@ -5,11 +5,13 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -46,6 +48,31 @@ func TestServices(t *testing.T) {
 	}
 	golden(t, "server.golden", web.Service(paths, "7.14.3"))
 	golden(t, "worker.golden", worker.Service(paths, "7.14.3"))
+}
+
+// What the charm sets, no operator can set with extra-env.
+func TestTheCharmOwnsWhatItSets(t *testing.T) {
+	web := concourse.Web{Port: 80, Database: concourse.Database{TLS: true}}
+	worker := concourse.Worker{Name: "ci-1", WorkDir: "/a"}
+	for _, s := range []concourse.Service{web.Service(paths, "7.14.3"), worker.Service(paths, "7.14.3")} {
+		for line := range strings.Lines(s.Files[0].Content) {
+			name, _, _ := strings.Cut(line, "=")
+			require.True(t, options.Owns(name), name)
+		}
+	}
+	require.False(t, options.Owns("CONCOURSE_ENABLE_ACROSS_STEP"))
+}
+
+func TestOptions(t *testing.T) {
+	const given = "CONCOURSE_TAG=gpu\nCONCOURSE_BAGGAGECLAIM_DRIVER=overlay\nSECRET=a\"b=c"
+	web, worker := concourse.Web{Options: given}, concourse.Worker{Options: given}
+	for _, s := range []concourse.Service{web.Service(paths, "7.14.3"), worker.Service(paths, "7.14.3")} {
+		for _, line := range []string{`CONCOURSE_TAG="gpu"`, `CONCOURSE_BAGGAGECLAIM_DRIVER="overlay"`, `SECRET="a\"b=c"`} {
+			require.Contains(t, s.Files[0].Content, line+"\n")
+		}
+	}
+	require.NotEqual(t, concourse.Web{}.Identity(), web.Identity())
+	require.NotEqual(t, concourse.Worker{}.Identity(), worker.Identity())
 }
 
 // What a process has read decides whether it is restarted, reloaded, or left alone.

@@ -3,9 +3,12 @@ package concourse
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 )
 
 // Service is a systemd unit with the files that its processes read.
@@ -14,6 +17,8 @@ type Service struct {
 	Description string
 	Process     string // the section [Service] of the unit file
 	Files       []File
+	// Unknown are the options that the version does not know, and does not get.
+	Unknown []string
 }
 
 // File is what a service reads. It is readable by its owner only.
@@ -52,11 +57,14 @@ func (s Service) digest(process string, reloaded bool) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// newService builds the service from what both have in common. The executable is on the
+// newService builds the service from what both have in common, and the options that are
+// handed on (see options.Config.Environment). The executable is on the
 // volume: a service whose volume is away cannot start, and so cannot write into the
 // directory underneath.
-func newService(p Paths, unit, description, version, command string, env map[string]string, extra string, files ...File) Service {
+func newService(p Paths, unit, description, version, command string, env map[string]string, given, extra string, files ...File) Service {
 	release := p.Release(version)
+	variables, unknown := options.Known(given, version)
+	maps.Copy(env, variables)
 	return Service{
 		Unit:        unit,
 		Description: description + " " + version,
@@ -64,7 +72,8 @@ func newService(p Paths, unit, description, version, command string, env map[str
 			"Environment=PATH=" + release + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" +
 			"ExecStart=" + release + "/bin/concourse " + command + "\n" +
 			"Restart=on-failure\nRestartSec=5\nLimitNOFILE=1048576\n" + extra,
-		Files: append([]File{{Path: p.Environment(unit), Content: environment(env)}}, files...),
+		Files:   append([]File{{Path: p.Environment(unit), Content: environment(env)}}, files...),
+		Unknown: unknown,
 	}
 }
 

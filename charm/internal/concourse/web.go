@@ -24,7 +24,8 @@ type Web struct {
 	LogLevel       string   `json:"log_level"`
 	Database       Database `json:"database"`
 	Keys           Keys     `json:"keys"`
-	AuthorizedKeys string   `json:"authorized_keys"` // of the workers that may register, a line each
+	AuthorizedKeys string   `json:"authorized_keys"`   // of the workers that may register, a line each
+	Options        string   `json:"options,omitempty"` // variables, a line NAME=VALUE each
 }
 
 // Service is the service that runs the web server from a version.
@@ -60,7 +61,7 @@ func (w Web) Service(p Paths, version string) Service {
 	if w.Port < 1024 {
 		capabilities = "AmbientCapabilities=CAP_NET_BIND_SERVICE\n"
 	}
-	return newService(p, ServerUnit, "Concourse CI web server", version, "web", env,
+	return newService(p, ServerUnit, "Concourse CI web server", version, "web", env, w.Options,
 		"User="+User+"\nGroup="+User+"\n"+capabilities+
 			// Concourse reads the authorized worker keys again on SIGHUP.
 			"ExecReload=/bin/kill -HUP $MAINPID\nTimeoutStopSec=30\n",

@@ -12,6 +12,7 @@ type Worker struct {
 	TSAHost       string `json:"tsa_host"`        // host:port
 	HostPublicKey string `json:"host_public_key"` // of the web server, an authorized_keys line
 	LogLevel      string `json:"log_level"`
+	Options       string `json:"options,omitempty"` // variables, a line NAME=VALUE each
 }
 
 // Service is the service that runs the worker from a version.
@@ -35,7 +36,7 @@ func (w Worker) Service(p Paths, version string) Service {
 		"CONCOURSE_HEALTHCHECK_BIND_PORT": strconv.Itoa(WorkerHealthPort),
 		"CONCOURSE_LOG_LEVEL":             w.LogLevel,
 	}
-	return newService(p, WorkerUnit, "Concourse CI worker", version, "worker", env,
+	return newService(p, WorkerUnit, "Concourse CI worker", version, "worker", env, w.Options,
 		"Delegate=yes\nTasksMax=infinity\nTimeoutStopSec=60\n",
 		File{Path: p.HostPublicKey(), Content: w.HostPublicKey + "\n"})
 }

@@ -19,7 +19,7 @@ func unless(holds bool, format string, args ...any) string {
 func oneOf(values ...string) func(Option, Config) string {
 	return func(o Option, c Config) string {
 		value := *o.field(&c).(*string)
-		return unless(slices.Contains(values, value),
+		return unless(slices.Contains(values, value) || o.handedOn() && value == "",
 			"Unknown %[1]s %[2]q: set %[1]s to one of %[3]s", o.Name, value, strings.Join(values, ", "))
 	}
 }
@@ -46,4 +46,35 @@ func checkPort(_ Option, c Config) string {
 		return fmt.Sprintf(sentence, c.WebPort, c.WebPort)
 	}
 	return unless(0 < c.WebPort && c.WebPort <= 65535, sentence, c.WebPort, tsaPort)
+}
+
+// eachItem is the check of a list.
+func eachItem(fits func(item string) bool, sentence string) func(Option, Config) string {
+	return func(o Option, c Config) string {
+		value := *o.field(&c).(*string)
+		misfit := func(item string) bool { return !fits(item) }
+		return unless(!slices.ContainsFunc(items(value), misfit), sentence, value)
+	}
+}
+
+// checkProxy does not show what is wrong, as there may be a password in it.
+func checkProxy(o Option, c Config) string {
+	value := o.text(c)
+	return unless(value == "" || isURL(value, "http", "https", "socks5"),
+		"Malformed %[1]s: set %[1]s, or juju-%[1]s of the model, to the form http://proxy.example.com:3128", o.Name)
+}
+
+// checkExtra shows no values, as there may be a password among them.
+func checkExtra(_ Option, c Config) string {
+	lines, ok := parseExtra(c.ExtraEnv)
+	if !ok {
+		return "Malformed extra-env: use the form NAME=VALUE, one a line"
+	}
+	var taken []string
+	for _, line := range lines {
+		if name, _, _ := strings.Cut(line, "="); Owns(name) {
+			taken = append(taken, name)
+		}
+	}
+	return unless(len(taken) == 0, "Unusable extra-env: take out %s, which the charm or another option sets", strings.Join(taken, ", "))
 }

@@ -22,13 +22,21 @@ type Config struct {
 	InitialAdminUsername string
 	LogLevel             string
 
+	HTTPProxy, HTTPSProxy, NoProxy string
+	ContainerdDNSServer            string
+	ContainerdDNSProxyEnable       bool
+	Tag                            string
+	BaggageclaimDriver             string
+	DrainTimeout                   time.Duration
+	ExtraEnv                       string
+
 	malformed map[string]string // texts of options that are no value of their field, by name
 }
 
 // Default is what operators have who set nothing.
 func Default() Config {
 	var c Config
-	for _, o := range Table {
+	for _, o := range Table() {
 		reflect.ValueOf(o.field(&c)).Elem().Set(reflect.ValueOf(o.Default))
 	}
 	return c
@@ -42,7 +50,7 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	*c = Default()
-	for _, o := range Table {
+	for _, o := range Table() {
 		value, ok := given[o.Name]
 		if !ok {
 			continue

@@ -49,6 +49,10 @@ type Option struct {
 	check func(Option, Config) string
 }
 
+// handedOn tells whether the process gets the value as it is. Its default, and an empty
+// one, is not handed on.
+func (o Option) handedOn() bool { return o.Variable != "" && !o.Derived }
+
 // Kind is the type that Juju has for it.
 func (o Option) Kind() string {
 	switch o.Default.(type) {
@@ -113,7 +117,7 @@ func items(list string) []string {
 // refuse, in the order of the table.
 func Wrong(c Config) []string {
 	var wrong []string
-	for _, o := range Table {
+	for _, o := range Table() {
 		if o.check == nil {
 			continue
 		}

@@ -3,7 +3,9 @@ package options
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -13,7 +15,7 @@ import (
 func TestEachFieldHasOneRow(t *testing.T) {
 	var c Config
 	rows := map[any]string{}
-	for _, o := range Table {
+	for _, o := range Table() {
 		field := o.field(&c)
 		require.Empty(t, rows[field], "%s has the field of another row", o.Name)
 		rows[field] = o.Name
@@ -29,7 +31,7 @@ func TestEachFieldHasOneRow(t *testing.T) {
 
 func TestEachRowIsWhole(t *testing.T) {
 	names, variables := map[string]bool{}, map[string]bool{}
-	for _, o := range Table {
+	for _, o := range Table() {
 		require.False(t, names[o.Name], "%s is there twice", o.Name)
 		names[o.Name] = true
 		require.Regexp(t, `^[a-z][a-z-]+[a-z]$`, o.Name)
@@ -48,7 +50,7 @@ func TestEachRowIsWhole(t *testing.T) {
 
 // A value that Juju gives under the name of an option reaches its field.
 func TestEachOptionIsRead(t *testing.T) {
-	for _, o := range Table {
+	for _, o := range Table() {
 		var value any
 		switch o.Default.(type) {
 		case int:
@@ -64,7 +66,7 @@ func TestEachOptionIsRead(t *testing.T) {
 		require.NoError(t, json.Unmarshal(data, &c))
 		require.Equal(t, text(value), o.text(c), o.Name)
 		changed := 0
-		for _, other := range Table {
+		for _, other := range Table() {
 			if d := Default(); other.text(c) != other.text(d) {
 				changed++
 			}
@@ -72,6 +74,44 @@ func TestEachOptionIsRead(t *testing.T) {
 		require.Equal(t, 1, changed, "%s changes its own field only", o.Name)
 	}
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"web-port": "many"}`), new(Config)), "web-port")
+}
+
+func read(c *Config, data string) {
+	if err := json.Unmarshal([]byte(data), c); err != nil {
+		panic(err)
+	}
+}
+
+func TestDrainTimeout(t *testing.T) {
+	for data, want := range map[string]time.Duration{
+		`{}`: time.Hour, `{"drain-timeout": ""}`: time.Hour, `{"drain-timeout": "soon"}`: time.Hour,
+		`{"drain-timeout": "1h30m"}`: 90 * time.Minute, `{"drain-timeout": "0s"}`: 0,
+	} {
+		var c Config
+		read(&c, data)
+		require.Equal(t, want, c.DrainTimeout, data)
+	}
+}
+
+func TestText(t *testing.T) {
+	for value, want := range map[time.Duration]string{
+		time.Hour: "1h", 90 * time.Minute: "1h30m", 30 * time.Minute: "30m", 10 * time.Second: "10s", 0: "0s", 61 * time.Second: "1m1s",
+	} {
+		require.Equal(t, want, text(value))
+	}
+}
+
+// No message shows what may hold a password.
+func TestSecretsAreNotShown(t *testing.T) {
+	for _, o := range Table() {
+		if !o.Secret {
+			continue
+		}
+		c := Default()
+		*o.field(&c).(*string) = "::s3cret::"
+		require.NotEmpty(t, Wrong(c), o.Name)
+		require.NotContains(t, strings.Join(Wrong(c), "; "), "s3cret")
+	}
 }
 
 func TestWrong(t *testing.T) {
@@ -96,6 +136,28 @@ func TestWrong(t *testing.T) {
 		{func(c *Config) { c.ExternalURL = "http://[fd00::1]:8080/" }, ""},
 		{func(c *Config) { c.InitialAdminUsername = "a,b" }, `Unusable initial-admin-username "a,b": use letters, digits, dots, dashes and @`},
 		{func(c *Config) { c.LogLevel = "warn" }, `Unknown log-level "warn": set log-level to one of debug, info, error, fatal`},
+		{func(c *Config) { c.HTTPProxy = "ftp://user:s3cret@proxy" }, "Malformed http-proxy: set http-proxy, or juju-http-proxy of the model, to the form http://proxy.example.com:3128"},
+		{func(c *Config) { c.HTTPSProxy = "http://user:s3cret@proxy:port" }, "Malformed https-proxy: set https-proxy, or juju-https-proxy of the model, to the form http://proxy.example.com:3128"},
+		{func(c *Config) { c.HTTPProxy, c.HTTPSProxy = "http://u:p@proxy:3128", "socks5://10.0.0.9" }, ""},
+		{func(c *Config) { c.NoProxy = "http://example.com" }, `Malformed no-proxy "http://example.com": use hosts, domains and networks with commas between them`},
+		{func(c *Config) { c.NoProxy = "example.com 10.0.0.1" }, `Malformed no-proxy "example.com 10.0.0.1": use hosts, domains and networks with commas between them`},
+		{func(c *Config) { c.NoProxy = "*, .example.com,10.0.0.0/8,::1" }, ""},
+		{func(c *Config) { c.ContainerdDNSServer = "dns.example.com" }, `Unusable containerd-dns-server "dns.example.com": use IP addresses that containers reach, with commas between them`},
+		{func(c *Config) { c.ContainerdDNSServer = "10.0.0.2, 127.0.0.53" }, `Unusable containerd-dns-server "10.0.0.2, 127.0.0.53": use IP addresses that containers reach, with commas between them`},
+		{func(c *Config) { c.ContainerdDNSServer = "10.0.0.2 10.0.0.3" }, `Unusable containerd-dns-server "10.0.0.2 10.0.0.3": use IP addresses that containers reach, with commas between them`},
+		{func(c *Config) { c.ContainerdDNSServer = "fe80::1%eth0" }, `Unusable containerd-dns-server "fe80::1%eth0": use IP addresses that containers reach, with commas between them`},
+		{func(c *Config) { c.ContainerdDNSServer = "10.0.0.2,fd00::2" }, ""},
+		{func(c *Config) { c.Tag = "big memory" }, `Malformed tag "big memory": use tags without spaces, with commas between them`},
+		{func(c *Config) { c.Tag = "gpu, ssd" }, ""},
+		{func(c *Config) { c.BaggageclaimDriver = "zfs" }, `Unknown baggageclaim-driver "zfs": set baggageclaim-driver to one of naive, overlay, btrfs, detect`},
+		{func(c *Config) { c.BaggageclaimDriver = "" }, ""},
+		{func(c *Config) { c.ExtraEnv = "hunter2" }, "Malformed extra-env: use the form NAME=VALUE, one a line"},
+		{func(c *Config) { c.ExtraEnv = "A=hunter2,PATH=/x,CONCOURSE_TAG=t,HTTP_PROXY=p,CONCOURSE_GARDEN_BIN=b" },
+			"Unusable extra-env: take out PATH, CONCOURSE_TAG, HTTP_PROXY, CONCOURSE_GARDEN_BIN, which the charm or another option sets"},
+		{func(c *Config) { c.ExtraEnv = "CONCOURSE_ENABLE_ACROSS_STEP=true" }, ""},
+		{func(c *Config) { read(c, `{"drain-timeout": "soon"}`) }, `Malformed drain-timeout "soon": use the form 30m or 1h30m`},
+		{func(c *Config) { read(c, `{"drain-timeout": "-1h"}`) }, `Malformed drain-timeout "-1h": use the form 30m or 1h30m`},
+		{func(c *Config) { read(c, `{"drain-timeout": "0s"}`) }, ""},
 	} {
 		c := Default()
 		test.change(&c)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 )
 
@@ -28,6 +29,7 @@ func (m *maker) planWeb() {
 			Port: c.WebPort, Address: m.Juju.Address, ExternalURL: c.ExternalURL,
 			AdminUser: c.InitialAdminUsername, LogLevel: c.LogLevel, Database: *m.database, Keys: *m.keys,
 			AuthorizedKeys: strings.Join(m.peers.WorkerKeys(m.Status.WorkerKey), "\n") + "\n",
+			Options:        c.Environment(options.Web),
 		}
 	}
 }
@@ -59,6 +61,7 @@ func (m *maker) planWorker() {
 	case host != "" && key != "":
 		m.spec.Worker = &concourse.Worker{
 			Name: concourse.WorkerName(m.Juju.Unit), TSAHost: host, HostPublicKey: key, LogLevel: m.Config.LogLevel,
+			Options: m.Config.Environment(options.Worker),
 		}
 	}
 }

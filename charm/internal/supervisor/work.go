@@ -193,6 +193,9 @@ func (s *Supervisor) changeService(t Task) work {
 					return err
 				}
 				s.say("Starting " + t.Service.Unit + " from Concourse v" + t.Version)
+				for _, option := range t.Service.Unknown {
+					s.say("Concourse v" + t.Version + " does not know the option " + option + ", and does not get it")
+				}
 				return s.System.Restart(ctx, t.Service.Unit)
 			case Reload:
 				if err := s.writeFiles(ctx, t.Service); err != nil {

@@ -20,9 +20,9 @@ func main() {
 
 // files are those that are generated, by their paths below the module.
 var files = map[string]func(before string) (string, error){
-	"charm/config.yaml": func(string) (string, error) { return configYAML(options.Table), nil },
-	"docs/options.md":   func(string) (string, error) { return manual(options.Table), nil },
-	"README.md":         func(before string) (string, error) { return replaceTable(before, options.Table) },
+	"charm/config.yaml": func(string) (string, error) { return configYAML(options.Table()), nil },
+	"docs/options.md":   func(string) (string, error) { return manual(options.Table()), nil },
+	"README.md":         func(before string) (string, error) { return replaceTable(before, options.Table()) },
 }
 
 func write(module string) error {

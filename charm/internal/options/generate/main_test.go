@@ -35,8 +35,8 @@ func TestConfigYAML(t *testing.T) {
 		}
 	}
 	require.NoError(t, yaml.Unmarshal(data, &config))
-	require.Len(t, config.Options, len(options.Table))
-	for _, o := range options.Table {
+	require.Len(t, config.Options, len(options.Table()))
+	for _, o := range options.Table() {
 		read := config.Options[o.Name]
 		require.Equal(t, o.Kind(), read.Type, o.Name)
 		require.NotEmpty(t, read.Description, o.Name)
@@ -55,6 +55,6 @@ func TestReplaceTable(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "before\n"+begin+"| option | default | meaning |\n| --- | --- | --- |\n"+
 		"| `a` | `1` | What a is |\n| `b` | empty | What b is |\n"+end+"after\n", got)
-	_, err = replaceTable("no table\n", options.Table)
+	_, err = replaceTable("no table\n", options.Table())
 	require.Error(t, err)
 }
