@@ -75,7 +75,8 @@ func supervise(ctx context.Context, paths concourse.Paths, unit string) error {
 			o.Helper = []string{executable, "probe"}
 			return coordinator.Open(ctx, root, o)
 		},
-		Newest: product.Newest,
+		Newest:  product.Newest,
+		Machine: supervisor.Ubuntu,
 		Wake: func(ctx context.Context) error {
 			out, err := exec.CommandContext(ctx, "/usr/bin/juju-exec", unit,
 				"JUJU_DISPATCH_PATH=hooks/volume-changed ./dispatch").CombinedOutput()

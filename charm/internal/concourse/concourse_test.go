@@ -53,7 +53,7 @@ func TestServices(t *testing.T) {
 // What the charm sets, no operator can set with extra-env.
 func TestTheCharmOwnsWhatItSets(t *testing.T) {
 	web := concourse.Web{Port: 80, Database: concourse.Database{TLS: true}}
-	worker := concourse.Worker{Name: "ci-1", WorkDir: "/a"}
+	worker := concourse.Worker{Name: "ci-1", WorkDir: "/a", NameServers: "10.0.0.2", Certificates: "/c"}
 	for _, s := range []concourse.Service{web.Service(paths, "7.14.3"), worker.Service(paths, "7.14.3")} {
 		for line := range strings.Lines(s.Files[0].Content) {
 			name, _, _ := strings.Cut(line, "=")
@@ -73,6 +73,24 @@ func TestOptions(t *testing.T) {
 	}
 	require.NotEqual(t, concourse.Web{}.Identity(), web.Identity())
 	require.NotEqual(t, concourse.Worker{}.Identity(), worker.Identity())
+}
+
+// What the machine has is for the worker; an option prevails. Who describes it does not
+// know the machine.
+func TestWhatTheMachineHas(t *testing.T) {
+	plain := concourse.Worker{Name: "ci-1", WorkDir: "/a"}
+	has := plain
+	has.NameServers, has.Certificates = "10.0.3.1,10.0.3.2", "/certificates"
+	environment := func(w concourse.Worker) string { return w.Service(paths, "7.14.3").Files[0].Content }
+	require.Contains(t, environment(has), "CONCOURSE_CONTAINERD_DNS_SERVER=\"10.0.3.1,10.0.3.2\"\n")
+	require.Contains(t, environment(has), "CONCOURSE_CERTS_DIR=\"/certificates\"\n")
+	require.Equal(t, plain.Identity(), has.Identity())
+	require.NotEqual(t, plain.Service(paths, "7.14.3").RestartDigest(), has.Service(paths, "7.14.3").RestartDigest())
+
+	has.Options = "CONCOURSE_CONTAINERD_DNS_SERVER=10.0.0.2"
+	require.Contains(t, environment(has), "CONCOURSE_CONTAINERD_DNS_SERVER=\"10.0.0.2\"\n")
+	has.Options = "CONCOURSE_CONTAINERD_DNS_PROXY_ENABLE=true"
+	require.NotContains(t, environment(has), "CONCOURSE_CONTAINERD_DNS_SERVER")
 }
 
 // What a process has read decides whether it is restarted, reloaded, or left alone.

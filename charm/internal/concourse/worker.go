@@ -3,6 +3,8 @@ package concourse
 import (
 	"path/filepath"
 	"strconv"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 )
 
 // Worker describes a worker.
@@ -13,7 +15,15 @@ type Worker struct {
 	HostPublicKey string `json:"host_public_key"` // of the web server, an authorized_keys line
 	LogLevel      string `json:"log_level"`
 	Options       string `json:"options,omitempty"` // variables, a line NAME=VALUE each
+	// What the machine has for the containers, which who describes the worker does not know:
+	// name servers, with commas between them, and the directory of the certificates that
+	// the containers of resources trust. Empty leaves both to Concourse.
+	NameServers  string `json:"name_servers,omitempty"`
+	Certificates string `json:"certificates,omitempty"`
 }
+
+// dnsProxy has the worker answer its containers itself.
+const dnsProxy = "CONCOURSE_CONTAINERD_DNS_PROXY_ENABLE"
 
 // Service is the service that runs the worker from a version.
 func (w Worker) Service(p Paths, version string) Service {
@@ -36,14 +46,20 @@ func (w Worker) Service(p Paths, version string) Service {
 		"CONCOURSE_HEALTHCHECK_BIND_PORT": strconv.Itoa(WorkerHealthPort),
 		"CONCOURSE_LOG_LEVEL":             w.LogLevel,
 	}
+	if given, _ := options.Known(w.Options, version); w.NameServers != "" && given[dnsProxy] == "" {
+		env["CONCOURSE_CONTAINERD_DNS_SERVER"] = w.NameServers // an option prevails
+	}
+	if w.Certificates != "" {
+		env["CONCOURSE_CERTS_DIR"] = w.Certificates
+	}
 	return newService(p, WorkerUnit, "Concourse CI worker", version, "worker", env, w.Options,
 		"Delegate=yes\nTasksMax=infinity\nTimeoutStopSec=60\n",
 		File{Path: p.HostPublicKey(), Content: w.HostPublicKey + "\n"})
 }
 
 // Identity changes whenever the worker has to be restarted for what it is told here,
-// whichever version it runs and wherever it keeps its state.
+// whichever version it runs, wherever it keeps its state, and whatever its machine has.
 func (w Worker) Identity() string {
-	w.WorkDir = ""
+	w.WorkDir, w.NameServers, w.Certificates = "", "", ""
 	return w.Service(Paths{}, "").RestartDigest()
 }

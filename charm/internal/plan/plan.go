@@ -62,7 +62,9 @@ func Make(in Input) Plan {
 		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
 		Activate: m.first || !in.Config.Shared(),
 		Members:  m.members(),
-		Again:    in.Juju.Early || in.Juju.Unreadable,
+
+		DrainTimeout: in.Config.DrainTimeout,
+		Again:        in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {
 		m.spec.Owner = in.Juju.Model

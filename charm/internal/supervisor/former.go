@@ -15,6 +15,7 @@ const formerUnit = "concourse-ci-watcher.service"
 // by its address. One that runs so goes on until something changes, so that a refresh of
 // the charm loses no build.
 func formerWorker(w concourse.Worker, tsa string) concourse.Worker {
+	w.Certificates = "" // which count from the next start on
 	w.TSAHost = net.JoinHostPort(tsa, strconv.Itoa(concourse.TSAPort))
 	return w
 }

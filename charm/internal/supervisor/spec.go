@@ -46,6 +46,8 @@ type Spec struct {
 	// Land has a worker that is not described any more end with its builds, once it has
 	// registered with the web server of this unit.
 	Land bool `json:"land,omitempty"`
+	// DrainTimeout is how long its builds may go on.
+	DrainTimeout time.Duration `json:"drain_timeout,omitempty"`
 
 	// Watch are the addresses, host:port, of web servers to watch. One that has not
 	// answered for Silence is Status.Silent.

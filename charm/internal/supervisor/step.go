@@ -17,6 +17,9 @@ type Seen struct {
 	Installed map[string]string // releases that are sound, with the digests of their archives
 	Contents  map[string]string // of these, see coordinator.Release
 	WorkDir   string            // this unit's own directory on the volume
+	// What the machine has for the worker, see concourse.Worker.
+	NameServers, Certificates string
+
 	Running   map[string]bool   // services that systemd runs
 	TSA       string            // address that concourse.TSAName means
 	WebServes bool              // the web server answers
@@ -158,7 +161,7 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 // underneath. One whose release is being repaired stays.
 func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
 	switch {
-	case spec.Worker == nil && spec.Land && !seen.Fault.severe() && seen.LandedFor < drainTimeout:
+	case spec.Worker == nil && spec.Land && !seen.Fault.severe() && seen.LandedFor < spec.DrainTimeout:
 		return land(spec, seen, m)
 	case spec.Worker == nil || seen.Fault.severe():
 		return stop(concourse.WorkerUnit, seen, m)
@@ -166,16 +169,13 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 		return Task{}
 	}
 	worker := *spec.Worker
-	worker.WorkDir = seen.WorkDir
+	worker.WorkDir, worker.NameServers, worker.Certificates = seen.WorkDir, seen.NameServers, seen.Certificates
 	t := Task{Service: worker.Service(paths, version), Is: worker.Identity(), Version: version, TSAHost: worker.TSAHost}
 	if former := formerWorker(worker, spec.TSA).Service(paths, version); m.Started[concourse.WorkerUnit].Restart == former.RestartDigest() {
 		t.Service.Process, t.Service.Files = former.Process, former.Files // it runs as the former charm has described it
 	}
 	return start(t, seen, m)
 }
-
-// drainTimeout is how long builds may go on where their worker has to stop.
-const drainTimeout = time.Hour
 
 // land lets the worker end with its builds. The web server lists it as running when it
 // has forgotten that it was told to, as it does whenever the worker registers anew.

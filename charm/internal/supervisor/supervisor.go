@@ -50,6 +50,7 @@ type Supervisor struct {
 	Client *http.Client                    // asks the services for their health
 	Log    *slog.Logger                    // of the supervisor itself
 
+	Machine    Machine       // what a worker's containers take of it
 	WorkerPort int           // where a worker answers whether it is well
 	Interval   time.Duration // between two looks
 	Progress   time.Duration // between two wakes for no news but progress
@@ -75,6 +76,7 @@ type Supervisor struct {
 	workers  workersView
 	watched  map[string]*watched // by address
 	services serviceView
+	machine  machineView
 	jobs     map[string]*job
 	soon     chan struct{} // see lookSoon
 	wake     waking
@@ -189,6 +191,7 @@ func (s *Supervisor) look(ctx context.Context) error {
 	s.collectReleases(ctx)
 	s.lookAtWatched(ctx)
 	s.lookAtHosts(&seen)
+	s.lookAtMachine(&seen)
 	err := s.lookAtServices(ctx, &seen)
 	if err != nil {
 		return err
