@@ -130,7 +130,7 @@ func TestLandsWithItsBuilds(t *testing.T) {
 		did("")()
 		return done["start "+concourse.WorkerUnit] == 1 && done["start "+concourse.ServerUnit] == 1
 	})
-	spec.Worker, spec.Land = nil, true
+	spec.Worker, spec.Land, spec.DrainTimeout = nil, true, time.Hour
 	require.NoError(t, c.files.PutSpec(spec))
 	time.Sleep(100 * time.Millisecond)
 	require.False(t, did("SIGUSR1 "+concourse.WorkerUnit)(), "it has not registered here yet")
