@@ -90,6 +90,7 @@ type maker struct {
 
 	serving, next string // units, see relations.WebUnit and NextWebUnit
 	tsaHost       string // of the one that serves
+	nextTSA       string // of the next
 	web, worker   bool   // roles
 	first         bool   // the unit runs a new version before the others
 	target        string // version where all units are to get

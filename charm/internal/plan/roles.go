@@ -24,11 +24,12 @@ const (
 // server has answered, so that nothing is taken from anybody before.
 func (m *maker) chooseRoles() {
 	app, self := m.peers.App, m.Juju.Unit
-	m.serving, m.next, m.tsaHost = app[relations.WebUnit], app[relations.NextWebUnit], app[relations.TSAHost]
+	m.serving, m.next = app[relations.WebUnit], app[relations.NextWebUnit]
+	m.tsaHost, m.nextTSA = app[relations.TSAHost], app[relations.NextTSAHost]
 	if m.Config.Mode != "auto" {
 		m.web, m.worker, m.first = true, m.Config.Mode == "all", m.Juju.Leader
 		if m.first && m.Status.Web.Version != "" {
-			m.serving, m.next, m.tsaHost = self, "", m.ownTSA()
+			m.serving, m.next, m.tsaHost, m.nextTSA = self, "", m.ownTSA(), ""
 		}
 	} else {
 		if m.Juju.Leader {
@@ -41,6 +42,7 @@ func (m *maker) chooseRoles() {
 	if m.Juju.Leader {
 		set := m.changes.App
 		set[relations.WebUnit], set[relations.NextWebUnit], set[relations.TSAHost] = m.serving, m.next, m.tsaHost
+		set[relations.NextTSAHost] = m.nextTSA
 	}
 }
 
@@ -61,6 +63,10 @@ func (m *maker) appoint() {
 	}
 	if address := m.address(m.serving); address != "" {
 		m.tsaHost = tsaAt(address)
+	}
+	m.nextTSA = ""
+	if address := m.address(m.next); address != "" {
+		m.nextTSA = tsaAt(address)
 	}
 }
 

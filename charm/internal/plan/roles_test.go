@@ -90,6 +90,11 @@ func TestAppoint(t *testing.T) {
 				u.in.Juju.Members.Dying = []string{test.dying}
 			}
 			app := plan.Make(u.in).Changes.App
+			if test.wantNext == "" {
+				require.Empty(t, app[relations.NextTSAHost])
+			} else {
+				require.Equal(t, at[test.wantNext][:8]+":2222", app[relations.NextTSAHost])
+			}
 			require.Equal(t, []string{test.wantServing, test.wantNext, test.wantTSA},
 				[]string{app[relations.WebUnit], app[relations.NextWebUnit], app[relations.TSAHost]})
 		})
@@ -135,6 +140,8 @@ func TestWorkerKnowsTheWebServerByName(t *testing.T) {
 	require.Equal(t, before.Worker, after.Spec.Worker)
 	require.Equal(t, "", u.obey(after))
 	require.Equal(t, "10.0.0.7", u.seen.TSA)
+	u.app()[relations.NextTSAHost] = "10.0.0.8:2222"
+	require.Equal(t, "10.0.0.8 10.0.0.7", plan.Make(u.in).Spec.TSA)
 	u.app()[relations.TSAHost] = "ci.example.com:2222" // that is a name already
 	require.Equal(t, "ci.example.com:2222", plan.Make(u.in).Spec.Worker.TSAHost)
 }

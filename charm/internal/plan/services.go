@@ -41,6 +41,8 @@ func (m *maker) keepWeb(keep bool) {
 }
 
 // planWorker describes the worker, which knows the TSA by a name: its address may change.
+// That of a web server that is to take over comes first, so that workers have registered
+// there when it takes up the builds: it takes one whose worker it cannot find for lost.
 // In mode all it registers with the unit's own web server, and stays as it was described
 // while the keys cannot be read. The worker of a unit that serves in mode auto ends with
 // its builds.
@@ -49,9 +51,8 @@ func (m *maker) planWorker() {
 	if m.Config.Mode != "auto" && m.keys != nil {
 		host, key = m.ownTSA(), m.hostPublicKey()
 	}
-	address, _, err := net.SplitHostPort(host)
-	if err == nil && net.ParseIP(address) != nil {
-		m.spec.TSA, host = address, tsaAt(concourse.TSAName)
+	if address := addressOf(host); address != "" {
+		m.spec.TSA, host = strings.TrimSpace(addressOf(m.nextTSA)+" "+address), tsaAt(concourse.TSAName)
 	}
 	switch {
 	case !m.worker:
@@ -64,6 +65,15 @@ func (m *maker) planWorker() {
 			Options: m.Config.Environment(options.Worker),
 		}
 	}
+}
+
+// addressOf is the IP address of host:port; empty for a host with a name.
+func addressOf(hostPort string) string {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil || net.ParseIP(host) == nil {
+		return ""
+	}
+	return host
 }
 
 // ownTSA is where workers register with this unit's web server.

@@ -18,6 +18,7 @@ const (
 	WebUnit       = "web-unit"       // has answered, and keeps the web server in mode auto
 	NextWebUnit   = "next-web-unit"  // is to have it once it answers
 	TSAHost       = "tsa-host"       // of WebUnit
+	NextTSAHost   = "next-tsa-host"  // of NextWebUnit
 	TSAPublicKey  = "tsa-public-key"
 	KeysSecret    = "keys-secret"
 

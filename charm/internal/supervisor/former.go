@@ -3,6 +3,7 @@ package supervisor
 import (
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
@@ -15,6 +16,7 @@ const formerUnit = "concourse-ci-watcher.service"
 // by its address. One that runs so goes on until something changes, so that a refresh of
 // the charm loses no build.
 func formerWorker(w concourse.Worker, tsa string) concourse.Worker {
+	tsa = tsa[strings.LastIndexByte(tsa, ' ')+1:] // that of the web server that serves
 	w.Certificates = "" // which count from the next start on
 	w.TSAHost = net.JoinHostPort(tsa, strconv.Itoa(concourse.TSAPort))
 	return w

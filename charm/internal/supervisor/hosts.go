@@ -14,7 +14,7 @@ const (
 	hostsEnd   = "# concourse-ci-machine end"
 )
 
-// lookAtHosts reads which address the TSA's name means. Who manages the machine may write
+// lookAtHosts reads which addresses the TSA's name means. Who manages the machine may write
 // the file anew: what was there is asked for at each look.
 func (s *Supervisor) lookAtHosts(seen *Seen) {
 	if s.spec.TSA == "" {
@@ -26,13 +26,13 @@ func (s *Supervisor) lookAtHosts(seen *Seen) {
 	}
 }
 
-// writeHosts has the TSA's name mean an address; an empty one removes the name.
-func writeHosts(path, address string) error {
+// writeHosts has the TSA's name mean addresses; none removes the name.
+func writeHosts(path, addresses string) error {
 	content, err := os.ReadFile(path)
 	if err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("name the web server: %w", err)
 	}
-	wanted := withTSA(string(content), address)
+	wanted := withTSA(string(content), addresses)
 	if wanted == string(content) {
 		return nil
 	}
@@ -43,15 +43,19 @@ func writeHosts(path, address string) error {
 	return concourse.WriteFile(path, wanted, mode)
 }
 
-// withTSA returns the content of such a file in which the name means the address.
-func withTSA(content, address string) string {
+// withTSA returns the content of such a file in which the name means the addresses.
+func withTSA(content, addresses string) string {
 	before, rest, _ := strings.Cut(content, hostsBegin+"\n")
 	_, after, _ := strings.Cut(rest, hostsEnd+"\n")
 	if before != "" && !strings.HasSuffix(before, "\n") {
 		before += "\n"
 	}
-	if address == "" {
+	if addresses == "" {
 		return before + after
 	}
-	return before + hostsBegin + "\n" + address + " " + concourse.TSAName + "\n" + hostsEnd + "\n" + after
+	before += hostsBegin + "\n"
+	for _, address := range strings.Fields(addresses) {
+		before += address + " " + concourse.TSAName + "\n"
+	}
+	return before + hostsEnd + "\n" + after
 }

@@ -41,7 +41,8 @@ type Spec struct {
 	Web    *concourse.Web    `json:"web,omitempty"`
 	Worker *concourse.Worker `json:"worker,omitempty"`
 
-	// TSA is the address that concourse.TSAName means on this machine; empty for none.
+	// TSA are the addresses that concourse.TSAName means on this machine, with a space
+	// between, the one to try first before; empty for none.
 	TSA string `json:"tsa,omitempty"`
 	// Land has a worker that is not described any more end with its builds, once it has
 	// registered with the web server of this unit.

@@ -21,7 +21,7 @@ type Seen struct {
 	NameServers, Certificates string
 
 	Running   map[string]bool   // services that systemd runs
-	TSA       string            // address that concourse.TSAName means
+	TSA       string            // addresses that concourse.TSAName means
 	WebServes bool              // the web server answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
 	Here      bool              // this unit's worker has registered with this unit's web server
@@ -57,7 +57,7 @@ type Due struct {
 	Run      string // version that the services run, or are to run
 	Activate string // version to make current on the volume
 	Pin      string // version to keep from being collected
-	TSA      string // address that concourse.TSAName is to mean
+	TSA      string // addresses that concourse.TSAName is to mean
 	Web      Task
 	Worker   Task
 	Retire   string // unit whose worker the web server is to forget

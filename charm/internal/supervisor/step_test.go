@@ -72,7 +72,11 @@ func TestServicesWaitForTheVolume(t *testing.T) {
 	seen.Current, seen.CurrentBy = "7.14.2", "ci/0"
 	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
 	require.Equal(t, []supervisor.Verb{supervisor.Start, supervisor.Start}, []supervisor.Verb{due.Web.Verb, due.Worker.Verb})
-	seen.Current = "" // it cannot be read, say
+	spec.TSA = "10.0.0.1"
+	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
+	require.Equal(t, "10.0.0.1", due.TSA)
+	require.Empty(t, due.Worker.Verb, "it could not find the web server")
+	spec.TSA, seen.Current = "", "" // it cannot be read, say
 	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
 	require.Empty(t, due.Web.Verb)
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,6 +79,9 @@ func TestHosts(t *testing.T) {
 	eventually(t, "another address", reads("::1 before\n"+name("10.0.0.2")+"::1 after\n"))
 	time.Sleep(100 * time.Millisecond)
 	require.Empty(t, c.system.Done(), "a web server that moves restarts no worker")
+	spec.TSA = "10.0.0.3 10.0.0.2"
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "two addresses", reads("::1 before\n"+strings.Replace(name("10.0.0.3"), "\n# concourse-ci-machine end", "\n10.0.0.2 tsa.concourse-ci.internal\n# concourse-ci-machine end", 1)+"::1 after\n"))
 	end()
 	require.NoError(t, supervisor.Remove(t.Context(), c.system, filepath.Join(t.TempDir(), "state"), hosts))
 	require.True(t, reads("::1 before\n::1 after\n")())
