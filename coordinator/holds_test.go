@@ -219,6 +219,16 @@ func TestForgetALostUnit(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, removed, "releases/7.14.1")
 
+	require.NoError(t, pin(t, open(t, root, "builder", src.URL), "7.14.3"))
+	require.NoError(t, os.WriteFile(filepath.Join(root, probesDir, "other-2"), nil, 0o644))
+	for _, name := range []string{".hidden", "No-Unit", "two-3-4.5-6.X"} {
+		require.NoError(t, os.WriteFile(filepath.Join(root, pinsDir, name), nil, 0o644))
+	}
+	units, err := c.Units(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"builder", "concourse-ci/1", "other/2", "two-3/4"}, units)
+	require.NoError(t, os.Remove(filepath.Join(root, pinsDir, "two-3-4.5-6.X")))
+	require.NoError(t, os.Remove(filepath.Join(root, pinsDir, "No-Unit")))
 	require.NoError(t, c.Forget(t.Context(), "concourse-ci/1"))
 	for _, name := range listing(t, root) {
 		require.NotContains(t, name, "concourse-ci-1")

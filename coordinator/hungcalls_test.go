@@ -150,6 +150,10 @@ var mountCalls = map[string]mountCall{
 		}
 		return u.c.Check(ctx)
 	}},
+	"View.Units": {call: func(ctx context.Context, u *caller) error {
+		_, err := u.v.Units(ctx)
+		return err
+	}},
 	"View.Executable": {call: func(ctx context.Context, u *caller) error {
 		return u.v.Executable(ctx, "7.0.0", os.Getuid(), os.Getgid())
 	}},

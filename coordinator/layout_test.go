@@ -34,6 +34,7 @@ var everyCall = map[string]func(t *testing.T, c *Coordinator) error{
 	"WorkerDir": func(t *testing.T, c *Coordinator) error { _, err := c.WorkerDir(t.Context()); return err },
 	"Leave":     func(t *testing.T, c *Coordinator) error { return c.Leave(t.Context()) },
 	"Forget":    func(t *testing.T, c *Coordinator) error { return c.Forget(t.Context(), "concourse-ci/1") },
+	"Units":     func(t *testing.T, c *Coordinator) error { _, err := c.Units(t.Context()); return err },
 	"Probe":     func(t *testing.T, c *Coordinator) error { _, err := c.Probe(t.Context()); return err },
 }
 

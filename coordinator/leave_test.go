@@ -146,6 +146,28 @@ func TestLeaveAMountedDirectory(t *testing.T) {
 	require.NoDirExists(t, work)
 }
 
+// Of another unit, in whose directory something is mounted, nothing is removed.
+func TestForgetAUnitThatRunsHere(t *testing.T) {
+	needs.Root(t)
+	src := newSource(t, "7.14.3")
+	root := tmpfs(t, "64m")
+	c, other := open(t, root, "concourse-ci/0", src.URL), open(t, root, "concourse-ci/1", src.URL)
+	installed(t, c, "7.14.3")
+	require.NoError(t, pin(t, other, "7.14.3"))
+	work, err := other.WorkerDir(t.Context())
+	require.NoError(t, err)
+	at := overlay(t, work)
+	before := listing(t, root)
+	err = c.Forget(t.Context(), "concourse-ci/1")
+	require.ErrorIs(t, err, ErrMounted)
+	require.ErrorContains(t, err, at)
+	require.Equal(t, before, listing(t, root))
+	unmount(t, at)
+	require.NoError(t, c.Forget(t.Context(), "concourse-ci/1"))
+	require.NoDirExists(t, work)
+	require.Empty(t, listing(t, filepath.Join(root, pinsDir)))
+}
+
 // What a living worker runs in stays, and is named.
 func TestLeaveBesideALivingWorker(t *testing.T) {
 	needs.Root(t)

@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/durable"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/internal/publish"
@@ -232,14 +236,37 @@ func (c *Coordinator) WorkerDir(ctx context.Context) (string, error) {
 	})
 }
 
-// Leave is Forget for this unit: it goes away for good.
+// Units lists the units that have a pin, a worker directory or a note about their mount
+// on the volume, whether or not they still run.
+func (v *View) Units(ctx context.Context) ([]string, error) {
+	return read(ctx, v, task{doing: "list the units of", what: v.dir}, func(_ context.Context, in *volume) ([]string, error) {
+		units := map[string]bool{}
+		for _, dir := range []string{pinsDir, probesDir, workerDir} {
+			names, err := durable.Names(in.root, dir)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			for _, name := range names {
+				file, _, _ := strings.Cut(name, ".") // behind it is a call's
+				unit := reservedUnit.ReplaceAllStringFunc(file, func(number string) string { return "/" + number[1:] })
+				if validUnit(unit) {
+					units[unit] = true
+				}
+			}
+		}
+		return slices.Sorted(maps.Keys(units)), nil
+	})
+}
+
+// Leave removes what Forget does, of this unit: it goes away for good. Overlays that its
+// worker has left below its directory are unmounted; anything else that is mounted there
+// is ErrMounted, which names it, and everything but it and what it lies in is removed.
 func (c *Coordinator) Leave(ctx context.Context) error { return c.Forget(ctx, c.options.Unit) }
 
 // Forget removes a unit's pin, its worker directory, what it has noted about its
 // mount and what it has staged: the unit is gone for good, and must not run any more.
-// What is mounted below the worker directory is not touched: overlays that a worker of
-// this machine has left there are unmounted; anything else is ErrMounted, which names
-// it, and everything but it and what it lies in is removed.
+// Something that is mounted below another unit's directory shows that it may still run
+// here: the error is ErrMounted, and nothing is removed.
 func (c *Coordinator) Forget(ctx context.Context, unitName string) error {
 	t := task{doing: "forget", what: unitName}
 	if !validUnit(unitName) {
@@ -253,6 +280,9 @@ func (c *Coordinator) Forget(ctx context.Context, unitName string) error {
 
 func (u *unit) forget(ctx context.Context, name string) error {
 	pins, err := durable.Names(u.root, pinsDir)
+	if name != u.name() {
+		err = errors.Join(err, u.unmounted(ctx, path.Join(workerDir, name)))
+	}
 	if err := errors.Join(err, u.allow(ctx)); err != nil {
 		return err
 	}
@@ -267,6 +297,15 @@ func (u *unit) forget(ctx context.Context, name string) error {
 		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
 		u.sweep(ctx, func(s staged) bool { return s.unit == name }),
 	)
+}
+
+// unmounted tells whether nothing is mounted on a directory and below it.
+func (u *unit) unmounted(ctx context.Context, dir string) error {
+	mounts, err := tree.Unmount(ctx, filepath.Join(u.view.dir, dir), func(*mountinfo.Info) bool { return false })
+	if len(mounts) > 0 {
+		err = fmt.Errorf("%w: %s", ErrMounted, mounts[0].Mountpoint)
+	}
+	return err
 }
 
 // removeWorkerDir removes what is on the volume itself. What a dead worker has mounted

@@ -89,6 +89,10 @@ func (v *slowVolume) Pin(ctx context.Context, version string) (coordinator.Relea
 	return coordinator.Release{Version: version}, v.call(ctx, pin)
 }
 
+func (v *slowVolume) Units(context.Context) ([]string, error) { return nil, nil }
+
+func (v *slowVolume) Forget(context.Context, string) error { return errors.ErrUnsupported }
+
 func (v *slowVolume) Leave(context.Context) error { return errors.ErrUnsupported }
 
 func (v *slowVolume) Recheck(_ context.Context, version string) (coordinator.Release, error) {

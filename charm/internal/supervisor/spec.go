@@ -55,8 +55,9 @@ type Spec struct {
 	Watch   []string      `json:"watch,omitempty"`
 	Silence time.Duration `json:"silence,omitempty"`
 
-	// Members are the units of the application, this one among them. The worker of one
-	// that is gone is taken off the web server's list.
+	// Members are the units of the application, this one among them, also those that have
+	// not joined the others yet. The worker of one that is gone is taken off the web
+	// server's list, and what it has on the volume is removed.
 	Members []string `json:"members,omitempty"`
 
 	Again bool `json:"again,omitempty"` // wake the charm soon, whatever happens

@@ -42,6 +42,9 @@ type Status struct {
 	// Stuck says what the supervisor could not do, and why; it goes on trying.
 	Stuck string `json:"stuck,omitempty"`
 	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving
+	// Lost are units that are gone, of which something is on the volume. It is removed when
+	// a hook has written a spec that still does not know them.
+	Lost string `json:"lost,omitempty"`
 }
 
 // Fault says what is wrong with a volume.

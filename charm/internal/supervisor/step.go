@@ -26,6 +26,7 @@ type Seen struct {
 	Workers   map[string]string // states of the workers that the web server lists, by name
 	Here      bool              // this unit's worker has registered with this unit's web server
 	LandedFor time.Duration     // since the worker could have been told to land
+	Lost      []string          // units that have something on the volume, and are gone for a while
 	Busy      bool              // something that writes to the volume, or changes a service, is under way
 	// Stale is a spec that no hook has written since the supervisor was started: the unit
 	// may have been off, and the others gone on to another release.
@@ -62,6 +63,7 @@ type Due struct {
 	Worker   Task
 	Retire   string // unit whose worker the web server is to forget
 	Prune    string // worker that is to be forgotten, as no unit has it
+	Forget   string // unit whose files on the volume are to be removed
 	// A unit that leaves: it has the web server forget its worker, then stops, then
 	// removes what it has on the volume. A web server serves on for a moment, Part: where
 	// the whole application leaves, the others have to reach it.
@@ -102,6 +104,11 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	}
 	if spec.Web != nil && seen.WebServes {
 		due.Prune = stranger(spec, seen.Workers)
+	}
+	if spec.Shared && spec.Activate && len(spec.Members) > 0 && !seen.Stale && !seen.Fault.severe() {
+		if i := slices.IndexFunc(seen.Lost, func(unit string) bool { return isLost(spec, unit) }); i >= 0 {
+			due.Forget = seen.Lost[i]
+		}
 	}
 	return due
 }

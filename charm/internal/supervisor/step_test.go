@@ -114,6 +114,38 @@ func TestRetire(t *testing.T) {
 	require.Equal(t, "ci/1", supervisor.Next(paths, both, supervisor.Seen{WebServes: true}, m).Retire)
 }
 
+// What a lost unit has left is removed by one unit, and nobody else's is.
+func TestForgetLostUnits(t *testing.T) {
+	spec := supervisor.Spec{
+		Unit: "ci/0", Shared: true, Activate: true, Members: []string{"ci/0", "ci/1", "ci/2"},
+	}
+	for name, test := range map[string]struct {
+		change func(*supervisor.Spec, *supervisor.Seen)
+		want   string
+	}{
+		"it is gone":                          {nil, "ci/4"},
+		"it has not joined yet":               {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Lost = []string{"ci/2"} }, ""},
+		"it is this one":                      {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Lost = []string{"ci/0"} }, ""},
+		"it is another application's":         {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Lost = []string{"ci-web/4", "c/4"} }, ""},
+		"the first stays":                     {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Lost = []string{"ci/1", "ci/4", "ci/5"} }, "ci/4"},
+		"another unit sees to it":             {func(spec *supervisor.Spec, _ *supervisor.Seen) { spec.Activate = false }, ""},
+		"nobody else is on the volume":        {func(spec *supervisor.Spec, _ *supervisor.Seen) { spec.Shared = false }, ""},
+		"which units there are is unknown":    {func(spec *supervisor.Spec, _ *supervisor.Seen) { spec.Members = nil }, ""},
+		"the spec is older than this machine": {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Stale = true }, ""},
+		"the volume cannot be used":           {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Fault = supervisor.ReadOnly }, ""},
+		"the volume is full":                  {func(_ *supervisor.Spec, seen *supervisor.Seen) { seen.Fault = supervisor.Full }, "ci/4"},
+		"this unit leaves":                    {func(spec *supervisor.Spec, _ *supervisor.Seen) { spec.Leaving = true }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec, seen := spec, supervisor.Seen{Lost: []string{"ci/4"}}
+			if test.change != nil {
+				test.change(&spec, &seen)
+			}
+			require.Equal(t, test.want, supervisor.Next(paths, spec, seen, supervisor.Memory{}).Forget)
+		})
+	}
+}
+
 // A unit that leaves does one thing after the other.
 func TestLeave(t *testing.T) {
 	spec := supervisor.Spec{Unit: "ci/0", Run: "7.14.2", Leaving: true, Worker: &concourse.Worker{}}

@@ -36,6 +36,8 @@ type Volume interface {
 	Pin(ctx context.Context, version string) (coordinator.Release, error)
 	Collect(ctx context.Context) ([]string, error)
 	Leave(ctx context.Context) error
+	Units(ctx context.Context) ([]string, error)
+	Forget(ctx context.Context, unit string) error
 	Probe(ctx context.Context) (probe.Result, error)
 }
 
@@ -62,6 +64,7 @@ type Supervisor struct {
 	Hosts      string        // the machine's file of host names
 	Stable     time.Duration // for which a service answers that has not to be told how it ended before
 	Parting    time.Duration // that a web server serves on when its unit leaves
+	Gone       time.Duration // that a unit is gone before its files are removed
 
 	files  Files
 	spec   Spec
@@ -72,6 +75,8 @@ type Supervisor struct {
 	uid, gid int       // of the web server's user
 	first    time.Time // when the spec was written that was there at first
 	stale    bool      // no hook has written another one than the first
+	latest   time.Time // when the last one was written, as the file says,
+	heard    time.Time // and when that was noticed
 	volume   volumeView
 	workers  workersView
 	watched  map[string]*watched // by address
@@ -91,6 +96,7 @@ func (s *Supervisor) Defaults() {
 	s.Watch, s.Absence = 5*time.Second, 20*time.Second
 	s.Hosts = "/etc/hosts"
 	s.Stable = time.Minute
+	s.Gone = time.Minute
 	s.Parting = 10 * time.Second // the others are told by a hook each, which takes seconds on a busy machine
 }
 
@@ -168,7 +174,10 @@ func (s *Supervisor) round(ctx context.Context) error {
 
 // readSpec takes over a changed spec, and gives up what it makes pointless.
 func (s *Supervisor) readSpec() error {
-	s.stale = s.stale && s.files.specWritten().Equal(s.first)
+	if written := s.files.specWritten(); !written.Equal(s.latest) {
+		s.latest, s.heard = written, time.Now()
+	}
+	s.stale = s.stale && s.latest.Equal(s.first)
 	spec, err := s.files.Spec()
 	if err != nil {
 		return err
@@ -188,6 +197,7 @@ func (s *Supervisor) look(ctx context.Context) error {
 	looked := s.lookAtVolume(ctx)
 	s.lookForNewest(ctx)
 	s.lookAtReleases(ctx, &seen)
+	s.lookForLost(ctx, &seen)
 	s.collectReleases(ctx)
 	s.lookAtWatched(ctx)
 	s.lookAtHosts(&seen)

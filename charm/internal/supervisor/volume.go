@@ -26,6 +26,7 @@ type volumeView struct {
 	probe    attempt[probe.Result]
 	probed   bool   // the volume, since it was opened
 	tidy     string // the version for which was collected
+	lost     lostUnits
 	progress chan coordinator.Progress
 }
 

@@ -60,6 +60,7 @@ func (s *Supervisor) do(ctx context.Context, due Due) {
 	s.run(ctx, "retire", s.retireOther(due))
 	s.run(ctx, "prune", s.prune(due))
 	s.run(ctx, "leave", s.leave(due))
+	s.run(ctx, "forget", s.forget(due))
 }
 
 func (s *Supervisor) job(kind string) *job {
