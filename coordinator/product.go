@@ -73,6 +73,10 @@ func (p Product) check() error {
 	return nil
 }
 
+// NewTransport returns what makes the requests where Options.Client is nil. It limits each
+// step of a request, but not its whole length, and takes proxies from the environment.
+func NewTransport() *http.Transport { return fetch.NewClient().Transport.(*http.Transport) }
+
 // Newest asks a source (see Options.Source), a repository on GitHub or on a server
 // with its API, for its highest stable version. A nil client is one with sane limits.
 // Errors are ErrUnreachable, ErrUnauthorized, ErrNotFound, and ErrNotArchive for a page

@@ -19,6 +19,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse/concoursetest"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 )
@@ -436,4 +437,21 @@ func TestFileThatCannotBeParsed(t *testing.T) {
 		u.hook("config-changed")
 		require.Equal(t, "ci/1", u.spec().Unit)
 	}
+}
+
+// The model's proxies reach the services and the downloads, and neither log nor status.
+func TestProxiesOfTheModel(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.relate()
+	u.extra = map[string]string{
+		"JUJU_CHARM_HTTP_PROXY": "http://user:s3cret@proxy:3128", "JUJU_CHARM_HTTPS_PROXY": "http://proxy:3128", "JUJU_CHARM_NO_PROXY": "localhost",
+	}
+	juju := u.context()
+	u.state = juju.Run("config-changed", u.state)
+	require.NoError(t, juju.CharmErr)
+	require.Equal(t, options.Proxies{HTTP: "http://user:s3cret@proxy:3128", HTTPS: "http://proxy:3128", No: "localhost"}, u.spec().Proxies)
+	require.Contains(t, u.spec().Web.Options, "http_proxy=http://user:s3cret@proxy:3128")
+	require.NotContains(t, fmt.Sprint(juju.JujuLog, u.state.UnitStatus, u.used), "s3cret")
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/gruyaume/goops"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 )
 
 // Event is what Juju has started the charm for.
@@ -20,6 +22,8 @@ type Event struct {
 	Relation  string // endpoint of the relation that it is about, if it is about one
 	ID        string // of that relation
 	Departing string // unit that leaves that relation
+	// Proxies are those that the model has for charms, juju-http-proxy and its siblings.
+	Proxies options.Proxies
 }
 
 // ReadEvent reads the environment that Juju gives to a hook.
@@ -27,6 +31,7 @@ func ReadEvent() Event {
 	env, get := goops.ReadEnv(), goops.GetEnvGetter().Get
 	return Event{
 		Hook: env.HookName, Action: env.ActionName, Unit: env.UnitName, Model: env.ModelUUID,
+		Proxies:  options.Proxies{HTTP: env.CharmHTTPProxy, HTTPS: env.CharmHTTPSProxy, No: env.CharmNoProxy},
 		Relation: get("JUJU_RELATION"), ID: get("JUJU_RELATION_ID"), Departing: get("JUJU_DEPARTING_UNIT"),
 	}
 }

@@ -23,7 +23,7 @@ func TestWhoReadsAnOption(t *testing.T) {
 		"log-level":                   func(c *plan.Config) { c.LogLevel = "debug" },
 		"http-proxy":                  func(c *plan.Config) { c.HTTPProxy = "http://proxy:3128" },
 		"https-proxy":                 func(c *plan.Config) { c.HTTPSProxy = "http://proxy:3128" },
-		"no-proxy":                    func(c *plan.Config) { c.NoProxy = "example.com" },
+		"no-proxy":                    func(c *plan.Config) { c.NoProxy = "example.com" }, // beside a proxy
 		"containerd-dns-server":       func(c *plan.Config) { c.ContainerdDNSServer = "10.0.0.2" },
 		"containerd-dns-proxy-enable": func(c *plan.Config) { c.ContainerdDNSProxyEnable = true },
 		"tag":                         func(c *plan.Config) { c.Tag = "gpu" },
@@ -47,6 +47,10 @@ func TestWhoReadsAnOption(t *testing.T) {
 				{follower(), []options.Role{options.Worker, options.Both}, "start worker 7.14.2"},
 			} {
 				u := role.unit
+				if o.Name == "no-proxy" {
+					u.in.Config.HTTPProxy = "http://proxy:3128"
+					u.settle()
+				}
 				before := variables(u)
 				change(&u.in.Config)
 				want := ""
@@ -88,4 +92,34 @@ func difference(before, after []string) (names []string) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// The model's proxies stand in for those that are not set. The web server reaches its own
+// unit without them, where the TSA asks workers for their health.
+func TestProxies(t *testing.T) {
+	all := leader(config(func(c *plan.Config) { c.Mode, c.HTTPSProxy = "all", "http://user:s3cret@other:3128" }), (*unit).settle)
+	all.in.Juju.Proxies = options.Proxies{HTTP: "proxy:3128", HTTPS: "http://proxy:3128", No: "localhost, 10.0.0.0/8"}
+	answer := plan.Make(all.in)
+	want := options.Proxies{HTTP: "http://proxy:3128", HTTPS: "http://user:s3cret@other:3128", No: "localhost,10.0.0.0/8"}
+	require.Equal(t, want, answer.Spec.Proxies)
+	require.NotContains(t, answer.Changes.Status.Message, "s3cret")
+	for _, given := range []struct{ options, noProxy string }{
+		{answer.Spec.Web.Options, "localhost,10.0.0.0/8,10.0.0.1"},
+		{answer.Spec.Worker.Options, "localhost,10.0.0.0/8"},
+	} {
+		variables, _ := options.Known(given.options, old)
+		require.Equal(t, map[string]string{"http_proxy": want.HTTP, "https_proxy": want.HTTPS, "no_proxy": given.noProxy}, variables)
+	}
+
+	// Every model has a juju-no-proxy.
+	u := leader()
+	u.in.Juju.Proxies.No = "127.0.0.1,localhost,::1"
+	require.Empty(t, u.obey(plan.Make(u.in)), "nothing is started anew")
+	require.Empty(t, u.in.Before.Proxies)
+
+	u.in.Juju.Proxies.HTTP = "ftp://user:s3cret@proxy"
+	answer = plan.Make(u.in)
+	require.Nil(t, answer.Spec, "what runs goes on")
+	require.Equal(t, "Malformed http-proxy: set http-proxy, or juju-http-proxy of the model, to the form http://proxy.example.com:3128",
+		answer.Changes.Status.Message)
 }

@@ -42,6 +42,7 @@ func Needs(c Config, event juju.Event, leader bool, app map[string]string) juju.
 
 // Make plans. Each part adds to the plan; the first complaint becomes the status.
 func Make(in Input) Plan {
+	in.Config = in.Config.WithModel(in.Juju.Proxies)
 	m := maker{Input: in, changes: juju.Changes{App: map[string]string{}, Self: map[string]string{}}}
 	m.checkOptions()
 	switch {
@@ -58,7 +59,7 @@ func Make(in Input) Plan {
 	m.checkDatabase()
 	m.spec = supervisor.Spec{
 		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.Shared(),
-		Source: in.Config.Source(), Digest: in.Config.ReleaseDigest,
+		Source: in.Config.Source(), Digest: in.Config.ReleaseDigest, Proxies: in.Config.Proxies(),
 		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
 		Activate: m.first || !in.Config.Shared(),
 		Members:  m.members(),

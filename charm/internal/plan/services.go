@@ -29,7 +29,8 @@ func (m *maker) planWeb() {
 			Port: c.WebPort, Address: m.Juju.Address, ExternalURL: c.ExternalURL,
 			AdminUser: c.InitialAdminUsername, LogLevel: c.LogLevel, Database: *m.database, Keys: *m.keys,
 			AuthorizedKeys: strings.Join(m.peers.WorkerKeys(m.Status.WorkerKey), "\n") + "\n",
-			Options:        c.Environment(options.Web),
+			// The TSA asks workers for their health at this address, by the proxy if it may.
+			Options: c.Except(m.Juju.Address).Environment(options.Web),
 		}
 	}
 }

@@ -112,7 +112,7 @@ func nameServerLines(path string) (lines [][]string) {
 // of a link of the machine.
 func reachable(text string) bool {
 	address, err := netip.ParseAddr(text)
-	return err == nil && !address.Unmap().IsLoopback() && address.Zone() == ""
+	return err == nil && !address.IsLoopback() && address.Zone() == ""
 }
 
 // trusted changes whenever the certificates do. It is empty where there are none: containers

@@ -2,9 +2,11 @@ package supervisor
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
@@ -22,6 +24,8 @@ type Spec struct {
 	Owner  string `json:"owner,omitempty"`  // of a shared volume: the model
 	Source string `json:"source"`
 	Digest string `json:"digest,omitempty"` // of the archive, empty for that beside it
+	// Proxies are those of downloads.
+	Proxies options.Proxies `json:"proxies,omitzero"`
 
 	// Contents are those of releases as the leader has found them, by version: a unit
 	// runs no other, since all that share a volume can write to it.
@@ -65,9 +69,9 @@ type Spec struct {
 
 // options opens the volume of the spec. ID is that of the shared volume which the unit
 // has used before.
-func (s Spec) options(id string, log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
+func (s Spec) options(id string, client *http.Client, log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
 	o := coordinator.Options{
-		Unit: s.Unit, Product: product.Concourse, Source: s.Source, Digest: s.Digest, Log: log, Progress: progress,
+		Unit: s.Unit, Product: product.Concourse, Source: s.Source, Digest: s.Digest, Client: client, Log: log, Progress: progress,
 	}
 	if s.Shared {
 		o.Marker, o.Owner, o.VolumeID = product.Marker, s.Owner, id

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator/probe"
 )
@@ -82,6 +83,7 @@ type Supervisor struct {
 	watched  map[string]*watched // by address
 	services serviceView
 	machine  machineView
+	requests *downloads
 	jobs     map[string]*job
 	soon     chan struct{} // see lookSoon
 	wake     waking
@@ -108,6 +110,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.volume.progress = make(chan coordinator.Progress, 16)
 	s.watched = map[string]*watched{}
 	s.jobs, s.soon = map[string]*job{}, make(chan struct{}, 1)
+	s.requests = newDownloads(s.Machine)
+	s.requests.use(options.Proxies{})
 	var err error
 	if s.memory, err = s.files.memory(); err != nil {
 		return err
@@ -187,6 +191,7 @@ func (s *Supervisor) readSpec() error {
 			return err
 		}
 		s.spec = spec
+		s.requests.use(spec.Proxies)
 		s.acceptVolume(old)
 	}
 	return nil

@@ -125,7 +125,7 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 func (s *Supervisor) openVolume(ctx context.Context) error {
 	v := &s.volume
 	if v.open == nil {
-		volume, err := s.Open(ctx, s.spec.Root, s.spec.options(s.memory.VolumeID,
+		volume, err := s.Open(ctx, s.spec.Root, s.spec.options(s.memory.VolumeID, s.requests.client(),
 			slog.New(slog.NewJSONHandler(s.files.Journal(), nil)), s.report))
 		if err != nil {
 			return err
@@ -309,7 +309,7 @@ func (s *Supervisor) lookForNewest(ctx context.Context) {
 	version, done, err := s.volume.newest.poll(ctx, s.pause, func(ctx context.Context) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		return s.Newest(ctx, nil, source)
+		return s.Newest(ctx, s.requests.client(), source)
 	})
 	if err != nil {
 		s.status.NewestFailure = err.Error()
