@@ -70,8 +70,9 @@ func Make(in Input) Plan {
 	if m.spec.Shared {
 		m.spec.Owner = in.Juju.Model
 	}
-	// The others follow a web server that has answered.
-	if m.first {
+	// The others follow a web server that has answered. A unit that was the leader goes on
+	// to what it has begun with: its web server may have taken the schema up.
+	if m.first || in.Config.Mode != "auto" && in.Before.Run == m.target {
 		m.spec.Run = m.target
 	}
 	m.watchWeb()
