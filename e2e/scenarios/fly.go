@@ -36,7 +36,7 @@ type fly struct {
 const task = `platform: linux
 image_resource: {type: mock, source: {nonce: %[1]q}}
 inputs: [{name: in}]
-run: {path: sh, args: [-ec, 'test "$(cat in/nonce)" = %[1]s; echo begun %[1]s; sleep %[2]d']}
+run: {path: sh, args: [-ec, 'test "$(cat in/nonce)" = %[1]s; echo begun %[1]s; %[2]s']}
 `
 
 // pipeline has one job, with a resource that it gets.
@@ -152,6 +152,11 @@ var results = map[int]string{0: "succeeded", 1: "failed", 2: "errored"}
 // build runs one real build with an uploaded input, and calls begun with its worker when
 // its task runs.
 func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worker string)) observation.Build {
+	return f.task(ctx, fmt.Sprintf("sleep %d", int(lasting.Seconds())), lasting, begun)
+}
+
+// task is build with a command of its own, which lasts so long at most.
+func (f *fly) task(ctx context.Context, command string, lasting time.Duration, begun func(worker string)) observation.Build {
 	n := f.builds.Add(1)
 	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
 	return f.account(ctx, fmt.Sprint(n), lasting, nonce, func(ctx context.Context) (string, error) {
@@ -162,7 +167,7 @@ func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worke
 		config := filepath.Join(dir, "task.yml")
 		err := errors.Join(
 			os.WriteFile(filepath.Join(dir, "in", "nonce"), []byte(nonce), 0o644),
-			os.WriteFile(config, fmt.Appendf(nil, task, nonce, int(lasting.Seconds())), 0o644),
+			os.WriteFile(config, fmt.Appendf(nil, task, nonce, command), 0o644),
 		)
 		if err != nil {
 			return "", err

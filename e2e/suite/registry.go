@@ -126,6 +126,14 @@ func All() []Scenario {
 			Run:    scenarios.SlowMigration,
 		},
 		{
+			Name:   "dns",
+			Group:  "faults",
+			Proves: "Builds resolve names on a machine whose own resolver is a stub.",
+			Needs:  Needs{Memory: 3 << 30},
+			Takes:  150 * time.Second,
+			Run:    scenarios.DNS,
+		},
+		{
 			Name:   "lostunit",
 			Group:  "faults",
 			Proves: "What a unit has left that was removed by force is cleared by the others.",
