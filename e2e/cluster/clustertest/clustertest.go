@@ -62,7 +62,7 @@ func (c *Cluster) RemoveUnit(_ context.Context, unit string) error { return c.ca
 func (c *Cluster) RemoveLostUnit(_ context.Context, unit string) error {
 	return c.call("remove lost", unit)
 }
-func (c *Cluster) RemoveApp(_ context.Context, app string) error   { return c.call("remove", app) }
+func (c *Cluster) RemoveApp(_ context.Context, app string) error { return c.call("remove", app) }
 
 func (c *Cluster) Refresh(_ context.Context, app, charm string) error {
 	return c.call("refresh", app, charm)
