@@ -62,6 +62,10 @@ type Options struct {
 	// VolumeID is the id this unit has seen before. A volume with another id
 	// is refused. Empty accepts any: the first sight of a volume.
 	VolumeID string
+	// Accept is the ForeignVolume.State of a volume that Open makes Owner's. If it has
+	// been handed over since, it stays as it is. For a volume that has no id it is the id
+	// that it gets. VolumeID is not looked at then, but AcceptedID(Accept).
+	Accept string
 
 	// Digest pins the archive, as "sha256:HEX". Empty takes the files beside it that
 	// Product names.
@@ -202,6 +206,9 @@ func newCoordinator(root string, o Options) (*Coordinator, error) {
 		},
 		memory: memory{locking: make(chan struct{}, 1), now: time.Now, at: func(string, int) {}},
 	}
+	if o.Accept != "" {
+		c.id = AcceptedID(o.Accept)
+	}
 	if o.Digest != "" {
 		var err error
 		if c.digest, err = fetch.ParseDigest(o.Digest); err != nil {
@@ -273,7 +280,7 @@ func (o Options) check() error {
 		return refuse("%.80q is no file name for a marker", o.Marker)
 	case !oneLine(o.Owner):
 		return refuse("an owner %.80q is no short line", o.Owner)
-	case !oneLine(o.VolumeID):
+	case !oneLine(o.VolumeID) || !oneLine(o.Accept):
 		return refuse("%.80q is no id of a volume", o.VolumeID)
 	case !oneLine(o.Token):
 		return refuse("the token is no line of text")

@@ -134,6 +134,9 @@ func failed(doing, what string, err error) error {
 	if errors.Is(err, unix.EROFS) && !errors.Is(err, ErrReadOnly) {
 		err = fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
+	if noSpace(err) && !errors.Is(err, ErrNoSpace) {
+		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
 	e := &Error{Doing: doing, What: what, Err: err}
 	if i := slices.IndexFunc(kinds, func(kind error) bool { return errors.Is(err, kind) }); i >= 0 {
 		e.Kind, e.Retry = kinds[i], slices.Contains(passing, kinds[i])

@@ -54,6 +54,29 @@ func TestCheckOfAMountThatChanges(t *testing.T) {
 	}
 }
 
+// A volume that is new, and to which nothing can be written, says why.
+func TestOpenOfANewVolumeThatCannotBeWritten(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(t *testing.T, root string)
+		kind  error
+	}{
+		"read-only": {remount(syscall.MS_RDONLY), ErrReadOnly},
+		"full":      {fillBytes, ErrNoSpace},
+		"no inode":  {fillInodes, ErrNoSpace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			needs.Mount(t, "tmpfs", root, "tmpfs", 0, "size=1m,nr_inodes=50")
+			require.NoError(t, os.WriteFile(filepath.Join(root, marker), nil, 0o644))
+			test.spoil(t, root)
+			_, err := Open(t.Context(), root, Options{Product: concourse, Unit: "concourse-ci/0", Marker: marker})
+			var e *Error
+			require.ErrorAs(t, err, &e)
+			require.Equal(t, test.kind, e.Kind, err)
+		})
+	}
+}
+
 func remount(flags uintptr) func(*testing.T, string) {
 	return func(t *testing.T, root string) {
 		require.NoError(t, syscall.Mount("", root, "", syscall.MS_REMOUNT|flags, ""))

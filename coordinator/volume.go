@@ -33,6 +33,7 @@ const (
 	pinsDir        = "pins"
 	failuresDir    = "failures"
 	probesDir      = "probes"
+	ownersDir      = "owners" // who the volume was handed over to, from the first time on
 	workerDir      = "worker"
 )
 
@@ -41,7 +42,7 @@ var directories = []string{claimsDir, storeDir, releasesDir, stagingDir, activat
 
 // taken tells whether a name has its meaning in the root of every volume.
 func taken(name string) bool {
-	files := []string{volumeFile, lockFile, progressFile, installedFile, probesDir}
+	files := []string{volumeFile, lockFile, progressFile, installedFile, probesDir, ownersDir}
 	return slices.Contains(files, name) || slices.Contains(directories, name)
 }
 
@@ -58,6 +59,8 @@ type identity struct {
 	ID     string `json:"id"`
 	Layout int    `json:"layout"`
 	Owner  string `json:"owner,omitempty"`
+	// Handovers is how often the volume got another owner.
+	Handovers int `json:"handovers,omitempty"`
 }
 
 // volume is what one call reads. It holds the root open that the call has
@@ -186,13 +189,16 @@ func (c *Coordinator) open() (string, error) {
 	if err := c.mounted(root); err != nil {
 		return "", err
 	}
-	var v identity
-	if c.id == "" {
-		err = createVolumeFile(root, c.owner)
+	switch {
+	case c.options.Accept != "":
+		err = c.accept(root)
+	case c.id == "":
+		err = createVolumeFile(root, rand.Text(), c.owner)
 	}
-	if err == nil {
-		v, err = identify(root)
+	if err != nil {
+		return "", err
 	}
+	v, err := identify(root)
 	if err := c.same(v, err); err != nil {
 		return "", err
 	}
@@ -348,11 +354,11 @@ func transient(err error) bool {
 }
 
 // createVolumeFile gives a volume an id and an owner unless it has them.
-func createVolumeFile(root *os.Root, owner string) error {
+func createVolumeFile(root *os.Root, id, owner string) error {
 	if _, err := root.Lstat(volumeFile); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	err := durable.Create(root, volumeFile, encode(identity{ID: rand.Text(), Layout: layout, Owner: owner}))
+	err := durable.Create(root, volumeFile, encode(identity{ID: id, Layout: layout, Owner: owner}))
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -383,19 +389,22 @@ func encode(value any) []byte {
 
 // same compares a volume with the one that is known.
 func (v *View) same(there identity, err error) error {
+	foreign := func(state string, format string, args ...any) error {
+		return &ForeignVolume{state, fmt.Errorf(format, args...)}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && v.id == "":
 		return fmt.Errorf("%w: it has no %s: name the directory where the units mount it", ErrNoVolume, volumeFile)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s has no %s, but this unit knows volume %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, volumeFile, v.id)
+		return foreign("", "%w: %s has no %s, but this unit knows volume %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, volumeFile, v.id)
 	case errors.Is(err, ErrForeignVolume):
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: cannot identify %s: %w", ErrNotMounted, v.dir, err)
 	case v.id != "" && there.ID != v.id:
-		return fmt.Errorf("%w: %s is volume %s, but this unit knows %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, there.ID, v.id)
+		return foreign(there.state(), "%w: %s is volume %s, but this unit knows %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, there.ID, v.id)
 	case v.owner != "" && there.Owner != "" && there.Owner != v.owner:
-		return fmt.Errorf("%w: %s belongs to %s, this unit to %s: attach a volume of its own", ErrOtherOwner, v.dir, there.Owner, v.owner)
+		return foreign(there.state(), "%w: %s belongs to %s, this unit to %s: attach a volume of its own", ErrOtherOwner, v.dir, there.Owner, v.owner)
 	}
 	return nil
 }

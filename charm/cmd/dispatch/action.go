@@ -1,14 +1,19 @@
 package main
 
 import (
+	"cmp"
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
+	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
 
 // act answers an action. It tells whether the hook should go on to plan with what the
@@ -22,6 +27,8 @@ func act(in plan.Input) (proceed bool, err error) {
 		return false, adminPassword(in)
 	case "upgrade":
 		return upgrade(in.Juju)
+	case "accept-volume":
+		return acceptVolume(in.Juju, in.Status)
 	}
 	return false, juju.ActionFails("unknown action %s", in.Juju.Action)
 }
@@ -39,6 +46,29 @@ func adminPassword(in plan.Input) error {
 		"username": in.Config.InitialAdminUsername,
 		"password": keys.AdminPassword,
 		"message":  "Log in with: fly -t NAME login -c URL -u USERNAME -p PASSWORD",
+	})
+}
+
+// acceptVolume has all units take the volume that is mounted on the leader for theirs. The
+// supervisors do it.
+func acceptVolume(s juju.Snapshot, status supervisor.Status) (proceed bool, err error) {
+	application, _, _ := strings.Cut(s.Unit, "/")
+	switch {
+	case !s.Leader:
+		return false, juju.ActionFails("only the leader accepts a volume, for all units: run it on %s/leader", application)
+	case status.Fault == supervisor.Healthy:
+		return false, juju.ActionFails("there is nothing to accept: the units of %s use the volume that is mounted here", application)
+	case status.Fault != supervisor.Foreign && status.Fault != supervisor.OtherModel:
+		return false, juju.ActionFails("no volume that could be accepted is mounted on %s: see its status", s.Unit)
+	}
+	accepted := cmp.Or(status.Mounted, rand.Text()) // one without an id gets this one
+	if err := s.SetApp(relations.AcceptedVolume, accepted); err != nil {
+		return false, err
+	}
+	id := coordinator.AcceptedID(accepted)
+	return true, juju.ActionResults(map[string]string{
+		"volume-id": id,
+		"message":   "Volume " + id + " is accepted for all units; attach it to those that have another one. run this for each other application that shares it, too",
 	})
 }
 

@@ -67,15 +67,15 @@ func (c charm) run(ctx context.Context) error {
 	if in.Juju, err = c.read(event, &in.Config); err != nil {
 		return err
 	}
+	// The newest, as all that was read may have taken a while.
+	if in.Status, err = files.Status(); err != nil {
+		return err
+	}
 	if event.Action != "" {
 		proceed, err := act(in)
 		if err != nil || !proceed {
 			return err
 		}
-	}
-	// The newest, as all that was read may have taken a while.
-	if in.Status, err = files.Status(); err != nil {
-		return err
 	}
 	answer := plan.Make(in)
 	if answer.Spec != nil {

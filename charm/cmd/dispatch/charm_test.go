@@ -296,6 +296,46 @@ func TestActions(t *testing.T) {
 	require.Equal(t, "active Web server ready (v7.14.3)", u.hook("config-changed"), "the older option does not undo it")
 }
 
+// The leader accepts what is mounted there; its supervisor, and those of the others, take it.
+func TestAcceptVolume(t *testing.T) {
+	u := newUnit(t, "ci/0", true)
+	u.state.Config["shared-storage"] = "lxc"
+	u.hook("install")
+	run := func() (*goopstest.Context, error) {
+		juju := u.context()
+		var err error
+		u.state, err = juju.RunAction("accept-volume", u.state, nil)
+		return juju, errors.Join(err, juju.CharmErr)
+	}
+	for _, fault := range []supervisor.Fault{supervisor.Healthy, supervisor.NotMounted, supervisor.Unmarked, supervisor.Newer} {
+		u.is(supervisor.Status{Fault: fault})
+		juju, err := run()
+		require.NoError(t, err)
+		require.Error(t, juju.ActionError, fault)
+		require.NotContains(t, u.app(), relations.AcceptedVolume)
+	}
+	u.is(supervisor.Status{Fault: supervisor.OtherModel, Mounted: "THEIRS.3"})
+	juju, err := run()
+	require.NoError(t, errors.Join(err, juju.ActionError))
+	require.Equal(t, "THEIRS", juju.ActionResults["volume-id"])
+	require.Equal(t, "THEIRS.3", u.app()[relations.AcceptedVolume])
+	require.Equal(t, "THEIRS.3", u.spec().Accepted)
+
+	u.is(supervisor.Status{Fault: supervisor.Foreign, VolumeID: "LOST"})
+	juju, err = run()
+	require.NoError(t, errors.Join(err, juju.ActionError))
+	require.Equal(t, u.app()[relations.AcceptedVolume], juju.ActionResults["volume-id"], "an empty volume gets an id")
+	require.Len(t, u.spec().Accepted, 26)
+
+	u.state.Leader = false
+	u.is(supervisor.Status{Fault: supervisor.Foreign, Mounted: "OTHER.0"})
+	juju, err = run()
+	require.NoError(t, err)
+	require.ErrorContains(t, juju.ActionError, "run it on ci/leader")
+	u.hook("config-changed")
+	require.Len(t, u.spec().Accepted, 26, "every unit follows the leader")
+}
+
 // Juju shows the settings of a relation before it grants the secret in them.
 func TestSecretThatMayNotBeReadYet(t *testing.T) {
 	u := newUnit(t, "ci/0", true)

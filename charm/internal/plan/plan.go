@@ -68,7 +68,7 @@ func Make(in Input) Plan {
 		Again:        in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {
-		m.spec.Owner = in.Juju.Model
+		m.spec.Owner, m.spec.Accepted = in.Juju.Model, m.peers.App[relations.AcceptedVolume]
 	}
 	// The others follow a web server that has answered. A unit that was the leader goes on
 	// to what it has begun with: its web server may have taken the schema up.

@@ -372,7 +372,7 @@ func TestMake(t *testing.T) {
 			steps:  "stop worker",
 		}, {
 			name: "another volume", unit: follower(fault(supervisor.Foreign)), want: old,
-			status: "blocked Shared storage unavailable - another volume is mounted: detach it and attach the one with id v1 at /var/lib/concourse",
+			status: "blocked Shared storage unavailable - another volume is mounted: detach it and attach the one with id v1 at /var/lib/concourse, or run accept-volume on the leader if that one is lost",
 			steps:  "stop worker",
 		}, {
 			name: "volume fails", unit: leader(fault(supervisor.Broken)), want: old,
@@ -380,7 +380,7 @@ func TestMake(t *testing.T) {
 		},
 		{
 			name: "the volume of another model", unit: follower(fault(supervisor.OtherModel)), want: old,
-			status: "blocked Shared storage unavailable - the volume belongs to another model: detach it and attach one of this model",
+			status: "blocked Shared storage unavailable - the volume belongs to another model: detach it and attach one of this model, or run accept-volume on the leader",
 			steps:  "stop worker",
 		}, {
 			name: "the volume of a newer charm", unit: follower(fault(supervisor.Newer)), want: old,

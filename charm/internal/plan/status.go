@@ -33,8 +33,8 @@ var (
 
 	notMounted   = text{juju.Blocked, "Shared storage unavailable - attach it with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`"}
 	unfitStorage = text{juju.Blocked, "Shared storage unavailable - %s"}
-	otherVolume  = text{juju.Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s"}
-	otherModel   = text{juju.Blocked, "Shared storage unavailable - the volume belongs to another model: detach it and attach one of this model"}
+	otherVolume  = text{juju.Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s, or run accept-volume on the leader if that one is lost"}
+	otherModel   = text{juju.Blocked, "Shared storage unavailable - the volume belongs to another model: detach it and attach one of this model, or run accept-volume on the leader"}
 	newerVolume  = text{juju.Blocked, "Shared storage unavailable - a newer charm has used the volume: run juju refresh"}
 	brokenVolume = text{juju.Blocked, "Storage unavailable - %s"}
 	readOnly     = text{juju.Blocked, "%s unavailable - it is mounted read-only at %s: mount it read-write"}

@@ -21,6 +21,8 @@ const (
 	NextTSAHost   = "next-tsa-host"  // of NextWebUnit
 	TSAPublicKey  = "tsa-public-key"
 	KeysSecret    = "keys-secret"
+	// AcceptedVolume is the state of a volume that an action has accepted.
+	AcceptedVolume = "accepted-volume"
 
 	WorkerPublicKey  = "worker-public-key"
 	ConcourseVersion = "concourse-version" // what the unit runs

@@ -8,6 +8,7 @@ import (
 // Memory is what the supervisor has done, and has to know after it was started anew.
 type Memory struct {
 	VolumeID string             `json:"volume_id,omitempty"` // of the shared volume that the unit uses
+	Accepted string             `json:"accepted,omitempty"`  // the Spec.Accepted under which the unit has used a volume
 	Running  string             `json:"running,omitempty"`   // version that the services were started from last
 	Started  map[string]Started `json:"started,omitempty"`   // by systemd unit; missing is stopped
 	TSAHost  string             `json:"tsa_host,omitempty"`  // where the worker registers

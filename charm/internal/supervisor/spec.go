@@ -22,8 +22,11 @@ type Spec struct {
 	Root   string `json:"root"`             // of the volume
 	Shared bool   `json:"shared,omitempty"` // others mount it, too
 	Owner  string `json:"owner,omitempty"`  // of a shared volume: the model
-	Source string `json:"source"`
-	Digest string `json:"digest,omitempty"` // of the archive, empty for that beside it
+	// Accepted is the state of a shared volume that an operator has accepted for all units:
+	// instead of another one, or from another model.
+	Accepted string `json:"accepted,omitempty"`
+	Source   string `json:"source"`
+	Digest   string `json:"digest,omitempty"` // of the archive, empty for that beside it
 	// Proxies are those of downloads.
 	Proxies options.Proxies `json:"proxies,omitzero"`
 
@@ -67,14 +70,26 @@ type Spec struct {
 	Again bool `json:"again,omitempty"` // wake the charm soon, whatever happens
 }
 
-// options opens the volume of the spec. ID is that of the shared volume which the unit
-// has used before.
-func (s Spec) options(id string, client *http.Client, log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
+// volumeID is that of the shared volume which the unit has to use; empty before the first.
+func (s Spec) volumeID(m Memory) string {
+	if s.Accepted != "" {
+		return coordinator.AcceptedID(s.Accepted)
+	}
+	return m.VolumeID
+}
+
+// options opens the volume of the spec.
+func (s Spec) options(m Memory, client *http.Client, log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
 	o := coordinator.Options{
 		Unit: s.Unit, Product: product.Concourse, Source: s.Source, Digest: s.Digest, Client: client, Log: log, Progress: progress,
 	}
 	if s.Shared {
-		o.Marker, o.Owner, o.VolumeID = product.Marker, s.Owner, id
+		o.Marker, o.Owner, o.VolumeID = product.Marker, s.Owner, s.volumeID(m)
+		// Once, and by one unit: or a volume that is empty, and attached by mistake later,
+		// would become the accepted one unasked.
+		if s.Activate && m.Accepted != s.Accepted {
+			o.Accept = s.Accepted
+		}
 	}
 	return o
 }

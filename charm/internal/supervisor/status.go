@@ -7,9 +7,12 @@ type Status struct {
 
 	// The volume.
 	Fault    Fault  `json:"fault,omitempty"`
-	Detail   string `json:"detail,omitempty"` // of the fault
-	VolumeID string `json:"volume_id,omitempty"`
-	Current  string `json:"current,omitempty"` // the active release
+	Detail   string `json:"detail,omitempty"`    // of the fault
+	VolumeID string `json:"volume_id,omitempty"` // that the unit has to use
+	// Mounted is the state of a foreign volume that is mounted instead, for Spec.Accepted;
+	// empty if that has no id.
+	Mounted string `json:"mounted,omitempty"`
+	Current string `json:"current,omitempty"` // the active release
 
 	// Installed is Spec.Fetch once it is there. Trying is the version that is being
 	// installed, Holder the unit that downloads it, Percent how far this unit's own

@@ -192,7 +192,7 @@ func (s *Supervisor) readSpec() error {
 		}
 		s.spec = spec
 		s.requests.use(spec.Proxies)
-		s.acceptVolume(old)
+		s.changeVolumeSpec(old)
 	}
 	return nil
 }

@@ -492,6 +492,27 @@ func TestFaultsOfAVolume(t *testing.T) {
 	}
 }
 
+// On a volume that is full not even its id may have room.
+func TestFullVolumeCannotBeOpened(t *testing.T) {
+	var full atomic.Bool
+	full.Store(true)
+	m := newMirror(t)
+	c := start(t, func(s *supervisor.Supervisor) {
+		open := s.Open
+		s.Open = func(ctx context.Context, root string, o coordinator.Options) (supervisor.Volume, error) {
+			if full.Load() {
+				return nil, coordinator.ErrNoSpace
+			}
+			return open(ctx, root, o)
+		}
+	})
+	require.NoError(t, c.files.PutSpec(m.serving(t.TempDir(), 1, "7.14.3")))
+	eventually(t, "the fault", c.saw(func(f supervisor.Status) bool { return f.Fault == supervisor.Full }))
+	require.Empty(t, c.system.Up())
+	full.Store(false)
+	eventually(t, "both run", func() bool { return len(c.system.Up()) == 2 })
+}
+
 // spoilt is a volume that has a fault, of a user if it is that.
 type spoilt struct {
 	supervisor.Volume

@@ -51,9 +51,9 @@ func (v *volumeView) end() {
 	v.probe.end()
 }
 
-// acceptVolume gives up what a changed spec makes pointless.
-func (s *Supervisor) acceptVolume(old Spec) {
-	place := old.Root != s.spec.Root || old.Shared != s.spec.Shared || old.Unit != s.spec.Unit || old.Owner != s.spec.Owner
+// changeVolumeSpec gives up what a changed spec makes pointless.
+func (s *Supervisor) changeVolumeSpec(old Spec) {
+	place := old.Accepted != s.spec.Accepted || old.Root != s.spec.Root || old.Shared != s.spec.Shared || old.Unit != s.spec.Unit || old.Owner != s.spec.Owner
 	origin := old.Source != s.spec.Source || old.Digest != s.spec.Digest
 	if place || origin {
 		s.forgetVolume()
@@ -104,11 +104,14 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 	} else if s.volume.hung++; s.volume.hung < hungLooks {
 		return false
 	}
-	s.status.Fault, s.status.Detail = faultOf(err), detailOf(err)
-	if s.status.Fault.severe() {
+	s.status.Fault, s.status.Detail, s.status.Mounted = faultOf(err), detailOf(err), ""
+	if foreign := (*coordinator.ForeignVolume)(nil); errors.As(err, &foreign) {
+		s.status.Mounted = foreign.State
+	}
+	if s.status.Fault.severe() || s.volume.open == nil { // such as one that is full before it is one
 		s.forgetVolume()
 		s.status.Current, s.status.Installed = "", ""
-		s.status.VolumeID = s.memory.VolumeID
+		s.status.VolumeID = s.spec.volumeID(s.memory)
 		return true
 	}
 	s.status.Current = s.volume.current.Version
@@ -125,7 +128,7 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 func (s *Supervisor) openVolume(ctx context.Context) error {
 	v := &s.volume
 	if v.open == nil {
-		volume, err := s.Open(ctx, s.spec.Root, s.spec.options(s.memory.VolumeID, s.requests.client(),
+		volume, err := s.Open(ctx, s.spec.Root, s.spec.options(s.memory, s.requests.client(),
 			slog.New(slog.NewJSONHandler(s.files.Journal(), nil)), s.report))
 		if err != nil {
 			return err
@@ -138,7 +141,7 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 	}
 	if s.spec.Shared {
 		m := s.memory.clone()
-		m.VolumeID = v.open.VolumeID()
+		m.VolumeID, m.Accepted = v.open.VolumeID(), s.spec.Accepted
 		if err := s.keep(m); err != nil {
 			return err
 		}
