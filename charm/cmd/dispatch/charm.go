@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -23,6 +21,7 @@ type charm struct {
 	hostname   string
 	hosts      string // the machine's file of host names
 	executable string // of this process; the supervisor is a copy of it
+	agents     string // directory with one of each of Juju's agents on this machine
 	patience   patience
 }
 
@@ -40,6 +39,11 @@ var defaultPatience = patience{start: 30 * time.Second, leave: 6 * time.Minute, 
 func (c charm) run(ctx context.Context) error {
 	event := juju.ReadEvent()
 	files := supervisor.Files(c.paths.State)
+	if other, err := c.otherUnit(ctx, event.Unit); err != nil {
+		return err
+	} else if other != "" {
+		return refuse(event, other)
+	}
 	if event.Hook == "remove" {
 		return supervisor.Remove(ctx, c.system, c.paths.State, c.hosts)
 	}
@@ -89,8 +93,8 @@ func (c charm) run(ctx context.Context) error {
 // prepare has this charm's supervisor run. The first hook of a charm waits until it has
 // looked, so that there is something to read.
 func (c charm) prepare(ctx context.Context, event juju.Event) error {
-	if err := os.Mkdir(c.paths.State, 0o700); err != nil && !os.IsExist(err) {
-		return fmt.Errorf("make state directory: %w", err)
+	if err := c.occupy(event.Unit); err != nil {
+		return err
 	}
 	if err := supervisor.Install(ctx, c.system, c.paths.State, c.executable, event.Unit); err != nil {
 		return err

@@ -102,6 +102,7 @@ func newUnit(t *testing.T, name string, leader bool) *unit {
 		hostname:   "juju-1-0",
 		hosts:      filepath.Join(dir, "hosts"),
 		executable: executable,
+		agents:     filepath.Join(dir, "agents"),
 		patience:   patience{look: time.Millisecond},
 	}
 	u.files = supervisor.Files(u.charm.paths.State)

@@ -59,7 +59,8 @@ func dispatch(ctx context.Context, paths concourse.Paths) error {
 		return err
 	}
 	return charm{
-		paths: paths, system: machine, hostname: hostname, hosts: "/etc/hosts", executable: executable, patience: defaultPatience,
+		paths: paths, system: machine, hostname: hostname, hosts: "/etc/hosts", executable: executable,
+		agents: "/var/lib/juju/agents", patience: defaultPatience,
 	}.run(ctx)
 }
 

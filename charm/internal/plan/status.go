@@ -31,6 +31,8 @@ var (
 	upgradeFailed = text{juju.Blocked, "Upgrade to v%s failed: the web server did not answer in time; see journalctl -u %s, then run upgrade again"}
 	failedBefore  = text{juju.Blocked, "%s"} // what upgradeFailed said
 
+	secondUnit = text{juju.Blocked, "Machine taken by unit %s of this charm: remove this unit and add one on a machine of its own"}
+
 	notMounted   = text{juju.Blocked, "Shared storage unavailable - attach it with `lxc config device add %s concourse-data disk pool=POOL source=VOLUME path=%s`"}
 	unfitStorage = text{juju.Blocked, "Shared storage unavailable - %s"}
 	otherVolume  = text{juju.Blocked, "Shared storage unavailable - another volume is mounted: detach it and attach the one with id %s at %s, or run accept-volume on the leader if that one is lost"}
@@ -72,6 +74,9 @@ var (
 	webReadyLanding = text{juju.Active, "Web server ready (v%s), the unit's worker ends with its builds"}
 	workerReady     = text{juju.Active, "Worker ready (v%s)"}
 )
+
+// SecondUnit is what a unit says on whose machine is another one already.
+func SecondUnit(other string) juju.Status { return secondUnit.status(other) }
 
 // Leaving is what a unit says that is being removed.
 func Leaving() juju.Status { return leaving.status() }
