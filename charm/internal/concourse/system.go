@@ -120,6 +120,11 @@ func (m Machine) Restart(ctx context.Context, unit string) error {
 	if err := m.Execute(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
 	}
+	if unit == ServerUnit {
+		if err := m.stop(ctx, unit); err != nil {
+			return err
+		}
+	}
 	return m.Execute(ctx, "systemctl", "restart", unit)
 }
 
@@ -139,7 +144,7 @@ func (m Machine) Remove(ctx context.Context, unit string) error {
 	if _, err := os.Stat(path); err != nil {
 		return nil
 	}
-	if err := m.Execute(ctx, "systemctl", "stop", unit); err != nil {
+	if err := m.stop(ctx, unit); err != nil {
 		return err
 	}
 	if err := m.StartAtBoot(ctx, unit, false); err != nil {
