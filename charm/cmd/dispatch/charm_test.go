@@ -414,6 +414,28 @@ func TestStopWaits(t *testing.T) {
 	require.True(t, status.Left)
 }
 
+// Juju tells of storage before it installs a unit, and when it takes it away, which need
+// not be for good.
+func TestStorageHooks(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
+	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	peers := u.state.PeerRelations
+	u.state.PeerRelations = nil // as they are not there yet
+	require.Equal(t, "maintenance Preparing unit", u.hook("concourse-data-storage-attached"))
+	u.state.PeerRelations = peers
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	u.serves("7.14.2")
+	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("concourse-data-storage-attached"))
+	u.is(supervisor.Status{Fault: supervisor.NotMounted})
+	u.hook("concourse-data-storage-detaching")
+	require.False(t, u.spec().Leaving)
+	u.serves("7.14.2")
+	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("concourse-data-storage-attached"))
+}
+
 // A worker reads little: with many peers each tool more is one for each of them.
 func TestHookToolsOfAWorker(t *testing.T) {
 	u := newUnit(t, "ci/1", false)
