@@ -32,6 +32,28 @@ func AcceptedID(accept string) string {
 
 func (i identity) state() string { return fmt.Sprintf("%s.%d", i.ID, i.Handovers) }
 
+// same compares a volume with the one that is known.
+func (v *View) same(there identity, err error) error {
+	foreign := func(state string, format string, args ...any) error {
+		return &ForeignVolume{state, fmt.Errorf(format, args...)}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && v.id == "":
+		return fmt.Errorf("%w: it has no %s: name the directory where the units mount it", ErrNoVolume, volumeFile)
+	case errors.Is(err, fs.ErrNotExist):
+		return foreign("", "%w: %s has no %s, but this unit knows volume %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, volumeFile, v.id)
+	case errors.Is(err, ErrForeignVolume):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: cannot identify %s: %w", ErrNotMounted, v.dir, err)
+	case v.id != "" && there.ID != v.id:
+		return foreign(there.state(), "%w: %s is volume %s, but this unit knows %s: attach that one, or reset what the unit remembers", ErrForeignVolume, v.dir, there.ID, v.id)
+	case v.owner != "" && there.Owner != "" && there.Owner != v.owner:
+		return foreign(there.state(), "%w: %s belongs to %s, this unit to %s: attach a volume of its own", ErrOtherOwner, v.dir, there.Owner, v.owner)
+	}
+	return nil
+}
+
 // accept gives a volume the owner of this unit, or an id, if it is still as it was when
 // that was decided; else it does nothing. Of owners that accept it at once one wins, whose
 // entry owners/N is there first; volume.json is derived from it by whoever comes next.
