@@ -79,3 +79,34 @@ func startedFrom(ctx context.Context, c cluster.Cluster, unit, version string) [
 	}
 	return nil
 }
+
+// ReplacedVolume loses the volume for good: another, empty one takes its place on every
+// unit. They refuse it until an operator has accepted it; then the release is downloaded
+// once more, and all goes on.
+func ReplacedVolume(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
+	r := begin(ctx, t, c, in, "")
+	deployed := r.deployed(3)
+	r.quiet()
+	leader := r.leader(deployed)
+	other, err := c.NewVolume(ctx, "")
+	require.NoError(t, err)
+	var refused []cluster.Condition
+	for _, unit := range unitsBut(deployed) {
+		require.NoError(t, r.volume.Detach(ctx, unit))
+		require.NoError(t, other.Attach(ctx, unit))
+		refused = append(refused, cluster.Blocked(unit, "another volume is mounted", "accept-volume"))
+	}
+	r.phase("another volume refused", lossTarget, func() cluster.Held {
+		return r.wait("the other volume to be refused", cluster.All(refused...))
+	})
+	in.Record.Observe(ctx, "another volume", true, "")
+
+	in.Record.Allow(in.From.Version, 2)
+	r.phase("another volume accepted", 0, func() cluster.Held {
+		_, err := c.RunAction(ctx, leader, "accept-volume", nil)
+		require.NoError(t, err)
+		return r.active(3, in.From.Version)
+	})
+	r.login(r.atRest("another volume accepted", in.From.Version), in.From)
+	r.buildOn("a build on every worker", workersOf(deployed))
+}

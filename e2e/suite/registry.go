@@ -142,6 +142,14 @@ func All() []Scenario {
 			Run:    scenarios.LostUnit,
 		},
 		{
+			Name:   "replacedvolume",
+			Group:  "faults",
+			Proves: "A volume that replaces a lost one is refused until it is accepted, and then used by all units.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  240 * time.Second,
+			Run:    scenarios.ReplacedVolume,
+		},
+		{
 			Name:   "offunit",
 			Group:  "faults",
 			Proves: "A unit that was off for an upgrade comes back on the new release, and starts nothing of the old one.",
