@@ -174,6 +174,8 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 		return stop(concourse.WorkerUnit, seen, m)
 	case !ready || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
 		return Task{}
+	case seen.Stale && seen.Current != version:
+		return Task{} // builds would go to an old worker that is about to be replaced
 	}
 	worker := *spec.Worker
 	worker.WorkDir, worker.NameServers, worker.Certificates = seen.WorkDir, seen.NameServers, seen.Certificates

@@ -76,7 +76,13 @@ func TestServicesWaitForTheVolume(t *testing.T) {
 	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
 	require.Equal(t, "10.0.0.1", due.TSA)
 	require.Empty(t, due.Worker.Verb, "it could not find the web server")
-	spec.TSA, seen.Current = "", "" // it cannot be read, say
+	spec.TSA, seen.Stale = "", true
+	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
+	require.Equal(t, []supervisor.Verb{supervisor.Start, supervisor.Start}, []supervisor.Verb{due.Web.Verb, due.Worker.Verb}, "it missed nothing")
+	seen.Current = "7.14.3"
+	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
+	require.Empty(t, due.Web.Verb+due.Worker.Verb, "it was off for an upgrade")
+	seen.Stale, seen.Current = false, "" // it cannot be read, say
 	due = supervisor.Next(paths, spec, seen, supervisor.Memory{Running: "7.14.2"})
 	require.Empty(t, due.Web.Verb)
 }
