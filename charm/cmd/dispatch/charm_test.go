@@ -419,7 +419,7 @@ func TestStopWaits(t *testing.T) {
 func TestStorageHooks(t *testing.T) {
 	u := newUnit(t, "ci/1", false)
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
-	u.app()[relations.TSAHost], u.app()[relations.TSAPublicKey] = "10.0.0.9:2222", "ssh-rsa TSA"
+	u.joins()
 	peers := u.state.PeerRelations
 	u.state.PeerRelations = nil // as they are not there yet
 	require.Equal(t, "maintenance Preparing unit", u.hook("concourse-data-storage-attached"))
