@@ -38,6 +38,8 @@ type System interface {
 	Remove(ctx context.Context, unit string) error
 	// Execute runs a program to its end.
 	Execute(ctx context.Context, name string, args ...string) error
+	// Output runs a program to its end and returns what it prints.
+	Output(ctx context.Context, name string, args ...string) (string, error)
 }
 
 // Machine is the System that systemd runs.
@@ -79,22 +81,19 @@ func (m Machine) Define(ctx context.Context, unit, definition string) (changed b
 
 // State costs a process.
 func (m Machine) State(ctx context.Context, unit string) (State, error) {
-	out, err := exec.CommandContext(ctx, "systemctl", "show",
-		"--property=ActiveState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus", unit).Output()
+	out, err := m.Output(ctx, "systemctl", "show",
+		"--property=ActiveState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus", unit)
 	if err != nil {
-		return State{}, fmt.Errorf("systemctl show %s: %w", unit, err)
+		return State{}, err
 	}
-	return parseState(string(out)), nil
+	return parseState(out), nil
 }
 
 // LastWords costs a process.
 func (m Machine) LastWords(ctx context.Context, unit string) (string, error) {
-	out, err := exec.CommandContext(ctx, "journalctl", "--unit="+unit, "--lines=60", "--all", "--no-pager",
-		"--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER").Output()
-	if err != nil {
-		return "", fmt.Errorf("journalctl --unit=%s: %w", unit, err)
-	}
-	return lastWords(string(out)), nil
+	out, err := m.Output(ctx, "journalctl", "--unit="+unit, "--lines=60", "--all", "--no-pager",
+		"--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER")
+	return lastWords(out), err
 }
 
 // Executable asks the kernel. The path of a file that was removed ends in " (deleted)".
@@ -158,12 +157,26 @@ func (m Machine) Remove(ctx context.Context, unit string) error {
 
 // Execute puts the end of the program's output into the error.
 func (m Machine) Execute(ctx context.Context, name string, args ...string) error {
-	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
-		text := strings.TrimSpace(string(out))
-		if len(text) > 400 {
-			text = "..." + text[len(text)-400:]
-		}
-		return fmt.Errorf("%s %s: %s: %w", name, strings.Join(args, " "), text, err)
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	return explain(err, out, name, args)
+}
+
+// Output puts the end of what the program complains of into the error.
+func (m Machine) Output(ctx context.Context, name string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, name, args...).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = explain(err, exit.Stderr, name, args)
 	}
-	return nil
+	return string(out), err
+}
+
+func explain(err error, output []byte, name string, args []string) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimSpace(string(output))
+	if len(text) > 400 {
+		text = "..." + text[len(text)-400:]
+	}
+	return fmt.Errorf("%s %s: %s: %w", name, strings.Join(args, " "), text, err)
 }

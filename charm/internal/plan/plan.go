@@ -197,5 +197,8 @@ func (m *maker) serves() bool {
 	if m.web && m.Status.Web != (supervisor.Answer{Version: run, Is: m.spec.Web.Identity()}) {
 		return false
 	}
+	if m.web && (m.Status.Database != "" || m.Status.Schema.Release == run) {
+		return false // it only answers
+	}
 	return !m.worker || m.Status.Worker == (supervisor.Answer{Version: run, Is: m.spec.Worker.Identity()})
 }

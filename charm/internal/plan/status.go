@@ -53,6 +53,9 @@ var (
 	waitingForWeb      = text{juju.Waiting, "Waiting for the web server at %s to answer..."}
 	registering        = text{juju.Waiting, "Waiting for the web server to list this worker as running..."}
 
+	databaseAway = text{juju.Waiting, "PostgreSQL %s"}
+	newerSchema  = text{juju.Blocked, "The database has schema %d, newer than %d of Concourse v%s: run the version that made it, or a newer one; going back loses data"}
+	olderSchema  = text{juju.Blocked, "The database has schema %d, older than %d of Concourse v%s, which runs: see that nothing else takes it down, then run systemctl restart %s"}
 	exitsAgain   = text{juju.Blocked, "%s exits again and again %s; see journalctl -u %[1]s"}
 	otherProgram = text{juju.Blocked, "%s executes %s and not Concourse v%s: run systemctl restart %[1]s on its machine"}
 
@@ -125,6 +128,21 @@ func (m *maker) checkDatabase() {
 	}
 }
 
+// checkSchema says what keeps the web server from serving though it may answer. While all
+// units go to another version the schema goes with them.
+func (m *maker) checkSchema() {
+	s := m.Status
+	switch schema := s.Schema; {
+	case m.web && s.Run != "" && s.Database != "":
+		m.say(databaseAway, oneLine(s.Database))
+	case !m.web || schema.Release == "" || schema.Release != m.target:
+	case schema.Database > schema.Supported:
+		m.say(newerSchema, schema.Database, schema.Supported, schema.Release)
+	default:
+		m.say(olderSchema, schema.Database, schema.Supported, schema.Release, concourse.ServerUnit)
+	}
+}
+
 // checkService says what keeps a service from answering for good.
 func (m *maker) checkService(unit string, a supervisor.Answer) {
 	switch {
@@ -137,6 +155,7 @@ func (m *maker) checkService(unit string, a supervisor.Answer) {
 
 // explain says how far the unit is, when nothing worse was said before.
 func (m *maker) explain() {
+	m.checkSchema()
 	m.checkService(concourse.ServerUnit, m.Status.Web)
 	m.checkService(concourse.WorkerUnit, m.Status.Worker)
 	s, run := m.Status, m.Status.Run

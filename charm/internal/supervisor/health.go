@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -54,6 +55,9 @@ func (s *Supervisor) lookAtServices(ctx context.Context, seen *Seen) error {
 	v := &s.services
 	v.rounds++
 	web := func(ctx context.Context) (string, error) {
+		if !v.web.answers && !s.schema.judged(v.web.started.Version) {
+			return "", errors.New("what it says counts only with its schema")
+		}
 		return concourse.WebVersion(ctx, s.Client, s.spec.Web.Port)
 	}
 	worker := func(ctx context.Context) (string, error) { // it does not say its version

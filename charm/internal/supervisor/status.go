@@ -35,6 +35,10 @@ type Status struct {
 	// Overdue is a version with which the web server owes an answer for longer than the
 	// deadline.
 	Overdue string `json:"overdue,omitempty"`
+	// Database says why the database of the web server does not answer; it goes on where
+	// "PostgreSQL" begins a sentence.
+	Database string `json:"database,omitempty"`
+	Schema   Schema `json:"schema,omitzero"` // zero if it is as it should be
 	// Workers are the names of those that the web server of this unit lists as running.
 	// Answering and Silent are of Spec.Watch: those that have answered lately, and those
 	// that have not for long. All three are lists with a space between.

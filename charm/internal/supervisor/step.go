@@ -22,6 +22,9 @@ type Seen struct {
 
 	Running   map[string]bool   // services that systemd runs
 	TSA       string            // addresses that concourse.TSAName means
+	NoSchema  bool              // the database has not said lately which schema it has
+	Schema    int64             // version of the database's schema; 0 where there is none yet
+	Supported map[string]int64  // newest schema that a web server of each release works with
 	WebServes bool              // the web server answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
 	Here      bool              // this unit's worker has registered with this unit's web server
@@ -131,18 +134,29 @@ func stranger(spec Spec, workers map[string]string) string {
 
 // chooseRun follows the spec when its version is installed. That a digest is pinned is
 // about what is to be installed: what runs, or has run before, has a digest of its own.
+// A web server stays with its version while the schema does not suit the other one.
 func chooseRun(spec Spec, seen Seen, m Memory) string {
+	chosen := ""
 	for _, version := range []string{spec.Run, m.Running} {
 		digest, installed := seen.Installed[version]
 		accepted := spec.Digest == "" || digest == spec.Digest || version == m.Running || version == spec.Proven
 		if expected := spec.Contents[version]; expected != "" && expected != seen.Contents[version] {
 			accepted = false // somebody has changed it
 		}
-		if version != "" && installed && accepted {
-			return version
+		if version == "" || !installed || !accepted {
+			continue
+		}
+		if chosen = version; spec.Web == nil || seen.suits(version) {
+			break
 		}
 	}
-	return ""
+	return chosen
+}
+
+// suits tells whether a web server of a version may start: on a newer schema than it knows
+// it would answer, and every build would fail; an older one it takes up.
+func (seen Seen) suits(version string) bool {
+	return !seen.NoSchema && seen.Schema <= seen.Supported[version]
 }
 
 func application(unit string) string {
@@ -161,7 +175,11 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 	case seen.Stale && seen.Current != version:
 		return Task{} // an old web server must not meet a new schema
 	}
-	return start(Task{Service: spec.Web.Service(paths, version), Is: spec.Web.Identity(), Version: version}, seen, m)
+	t := start(Task{Service: spec.Web.Service(paths, version), Is: spec.Web.Identity(), Version: version}, seen, m)
+	if t.Verb == Start && !seen.suits(version) {
+		return Task{}
+	}
+	return t
 }
 
 // nextWorker stops a worker whose volume went away: it would fill the directory

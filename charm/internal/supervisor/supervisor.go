@@ -49,6 +49,8 @@ type Supervisor struct {
 	System concourse.System
 	Open   func(ctx context.Context, root string, o coordinator.Options) (Volume, error)
 	Newest func(ctx context.Context, client *http.Client, source string) (string, error)
+	// Schema asks a database for the version of its schema, see concourse.SchemaReader.
+	Schema func(ctx context.Context, db concourse.Database) (int64, error)
 	Wake   func(ctx context.Context) error // run one hook; it may block for minutes
 	Client *http.Client                    // asks the services for their health
 	Log    *slog.Logger                    // of the supervisor itself
@@ -63,6 +65,7 @@ type Supervisor struct {
 	Watch      time.Duration // between two questions to a web server that is watched
 	Absence    time.Duration // without an answer after which it is not Answering
 	Hosts      string        // the machine's file of host names
+	Database   time.Duration // between two questions to the database
 	Stable     time.Duration // for which a service answers that has not to be told how it ended before
 	Parting    time.Duration // that a web server serves on when its unit leaves
 	Gone       time.Duration // that a unit is gone before its files are removed
@@ -84,14 +87,16 @@ type Supervisor struct {
 	services serviceView
 	machine  machineView
 	requests *downloads
+	schema   schemaView
 	jobs     map[string]*job
 	soon     chan struct{} // see lookSoon
 	wake     waking
 	written  *Status // nil before the first look: an earlier life may have left other news
 }
 
-// Defaults fills in the intervals and the port of production.
+// Defaults fills in the intervals, the port and the database of production.
 func (s *Supervisor) Defaults() {
+	s.Schema, s.Database = new(concourse.SchemaReader).Version, 10*time.Second
 	s.WorkerPort = concourse.WorkerHealthPort
 	s.Interval, s.Progress, s.Backoff, s.Deadline = time.Second, 5*time.Second, 10*time.Second, 3*time.Minute
 	s.Workers = 10 * time.Second // within 30 s a worker that is not heard of shows as such
@@ -108,7 +113,7 @@ func (s *Supervisor) Defaults() {
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.files = Files(s.Paths.State)
 	s.volume.progress = make(chan coordinator.Progress, 16)
-	s.watched = map[string]*watched{}
+	s.watched, s.schema.releases = map[string]*watched{}, map[string]*supports{}
 	s.jobs, s.soon = map[string]*job{}, make(chan struct{}, 1)
 	s.requests = newDownloads(s.Machine)
 	s.requests.use(options.Proxies{})
@@ -122,6 +127,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			j.attempt.end()
 		}
 		s.workers.list.end()
+		s.schema.end()
 		for _, w := range s.watched {
 			w.ask.end()
 		}
@@ -207,6 +213,7 @@ func (s *Supervisor) look(ctx context.Context) error {
 	s.lookAtWatched(ctx)
 	s.lookAtHosts(&seen)
 	s.lookAtMachine(&seen)
+	s.lookAtSchema(ctx, &seen)
 	err := s.lookAtServices(ctx, &seen)
 	if err != nil {
 		return err

@@ -185,6 +185,8 @@ func (c *charm) run(t testing.TB, changes ...func(*supervisor.Supervisor)) (end 
 		Absence:  200 * time.Millisecond,
 		Hosts:    filepath.Join(string(c.files), "hosts"),
 		Stable:   time.Minute,
+		Database: 20 * time.Millisecond,
+		Schema:   func(context.Context, concourse.Database) (int64, error) { return 0, nil },
 	}
 	for _, change := range changes {
 		change(&w)

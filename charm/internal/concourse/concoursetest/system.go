@@ -3,6 +3,7 @@ package concoursetest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ type System struct {
 	// Fail returns an error for what is to fail, such as "start concourse-server.service";
 	// nil lets everything succeed.
 	Fail func(what string) error
+	// Schemas are the newest that the releases support, by version.
+	Schemas map[string]int64
 	// IDs are the user's and the group's of every account; 0 is whoever runs the test.
 	IDs [2]int
 
@@ -106,6 +109,13 @@ func (s *System) run(unit string, restarts int) {
 
 var releaseLink = regexp.MustCompile(`/releases/([^/]*)/`)
 
+// Program is what the process of a unit executes; empty if there is none.
+func (s *System) Program(unit string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.program[s.states[unit].PID]
+}
+
 // Execs has the process of a unit execute another program.
 func (s *System) Execs(unit, program string) {
 	s.mu.Lock()
@@ -189,4 +199,16 @@ func (s *System) Remove(_ context.Context, unit string) error {
 
 func (s *System) Execute(_ context.Context, name string, args ...string) error {
 	return s.do(filepath.Base(name)+" "+strings.Join(args[:2], " "), nil)
+}
+
+// Output is that of a release that is asked which schema it supports.
+func (s *System) Output(_ context.Context, name string, args ...string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Fail != nil {
+		if err := s.Fail(filepath.Base(name) + " " + strings.Join(args, " ")); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintln(s.Schemas[filepath.Base(filepath.Dir(filepath.Dir(name)))]), nil
 }

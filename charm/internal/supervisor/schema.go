@@ -1,0 +1,151 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
+// Schema is that of the database, where it does not suit a release: a web server takes an
+// older one up when it starts, and works with no newer one.
+type Schema struct {
+	Release   string `json:"release,omitempty"` // version that is to run, or runs
+	Supported int64  `json:"supported,omitempty"`
+	Database  int64  `json:"database,omitempty"`
+}
+
+// schemaView is what the supervisor knows of the database from look to look.
+type schemaView struct {
+	of       concourse.Database // which was asked
+	query    attempt[int64]
+	version  int64
+	began    time.Time // when the question began that was answered last
+	next     time.Time // when the one began that is under way
+	answered time.Time // zero before the first answer
+	failure  string    // why it does not answer
+	releases map[string]*supports
+}
+
+// supports is the newest schema that a release supports.
+type supports struct {
+	ask     attempt[int64]
+	newest  int64
+	known   bool
+	failure string // why it is not
+}
+
+const (
+	databaseLimit = 5 * time.Second  // for the database to answer
+	programLimit  = 20 * time.Second // for a release to say what it supports
+)
+
+// lookAtSchema compares the database's schema with what the releases support that the web
+// server runs, or is to run.
+func (s *Supervisor) lookAtSchema(ctx context.Context, seen *Seen) {
+	v := &s.schema
+	if s.spec.Web == nil {
+		v.query.giveUp()
+		v.of, v.answered, v.failure = concourse.Database{}, time.Time{}, ""
+		s.status.Database, s.status.Schema = "", Schema{}
+		return
+	}
+	if v.of != s.spec.Web.Database {
+		v.query.giveUp()
+		v.of, v.answered, v.failure = s.spec.Web.Database, time.Time{}, ""
+	}
+	started := s.memory.Started[concourse.ServerUnit].Version
+	seen.Supported = map[string]int64{}
+	for _, version := range []string{s.spec.Run, s.memory.Running, started} {
+		if newest, known := s.askRelease(ctx, version); known {
+			seen.Supported[version] = newest
+		}
+	}
+	s.askDatabase(ctx, started)
+	s.status.Database = v.failure
+	seen.Schema, seen.NoSchema = v.version, v.failure != "" || time.Since(v.answered) > 2*s.Database+databaseLimit
+	s.status.Schema = s.misfit(seen, started)
+}
+
+// askDatabase asks every now and then, and at each look while the web server does not
+// answer or its schema is not its own: it may be about to start, or take the schema up.
+func (s *Supervisor) askDatabase(ctx context.Context, started string) {
+	v := &s.schema
+	own := s.services.web.answers && v.releases[started] != nil && v.releases[started].newest == v.version
+	if v.query.result == nil {
+		if own && v.failure == "" && time.Since(v.began) < s.Database {
+			return
+		}
+		v.next = time.Now()
+	}
+	db := v.of
+	version, done, err := v.query.poll(ctx, s.pause, func(ctx context.Context) (int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, databaseLimit)
+		defer cancel()
+		return s.Schema(ctx, db)
+	})
+	if done {
+		v.version, v.began, v.answered, v.failure = version, v.next, time.Now(), ""
+	}
+	// The first failure may be that of a connection that was cut.
+	if err != nil && v.query.failed > 1 {
+		v.failure = err.Error()
+	}
+}
+
+// askRelease asks an installed release once for the newest schema that it supports.
+func (s *Supervisor) askRelease(ctx context.Context, version string) (newest int64, known bool) {
+	r := s.schema.releases[version]
+	if r == nil {
+		if _, installed := s.volume.installed[version]; !installed {
+			return 0, false
+		}
+		r = &supports{ask: attempt[int64]{ended: s.lookSoon}}
+		s.schema.releases[version] = r
+	}
+	if r.known {
+		return r.newest, true
+	}
+	var err error
+	r.newest, r.known, err = r.ask.poll(ctx, s.pause, func(ctx context.Context) (int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, programLimit)
+		defer cancel()
+		return concourse.SupportedSchema(ctx, s.System, s.Paths.Release(version))
+	})
+	if err != nil {
+		r.failure = fmt.Sprintf("cannot ask Concourse v%s which schema it supports: %v", version, err)
+		s.Log.Warn("will try again", "error", r.failure)
+	}
+	if !r.known && r.ask.failed > 1 && s.status.Stuck == "" {
+		s.status.Stuck = r.failure
+	}
+	return r.newest, r.known
+}
+
+// misfit returns the schema if the release that is wanted does not support it, or if it is
+// not that of a web server that answers: another one has moved it.
+func (s *Supervisor) misfit(seen *Seen, started string) Schema {
+	for _, version := range []string{s.spec.Run, started} {
+		supported, known := seen.Supported[version]
+		left := version == started && s.services.web.answers && s.schema.began.After(s.services.web.turned) && seen.Schema < supported
+		if known && !seen.NoSchema && (seen.Schema > supported || left) {
+			return Schema{Release: version, Supported: supported, Database: seen.Schema}
+		}
+	}
+	return Schema{}
+}
+
+// judged tells whether it is known how the schema suits a version. A release on a volume
+// that is away cannot be asked.
+func (v *schemaView) judged(version string) bool {
+	r := v.releases[version]
+	return v.failure != "" || !v.answered.IsZero() && (r == nil || r.known || r.failure != "")
+}
+
+func (v *schemaView) end() {
+	v.query.end()
+	for _, r := range v.releases {
+		r.ask.end()
+	}
+}
