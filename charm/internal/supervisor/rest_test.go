@@ -20,7 +20,10 @@ func BenchmarkAtRest(b *testing.B) {
 	c := newCharm(b)
 	spec := m.serving(b.TempDir(), port, "7.14.3")
 	require.NoError(b, c.files.PutSpec(spec))
-	c.run(b, workerAt(port), func(s *supervisor.Supervisor) { s.Interval, s.Progress = 20*time.Millisecond, time.Second })
+	c.run(b, workerAt(port), func(s *supervisor.Supervisor) {
+		s.Interval, s.Progress = 20*time.Millisecond, time.Second // a look of 20 ms stands for one of a second
+		s.Workers, s.Watch, s.Database = 200*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
+	})
 	eventually(b, "both answer", c.saw(func(f supervisor.Status) bool { return f.Web.Version != "" && f.Worker.Version != "" }))
 	time.Sleep(time.Second)
 	used := func() time.Duration {
