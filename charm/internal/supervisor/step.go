@@ -27,7 +27,7 @@ type Seen struct {
 	Supported map[string]int64  // newest schema that a web server of each release works with
 	WebServes bool              // the web server answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
-	Here      bool              // this unit's worker has registered with this unit's web server
+	Here      bool              // this unit's worker has registered with this unit's web server, which has its builds
 	LandedFor time.Duration     // since the worker could have been told to land
 	Lost      []string          // units that have something on the volume, and are gone for a while
 	Busy      bool              // something that writes to the volume, or changes a service, is under way

@@ -62,6 +62,7 @@ type Supervisor struct {
 	Backoff    time.Duration // longest pause between two tries
 	Deadline   time.Duration // for the web server to answer with a new version
 	Workers    time.Duration // between two lists of the workers
+	TakeUp     time.Duration // after which a web server has taken up the builds of a worker that registers
 	Watch      time.Duration // between two questions to a web server that is watched
 	Absence    time.Duration // without an answer after which it is not Answering
 	Hosts      string        // the machine's file of host names
@@ -101,6 +102,9 @@ func (s *Supervisor) Defaults() {
 	s.Interval, s.Progress, s.Backoff, s.Deadline = time.Second, 5*time.Second, 10*time.Second, 3*time.Minute
 	s.Workers = 10 * time.Second // within 30 s a worker that is not heard of shows as such
 	s.Watch, s.Absence = 5*time.Second, 20*time.Second
+	// Concourse looks for builds every 10 s. It runs those of a worker that lands already
+	// once more, on another one.
+	s.TakeUp = 30 * time.Second
 	s.Hosts = "/etc/hosts"
 	s.Stable = time.Minute
 	s.Gone = time.Minute

@@ -50,13 +50,13 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	switch name := concourse.WorkerName(s.spec.Unit); {
 	case !s.spec.Land:
 		v.lands = time.Time{}
-	case v.lands.IsZero() && v.here[name]:
+	case v.lands.IsZero() && v.here[name] && seen.WebServes:
 		v.lands = time.Now()
 	}
 	if !v.lands.IsZero() {
 		seen.LandedFor = time.Since(v.lands)
 	}
-	seen.Workers, seen.Here = v.states, v.here[concourse.WorkerName(s.spec.Unit)]
+	seen.Workers, seen.Here = v.states, !v.lands.IsZero() && time.Since(v.lands) >= s.TakeUp
 }
 
 func (s *Supervisor) listWorkers(ctx context.Context) {

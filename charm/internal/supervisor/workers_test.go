@@ -113,7 +113,8 @@ func TestRunningWorkers(t *testing.T) {
 // has registered there, and again whenever it has registered anew.
 func TestLandsWithItsBuilds(t *testing.T) {
 	web := newWebServer(t, map[string]string{})
-	m, c := newMirror(t), start(t)
+	const takeUp = 300 * time.Millisecond
+	m, c := newMirror(t), start(t, func(s *supervisor.Supervisor) { s.TakeUp = takeUp })
 	spec := web.serving(m, t.TempDir(), "ci/0")
 	spec.Worker = &concourse.Worker{Name: "ci-0"}
 	require.NoError(t, c.files.PutSpec(spec))
@@ -137,8 +138,10 @@ func TestLandsWithItsBuilds(t *testing.T) {
 	web.set("ci-0", "running elsewhere")
 	time.Sleep(100 * time.Millisecond)
 	require.False(t, did("SIGUSR1 "+concourse.WorkerUnit)(), "it has registered with another one")
+	registered := time.Now()
 	web.set("ci-0", "running")
 	eventually(t, "the signal", did("SIGUSR1 "+concourse.WorkerUnit))
+	require.GreaterOrEqual(t, time.Since(registered), takeUp, "the web server has not taken up its builds yet")
 	web.set("ci-0", "landing")
 	time.Sleep(100 * time.Millisecond)
 	did("")()
