@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 )
 
 // keyBits is the size of every key: 128 bits of security (NIST SP 800-57).
@@ -70,7 +72,7 @@ func ParseKeys(content map[string]string) (Keys, error) {
 
 // Secrets are what nobody but the web server's process may read.
 func (w Web) Secrets() []string {
-	return []string{w.Database.Password, w.Keys.AdminPassword, w.Keys.HostKey, w.Keys.SigningKey}
+	return append(options.Secrets(w.Options), w.Database.Password, w.Keys.AdminPassword, w.Keys.HostKey, w.Keys.SigningKey)
 }
 
 // PublicKey returns the authorized_keys line, without a newline, of a private

@@ -106,11 +106,11 @@ func TestQuote(t *testing.T) {
 	long := concourse.Quote(strings.Repeat("é", 400))
 	require.Less(t, len(long), 160)
 	require.True(t, strings.HasSuffix(long, "é..."), long)
-	web := concourse.Web{Database: concourse.Database{Password: `p"w d`}, Keys: concourse.Keys{
-		AdminPassword: "4f1d", HostKey: "-----BEGIN-----\nMIIE\n-----END-----\n", SigningKey: "SIGN\n"}}
-	words := concourse.Quote(`p"w d, "p\"w d", postgres://u:p%22w+d@h, admin:4f1d, MIIE, SIGN`, web.Secrets()...)
-	require.Equal(t, `REDACTED, "REDACTED", postgres://u:REDACTED@h, admin:REDACTED, REDACTED, REDACTED`, words)
-	cut := concourse.Quote(strings.Repeat("x", 148)+"4f1d", web.Secrets()...)
+	web := concourse.Web{Database: concourse.Database{Password: `p"w d++`}, Options: "TOKEN=tttttt\nFLAG=true\nCONCOURSE_TAG=gpu-one", Keys: concourse.Keys{
+		AdminPassword: "4f1d4f1d", HostKey: "-----BEGIN-----\nMIIEMIIE\n-----END-----\n", SigningKey: "SIGNING\n"}}
+	words := concourse.Quote(`p"w d++, "p\"w d++", postgres://u:p%22w+d%2B%2B@h, admin:4f1d4f1d, MIIEMIIE, SIGNING, tttttt, true, gpu-one`, web.Secrets()...)
+	require.Equal(t, `REDACTED, "REDACTED", postgres://u:REDACTED@h, admin:REDACTED, REDACTED, REDACTED, REDACTED, true, gpu-one`, words)
+	cut := concourse.Quote(strings.Repeat("x", 148)+"4f1d4f1d", web.Secrets()...)
 	require.NotContains(t, cut, "4f", "half a secret is one, too")
 }
 

@@ -52,10 +52,22 @@ func (r *SchemaReader) Version(ctx context.Context, db Database) (int64, error) 
 		return version, nil
 	}
 	r.Close()
-	if network := (*net.OpError)(nil); errors.As(err, &network) {
-		err = network // without what else was tried, and with which settings
+	return 0, fmt.Errorf("at %s does not answer: %w", net.JoinHostPort(db.Host, db.Port), shorten(err))
+}
+
+// shorten keeps of an error of the network what stays from try to try: no ports of this
+// end, and nothing of the settings.
+func shorten(err error) error {
+	if lookup := (*net.DNSError)(nil); errors.As(err, &lookup) {
+		return errors.New("its name cannot be looked up")
 	}
-	return 0, fmt.Errorf("at %s does not answer: %w", net.JoinHostPort(db.Host, db.Port), err)
+	if network := (*net.OpError)(nil); errors.As(err, &network) {
+		return network.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("it keeps silent")
+	}
+	return err
 }
 
 func (r *SchemaReader) read(ctx context.Context, db Database) (int64, error) {

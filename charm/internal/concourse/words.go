@@ -55,13 +55,16 @@ func readLogLine(line string) (text string, wrong bool) {
 // longestWords is how much of a service's last words a status has room for.
 const longestWords = 150
 
+// shortestSecret is longer than words such as true and false, which options may have.
+const shortestSecret = 6
+
 // Quote makes one short line of what a service has written, without the secrets that it
 // may have repeated.
 func Quote(words string, secrets ...string) string {
 	for _, secret := range secrets {
 		for line := range strings.Lines(secret) { // a key has many
 			line = strings.TrimSpace(line)
-			if line == "" {
+			if len(line) < shortestSecret {
 				continue
 			}
 			quoted := strconv.Quote(line)

@@ -41,6 +41,19 @@ func known(table []Option, lines, version string) (variables map[string]string, 
 	return variables, unknown
 }
 
+// Secrets returns the values in such lines that no message shows.
+func Secrets(lines string) (secrets []string) {
+	table := Table()
+	variables, _ := known(table, lines, "")
+	for name, value := range variables {
+		row := slices.IndexFunc(table, func(o Option) bool { return o.Variable == name })
+		if row < 0 || table[row].Secret { // any of extra-env may be one
+			secrets = append(secrets, value)
+		}
+	}
+	return secrets
+}
+
 // older compares releases, such as 7.6.0 and 7.14.2.
 func older(version, than string) bool {
 	numbers := func(version string) (all []int) {

@@ -59,3 +59,8 @@ func TestParseExtra(t *testing.T) {
 		require.False(t, ok, text)
 	}
 }
+
+func TestSecrets(t *testing.T) {
+	require.ElementsMatch(t, []string{"http://u:p@proxy:3128", "a=b"},
+		Secrets("CONCOURSE_TAG=gpu\nhttp_proxy=http://u:p@proxy:3128\nno_proxy=10.0.0.0/8\nTOKEN=a=b"))
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 )
 
 // serviceView is what the supervisor knows of the services from look to look.
@@ -184,6 +185,9 @@ func (s *Supervisor) judgeEnds(ctx context.Context, unit string, h *health, answ
 		var secrets []string
 		if s.spec.Web != nil {
 			secrets = s.spec.Web.Secrets()
+		}
+		if s.spec.Worker != nil {
+			secrets = append(secrets, options.Secrets(s.spec.Worker.Options)...)
 		}
 		h.words, h.quoted = concourse.Quote(words, secrets...), time.Now()
 	}

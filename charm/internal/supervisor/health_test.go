@@ -25,7 +25,7 @@ func healthy(t *testing.T, changes ...func(*supervisor.Supervisor)) (c *charm, s
 		fmt.Fprint(w, `{"version":"7.14.3"}`)
 	})
 	spec = newMirror(t).serving(t.TempDir(), port, "7.14.3")
-	spec.Web.Database.Password = "hunter2"
+	spec.Web.Database.Password, spec.Worker.Options = "hunter2", "TOKEN=hunter3"
 	c = start(t, append(changes, workerAt(port))...)
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "both answer", c.saw(func(f supervisor.Status) bool { return f.Web.Version != "" && f.Worker.Version != "" }))
@@ -46,13 +46,13 @@ func TestEndsAgainAndAgain(t *testing.T) {
 			}
 			silent.Store(true)
 			for range 2 {
-				c.system.Crash(unit, "exit status 1", "error: no such user: hunter2")
+				c.system.Crash(unit, "exit status 1", "error: no such user: hunter2:hunter3")
 			}
 			eventually(t, "that it does not answer", c.saw(func(f supervisor.Status) bool { return of(f).Version == "" }))
 			require.True(t, c.saw(func(f supervisor.Status) bool { return of(f).Exits == "" })(), "twice is not again and again")
-			c.system.Crash(unit, "exit status 1", "error: no such user: hunter2")
+			c.system.Crash(unit, "exit status 1", "error: no such user: hunter2:hunter3")
 			eventually(t, "how it ends", c.saw(func(f supervisor.Status) bool {
-				return of(f).Exits == "(exit status 1): error: no such user: REDACTED"
+				return of(f).Exits == "(exit status 1): error: no such user: REDACTED:REDACTED"
 			}))
 			silent.Store(false)
 			c.system.Start(unit)
