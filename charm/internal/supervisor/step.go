@@ -172,9 +172,8 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 		return stop(concourse.ServerUnit, seen, m)
 	case !ready || seen.Fault.severe() || seen.Fault == NoAccess || damaged:
 		return Task{}
-	case seen.Stale && (seen.Current != version || !spec.Shared && len(spec.Members) > 1),
-		version != spec.Run && version != spec.Proven:
-		return Task{} // an old web server must not meet a new schema
+	case seen.Stale && seen.Current != version, version != spec.Run && version != spec.Proven:
+		return Task{} // the others may have gone on
 	}
 	t := start(Task{Service: spec.Web.Service(paths, version), Is: spec.Web.Identity(), Version: version}, seen, m)
 	if t.Verb == Start && !seen.suits(version) {
