@@ -3,11 +3,14 @@ package supervisor_test
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
@@ -103,6 +106,26 @@ func TestAcceptAnotherVolume(t *testing.T) {
 	left, err := os.ReadDir(p.spec.Root)
 	require.NoError(t, err)
 	require.Empty(t, left, "it was not accepted")
+}
+
+// Services run from the volume that was accepted, with its pin, and not from the one that
+// is lost.
+func TestServicesMoveToAnotherVolume(t *testing.T) {
+	m, root, c := newMirror(t), t.TempDir(), newCharm(t)
+	c.run(t, onADirectory)
+	spec := m.serving(root, 1, "7.14.3")
+	spec.Worker, spec.Shared = nil, true
+	require.NoError(t, c.files.PutSpec(spec))
+	serves := func() bool { return slices.Contains(c.system.Done(), "start "+concourse.ServerUnit) }
+	eventually(t, "the web server", serves)
+	require.NoError(t, os.Rename(root, t.TempDir()+"/lost"))
+	require.NoError(t, os.MkdirAll(root, 0o755))
+	eventually(t, "the refusal", c.saw(func(s supervisor.Status) bool { return s.Fault == supervisor.Foreign }))
+	require.Empty(t, c.system.Done(), "a web server goes on meanwhile")
+	spec.Accepted = "NEW"
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the web server from there", serves)
+	require.FileExists(t, filepath.Join(root, "pins", "ci-0"))
 }
 
 // replace has another, empty volume in the place of the one that is there.

@@ -33,6 +33,21 @@ func (m Memory) clone() Memory {
 	return m
 }
 
+// onVolume returns the memory of a unit that uses a volume. One that has taken the place of
+// another has nothing of what the unit had there: not its pin, and not the files that its
+// services run from.
+func (m Memory) onVolume(id string) Memory {
+	if m.VolumeID != "" && m.VolumeID != id {
+		m.Running = ""
+		for unit, started := range m.Started {
+			started.Restart = ""
+			m.Started[unit] = started
+		}
+	}
+	m.VolumeID = id
+	return m
+}
+
 // Note takes over what a changed spec says about the units: who is gone has to be
 // retired, who is there has not. A unit that does not leave any more begins anew.
 func (m Memory) Note(spec Spec) Memory {

@@ -140,8 +140,8 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 		return fault
 	}
 	if s.spec.Shared {
-		m := s.memory.clone()
-		m.VolumeID, m.Accepted = v.open.VolumeID(), s.spec.Accepted
+		m := s.memory.clone().onVolume(v.open.VolumeID())
+		m.Accepted = s.spec.Accepted
 		if err := s.keep(m); err != nil {
 			return err
 		}
