@@ -15,7 +15,7 @@ func Table() []Option {
 		Name: "mode", Default: "auto", Role: Charm,
 		field: func(c *Config) any { return &c.Mode },
 		check: oneOf("auto", "web", "all"),
-		Doc: `What the units do. "auto": the leader is the web server, all others are workers. ` +
+		Doc: `What the units do. "auto": one unit, the leader at first, is the web server, all others are workers. ` +
 			`"web": every unit is a web server. "all": every unit is both.`,
 	}, {
 		Name: "version", Default: "", Role: Charm,
