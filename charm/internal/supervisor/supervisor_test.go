@@ -765,4 +765,19 @@ func TestCollectsOncePerVersion(t *testing.T) {
 		return errors.Is(err, fs.ErrNotExist)
 	})
 	require.FileExists(t, filepath.Join(root, "releases", "7.14.3", "bin", "concourse"))
+
+	// A unit that was off does not know what the others want by now, until a hook says so.
+	require.NoError(t, os.Mkdir(stray, 0o755))
+	off := newCharm(t)
+	off.setBusy(true)
+	require.NoError(t, off.files.PutSpec(want))
+	off.run(t)
+	eventually(t, "a look", func() bool {
+		status, err := off.files.Status()
+		return err == nil && status.Installed == "7.14.3"
+	})
+	time.Sleep(100 * time.Millisecond)
+	require.DirExists(t, stray)
+	off.setBusy(false)
+	eventually(t, "the stray release to go after a hook", func() bool { return !exists(stray) })
 }

@@ -322,9 +322,10 @@ func (s *Supervisor) lookForNewest(ctx context.Context) {
 	}
 }
 
-// collectReleases collects once for each version that all units came to run.
+// collectReleases collects once for each version that all units came to run. A spec of
+// before the unit was off may know nothing of a release that the others want.
 func (s *Supervisor) collectReleases(ctx context.Context) {
-	if !s.spec.Collect || s.spec.Leaving || s.volume.open == nil || s.volume.tidy == s.spec.Fetch {
+	if !s.spec.Collect || s.stale || s.spec.Leaving || s.volume.open == nil || s.volume.tidy == s.spec.Fetch {
 		return
 	}
 	removed, done, err := s.volume.collect.poll(ctx, s.pause, s.volume.open.Collect)

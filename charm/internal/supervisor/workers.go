@@ -77,7 +77,8 @@ func (s *Supervisor) listWorkers(ctx context.Context) {
 	for _, unit := range s.spec.Members {
 		name := concourse.WorkerName(unit)
 		// One that has registered with the web server before this one runs in name only.
-		if v.states[name] == concourse.Running && v.here[name] {
+		// Where each unit has both, there are several web servers.
+		if v.states[name] == concourse.Running && (v.here[name] || s.spec.Worker != nil) {
 			running = append(running, name)
 		} else if unit != s.spec.Unit || s.spec.Worker != nil {
 			absent = append(absent, name)

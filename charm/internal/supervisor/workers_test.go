@@ -104,6 +104,11 @@ func TestRunningWorkers(t *testing.T) {
 	eventually(t, "those that run", c.saw(func(s supervisor.Status) bool { return s.Workers == "ci-1 ci-3" }))
 	web.set("ci-2", "running")
 	eventually(t, "one that runs again", c.saw(func(s supervisor.Status) bool { return s.Workers == "ci-1 ci-2 ci-3" }))
+	web.set("ci-1", "running elsewhere")
+	eventually(t, "one that has registered elsewhere", c.saw(func(s supervisor.Status) bool { return s.Workers == "ci-2 ci-3" }))
+	spec.Worker = &concourse.Worker{Name: "ci-0"}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "it, where each unit has a web server", c.saw(func(s supervisor.Status) bool { return s.Workers == "ci-1 ci-2 ci-3" }))
 	spec.Web.Keys.AdminPassword = "another"
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "that nobody knows", c.saw(func(s supervisor.Status) bool { return s.Workers == "" }))
