@@ -87,7 +87,6 @@ func All() []Scenario {
 			Proves: "No build is lost when the web server's machine is.",
 			Needs:  Needs{Memory: 4 << 30},
 			Takes:  170 * time.Second,
-			Known:  Known{Rule: "no-lost-build", Missing: "workers are restarted where leadership moves"},
 			Run:    scenarios.FailoverWithBuilds,
 		},
 		{
