@@ -112,7 +112,6 @@ func All() []Scenario {
 			Proves: "A release that cannot read the database's schema is refused, or made to run jobs.",
 			Needs:  Needs{Memory: 3 << 30},
 			Takes:  170 * time.Second,
-			Known:  Known{Rule: "no-lost-build", Missing: "the schema is not taken down, and jobs end with an error that the web server does not show"},
 			Run:    scenarios.Downgrade,
 		},
 		{
