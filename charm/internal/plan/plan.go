@@ -61,8 +61,8 @@ func Make(in Input) Plan {
 		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.Shared(),
 		Source: in.Config.Source(), Digest: in.Config.ReleaseDigest, Proxies: in.Config.Proxies(),
 		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
-		Activate: m.first || !in.Config.Shared(),
-		Members:  m.members(),
+		Activate: m.first || !in.Config.Shared(), Over: in.Status.Current,
+		Members: m.members(),
 
 		DrainTimeout: in.Config.DrainTimeout,
 		Again:        in.Juju.Early || in.Juju.Unreadable,

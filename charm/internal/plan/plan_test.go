@@ -88,7 +88,7 @@ func at(leads bool) unit {
 				WebPort: 8080, InitialAdminUsername: "admin", LogLevel: "info",
 			},
 			Hostname: "juju-1-0", Volume: "/var/lib/concourse",
-			Status: supervisor.Status{WorkerKey: "ssh-rsa OWN", VolumeID: "v1", Installed: old, Run: old, Answering: "10.0.0.9:8080"},
+			Status: supervisor.Status{WorkerKey: "ssh-rsa OWN", VolumeID: "v1", Current: old, Installed: old, Run: old, Answering: "10.0.0.9:8080"},
 		},
 		seen: supervisor.Seen{Current: old, CurrentBy: "ci/0", Installed: map[string]string{old: "sha256:old"},
 			WorkDir: "/var/lib/concourse/worker/ci-0", Running: map[string]bool{}},
@@ -140,6 +140,7 @@ func (u *unit) do(due supervisor.Due) (did []string) {
 	if due.Activate != "" {
 		did = append(did, "activate "+due.Activate)
 		u.seen.Current, u.seen.CurrentBy = due.Activate, u.in.Juju.Unit
+		u.in.Status.Current = due.Activate
 	}
 	if due.Pin != "" {
 		did = append(did, "pin "+due.Pin)
@@ -470,7 +471,7 @@ func TestMake(t *testing.T) {
 			status: "maintenance Upgrading to v7.14.3...", steps: "activate 7.14.3, pin 7.14.3, start server 7.14.3",
 		}, {
 			name: "an activation that was lost", want: old,
-			unit:   leader(func(u *unit) { u.seen.Current, u.seen.CurrentBy = next, "ci/7" }),
+			unit:   leader(func(u *unit) { u.seen.Current, u.seen.CurrentBy, u.in.Status.Current = next, "ci/7", next }),
 			status: "active Web server ready (v7.14.2)", steps: "activate 7.14.2",
 		},
 		// Changes to what runs.

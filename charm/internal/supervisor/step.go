@@ -90,7 +90,8 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 		// Of two leaders whose applications share a volume the last to change its
 		// version has said what is current.
 		others := seen.Current != "" && application(seen.CurrentBy) != application(spec.Unit)
-		if spec.Activate && due.Run == spec.Run && !seen.Stale && due.Run != seen.Current && (!others || due.Run != m.Running) {
+		knew := seen.Current == "" || seen.Current == spec.Over || seen.CurrentBy == spec.Unit
+		if spec.Activate && knew && due.Run == spec.Run && !seen.Stale && due.Run != seen.Current && (!others || due.Run != m.Running) {
 			due.Activate = due.Run
 		}
 		if due.Run != m.Running {
