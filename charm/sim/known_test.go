@@ -1,0 +1,69 @@
+package sim
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
+var knownFlag = flag.Bool("known", false, "run what is known to fail, too")
+
+// TestKnown shows each known weakness: go test ./charm/sim -run TestKnown -known. One that
+// passes is mended, and goes from known.go.
+func TestKnown(t *testing.T) {
+	for _, test := range []struct {
+		what   known
+		mode   string
+		shared bool
+		units  int
+		act    func(t *testing.T, w *world)
+	}{
+		{schemaStays, "auto", true, 1, func(t *testing.T, w *world) {
+			web := upgradedWeb(t, w)
+			e := w.fault("hung web server", func() { web.hung = true })
+			w.pass(5 * time.Minute)
+			w.judge.over(e)
+			w.settle("the upgrade")
+		}},
+		{websGoOneByOne, "web", true, 2, func(t *testing.T, w *world) {
+			upgradedWeb(t, w)
+			for _, u := range w.living() {
+				if m := u.machine; m.web != nil && m.web.version == firstVersion {
+					w.judge.over(w.fault("killed web server", func() { killed(concourse.ServerUnit)(u) }))
+				}
+			}
+			w.settle("the upgrade")
+		}},
+		{nextRunsTarget, "auto", true, 3, func(t *testing.T, w *world) {
+			serving := w.serving()
+			upgraded(w)
+			w.until(t, "the release", func() bool { return w.volume.installed[newerVersion] })
+			w.judge.over(w.fault("machine removed by force", func() { w.juju.forget(serving) }))
+			w.settle("the upgrade")
+		}},
+	} {
+		t.Run(string(test.what), func(t *testing.T) {
+			if !*knownFlag {
+				t.Skip("known: " + test.what)
+			}
+			scene(t, test.mode, test.shared, test.units, test.act)
+		})
+	}
+}
+
+// upgradedWeb is the web server that has just taken the schema up, and does not answer yet.
+func upgradedWeb(t *testing.T, w *world) *webServer {
+	upgraded(w)
+	var web *webServer
+	w.until(t, "the new schema", func() bool {
+		for _, s := range w.ci.servers() {
+			if s.version == newerVersion {
+				web = s
+			}
+		}
+		return web != nil
+	})
+	return web
+}

@@ -1,0 +1,150 @@
+package sim
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
+)
+
+// scene is a cluster at rest, of which a test decides what happens next. Seeds decide the
+// rest.
+func scene(t *testing.T, mode string, shared bool, units int, act func(t *testing.T, w *world)) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		w := newWorld(seed, Product())
+		w.trace = &[]string{}
+		w.judge.strict = true
+		w.deploy(units, mode, shared)
+		w.settle("the deployment")
+		w.pass(10 * time.Second)
+		act(t, w)
+		if w.judge.err != nil || t.Failed() {
+			t.Fatalf("seed %d: %v\n%s", seed, w.judge.err, strings.Join(*w.trace, "\n"))
+		}
+	}
+}
+
+// until lets time go by until a condition holds.
+func (w *world) until(t *testing.T, what string, holds func() bool) {
+	for range int(30 * time.Minute / time.Second) {
+		if w.judge.err != nil || holds() {
+			return
+		}
+		w.pass(time.Second)
+	}
+	t.Errorf("%s did not come", what)
+}
+
+func (w *world) fault(why string, begin func(), loses ...*unit) *excuse {
+	w.say("fault", "%s", why)
+	e := w.judge.excuse(excuse{why: why, fault: true, loses: loses})
+	begin()
+	return e
+}
+
+func upgraded(w *world) *excuse {
+	w.say("operator", "upgrade")
+	w.juju.configure(func(c *plan.Config) { c.Version = newerVersion })
+	return w.judge.excuse(excuse{why: "upgrade", losesAll: true})
+}
+
+// A leader that moves restarts nothing and loses no build.
+func TestLeaderMoves(t *testing.T) {
+	scene(t, "auto", true, 3, func(t *testing.T, w *world) {
+		leader, begins := w.leading(), w.judge.begins
+		e := w.fault("silent agent", leader.agent.stop)
+		w.until(t, "another leader", func() bool { return w.juju.leader != leader.name && w.juju.leader != "" })
+		w.pass(time.Minute)
+		leader.agent.start(false)
+		w.judge.over(e)
+		w.settle("the moved leader")
+		w.pass(time.Minute)
+		require.Equal(t, begins, w.judge.begins, "processes that have begun")
+	})
+}
+
+// A web server that moves, as its unit is off, loses no build of a worker that stays.
+func TestWebServerMoves(t *testing.T) {
+	scene(t, "auto", true, 3, func(t *testing.T, w *world) {
+		serving := w.serving()
+		e := w.fault("power cut", serving.machine.stop, serving)
+		w.until(t, "another web server", func() bool { return len(w.ci.servers()) > 0 })
+		w.pass(2 * time.Minute)
+		serving.machine.start()
+		w.judge.over(e)
+		w.settle("the moved web server")
+		require.NotEqual(t, serving.name, w.juju.peers.app.settings[relations.WebUnit])
+		w.rests()
+	})
+}
+
+// A unit that was off for an upgrade brings no old web server to the new schema, whether
+// its release is on a volume that others share, or on its own disk.
+func TestUnitThatWasOff(t *testing.T) {
+	for name, shared := range map[string]bool{"shared volume": true, "own disk": false} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, "web", shared, 3, func(t *testing.T, w *world) {
+				u := w.one()
+				for u.name == w.juju.leader {
+					u = w.one()
+				}
+				e := w.fault("power cut of "+u.name, u.machine.stop, u)
+				change := upgraded(w)
+				w.until(t, "the upgrade of the others", func() bool {
+					return w.juju.peers.app.settings[relations.ActiveVersion] == newerVersion
+				})
+				w.pass(3 * time.Minute)
+				w.judge.strict = true
+				u.machine.start()
+				w.judge.over(e)
+				w.settle("the unit's return")
+				w.judge.over(change)
+			})
+		})
+	}
+}
+
+// A leader that was not told that it is one no more does not make the release before
+// current again and again, in turn with its successor.
+func TestFormerLeader(t *testing.T) {
+	scene(t, "all", true, 3, func(t *testing.T, w *world) {
+		leader := w.leading()
+		e := w.fault("silent agent", leader.agent.stop)
+		change := upgraded(w)
+		w.pass(5 * time.Minute)
+		leader.agent.start(false)
+		w.judge.over(e)
+		w.settle("the upgrade")
+		w.judge.over(change)
+	})
+}
+
+// Workers come to rest where each unit gets a web server of its own.
+func TestModeChanges(t *testing.T) {
+	scene(t, "auto", true, 3, func(_ *testing.T, w *world) {
+		w.juju.configure(func(c *plan.Config) { c.Mode = "all" })
+		e := w.judge.excuse(excuse{losesAll: true})
+		w.settle("the mode")
+		w.judge.over(e)
+	})
+}
+
+// A unit that was off does not collect what the others have installed and are about to
+// make current.
+func TestUnitThatWasOffCollects(t *testing.T) {
+	scene(t, "auto", true, 4, func(t *testing.T, w *world) {
+		serving := w.serving()
+		e := w.fault("power cut", serving.machine.stop, serving)
+		change := upgraded(w)
+		w.until(t, "the release", func() bool { return w.volume.installed[newerVersion] })
+		serving.machine.start()
+		w.judge.over(e)
+		w.settle("the upgrade")
+		w.judge.over(change)
+	})
+}
