@@ -103,9 +103,6 @@ type Machine interface {
 	StopAgent() Fault
 	// FreezeAgent stops it where it is, until it is healed.
 	FreezeAgent() Fault
-	// StubResolver leaves the machine a name server of its own alone, as Ubuntu does, and
-	// names in systemd-resolved's file the one that it asks.
-	StubResolver() Fault
 }
 
 // Volume is a directory that several machines can share, at /var/lib/concourse.

@@ -236,19 +236,6 @@ func (m *machine) agent(do ...string) func(context.Context, string) error {
 	}
 }
 
-// stubResolver is what Ubuntu's machines have. The bridge knows their names.
-const stubResolver = `mkdir -p /run/systemd/resolve
-bridge=$(ip -4 route show default | cut -d" " -f3)
-echo "nameserver $bridge" > /run/systemd/resolve/resolv.conf
-cp --dereference /etc/resolv.conf /etc/resolv.conf.before
-echo "nameserver 127.0.0.53" > /etc/resolv.conf`
-
-// StubResolver writes the two files by which a machine knows its name servers.
-func (m *machine) StubResolver() cluster.Fault {
-	return m.fault("resolver of "+m.unit+" a stub", m.exec("sh", "-ec", stubResolver),
-		m.exec("sh", "-ec", "mv /etc/resolv.conf.before /etc/resolv.conf; rm /run/systemd/resolve/resolv.conf"))
-}
-
 // LockTable holds a lock in a session of its own, which a transient service runs.
 func (m *machine) LockTable(database, table string) cluster.Fault {
 	const service = "table-lock.service"

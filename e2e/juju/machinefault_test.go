@@ -18,7 +18,6 @@ func TestFaultsSayWhatHappensToWhom(t *testing.T) {
 		"machine of ci/0 stopped":         m.Stop(),
 		"machine of ci/0 frozen":          m.Freeze(),
 		"network of ci/0 cut off":         m.CutOff(),
-		"resolver of ci/0 a stub":         m.StubResolver(),
 		"volume v of ci/0 lost":           v.Lost("ci/0"),
 		"volume v of ci/0 read-only":      v.ReadOnly("ci/0"),
 	} {

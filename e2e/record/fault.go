@@ -103,10 +103,6 @@ func (m recordedMachine) LockTable(database, table string) cluster.Fault {
 func (m recordedMachine) FreezeAgent() cluster.Fault {
 	return m.r.fault(m.Machine.FreezeAgent(), m.Unit())
 }
-func (m recordedMachine) StubResolver() cluster.Fault {
-	return m.r.fault(m.Machine.StubResolver(), m.Unit())
-}
-
 func (m recordedMachine) StopAgent() cluster.Fault {
 	return m.r.fault(m.Machine.StopAgent(), m.Unit())
 }

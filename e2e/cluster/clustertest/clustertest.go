@@ -160,10 +160,6 @@ func (m machine) LockTable(database, table string) cluster.Fault {
 func (m machine) FreezeAgent() cluster.Fault {
 	return m.c.fault(true, m.unit, "agent of "+m.unit+" frozen")
 }
-func (m machine) StubResolver() cluster.Fault {
-	return m.c.fault(true, m.unit, "resolver of "+m.unit+" a stub")
-}
-
 func (m machine) StopAgent() cluster.Fault {
 	return m.c.fault(true, m.unit, "agent of "+m.unit+" stopped")
 }
