@@ -17,7 +17,7 @@ const formerUnit = "concourse-ci-watcher.service"
 // the charm loses no build.
 func formerWorker(w concourse.Worker, tsa string) concourse.Worker {
 	tsa = tsa[strings.LastIndexByte(tsa, ' ')+1:] // that of the web server that serves
-	w.NameServers, w.Certificates = "", "" // which count from the next start on
+	w.NameServers, w.Certificates = "", ""        // which count from the next start on
 	w.TSAHost = net.JoinHostPort(tsa, strconv.Itoa(concourse.TSAPort))
 	return w
 }
