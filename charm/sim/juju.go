@@ -8,7 +8,6 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 )
 
 const application = "ci"
@@ -276,9 +275,6 @@ func (c *controller) rotate() {
 	s.content, s.revision = c.ci.credentials(), s.revision+1
 	c.notify("secrets")
 }
-
-// target is the version that all units should come to run.
-func (c *controller) target() string { return c.peers.app.settings[relations.TargetVersion] }
 
 // tick is Juju's own clockwork.
 func (c *controller) tick() {
