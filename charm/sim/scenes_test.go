@@ -15,18 +15,26 @@ import (
 // rest.
 func scene(t *testing.T, mode string, shared bool, units int, act func(t *testing.T, w *world)) {
 	t.Parallel()
-	for seed := range uint64(20) {
-		w := newWorld(seed, Product())
-		w.trace = &[]string{}
-		w.judge.strict = true
-		w.deploy(units, mode, shared)
-		w.settle("the deployment")
-		w.pass(10 * time.Second)
-		act(t, w)
+	for seed := range sceneSeeds {
+		w := play(t, seed, mode, shared, units, act)
 		if w.judge.err != nil || t.Failed() {
 			t.Fatalf("seed %d: %v\n%s", seed, w.judge.err, strings.Join(*w.trace, "\n"))
 		}
 	}
+}
+
+const sceneSeeds = uint64(20)
+
+// play has a cluster deployed, and something happen to it. No weakness counts as known.
+func play(t *testing.T, seed uint64, mode string, shared bool, units int, act func(t *testing.T, w *world)) *world {
+	w := newWorld(seed, Product())
+	w.trace = &[]string{}
+	w.judge.strict = true
+	w.deploy(units, mode, shared)
+	w.settle("the deployment")
+	w.pass(10 * time.Second)
+	act(t, w)
+	return w
 }
 
 // until lets time go by until a condition holds.
