@@ -71,7 +71,7 @@ func TestBroken(t *testing.T) {
 				due.Worker.Is = is
 				return due
 			}
-		}, []error{ErrLost}, nil},
+		}, []error{ErrLost, ErrUnsettled}, nil},
 		{"a worker that makes room is stopped", specified(func(_ plan.Input, s *supervisor.Spec) {
 			s.Land = false
 		}), []error{ErrLost}, nil},

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -11,6 +12,7 @@ import (
 // healthView is what the supervisor knows of the services: health.go of that package.
 type healthView struct {
 	rounds      int
+	try         string
 	web, worker health
 }
 
@@ -53,8 +55,12 @@ func (d *driver) lookAtServices(seen *supervisor.Seen) {
 		}
 		return m.worker.version, true
 	})
-	if d.status.Overdue = ""; !h.web.answers && d.unit.now-h.web.turned > answerLimit {
-		d.status.Overdue = h.web.started.Version
+	if h.try != d.spec.Try && !h.web.answers {
+		h.web.turned = d.unit.now
+	}
+	h.try, d.status.Overdue = d.spec.Try, ""
+	if version := h.web.started.Version; version != "" && !h.web.answers && d.unit.now-h.web.turned > answerLimit {
+		d.status.Overdue = strings.TrimSpace(version + " " + d.spec.Try)
 	}
 	seen.Running = map[string]bool{concourse.ServerUnit: h.web.state.Running, concourse.WorkerUnit: h.worker.state.Running}
 	seen.WebServes = d.status.Web.Version != ""

@@ -88,6 +88,7 @@ type workersView struct {
 	here         map[string]bool // have registered with this web server
 	absent       string
 	since, lands time.Duration
+	took         time.Duration
 }
 
 const (
@@ -99,7 +100,7 @@ const (
 func (d *driver) lookAtWorkers(seen *supervisor.Seen) {
 	v := &d.workers
 	if d.spec.Web == nil {
-		v.states, d.status.Workers, v.lands = nil, "", 0
+		v.states, d.status.Workers, v.lands, v.took = nil, "", 0, 0
 		return
 	}
 	if seen.WebServes && (v.asked == 0 || d.unit.now-v.asked >= d.listInterval()) {
@@ -108,16 +109,18 @@ func (d *driver) lookAtWorkers(seen *supervisor.Seen) {
 	if d.unit.now-v.asked > absence {
 		v.states, d.status.Workers = nil, ""
 	}
-	switch name := d.unit.worker(); {
-	case !d.spec.Land:
-		v.lands = 0
-	case v.lands == 0 && v.here[name] && seen.WebServes:
+	if !d.spec.Land {
+		v.lands, v.took = 0, 0
+	} else if v.lands == 0 {
 		v.lands = d.unit.now
+	}
+	if d.spec.Land && v.took == 0 && v.here[d.unit.worker()] && seen.WebServes {
+		v.took = d.unit.now
 	}
 	if v.lands > 0 {
 		seen.LandedFor = d.unit.now - v.lands
 	}
-	seen.Workers, seen.Here = v.states, v.lands > 0 && d.unit.now-v.lands >= takeUp
+	seen.Workers, seen.Here = v.states, v.took > 0 && d.unit.now-v.took >= takeUp
 }
 
 func (d *driver) listWorkers() {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -61,19 +63,16 @@ func (c charm) run(ctx context.Context) error {
 	if gone || event.Hook == "stop" || before.Leaving {
 		return c.leave(ctx, files, before, event)
 	}
-	if err := c.prepare(ctx, event); err != nil {
-		return err
-	}
-	if err := takeJournal(files); err != nil {
-		return err
+	if err := errors.Join(c.prepare(ctx, event), takeJournal(files)); err != nil {
+		return unable(event, err)
 	}
 	in := plan.Input{Hostname: c.hostname, Volume: c.paths.Volume, Before: before}
 	if in.Juju, err = c.read(event, &in.Config); err != nil {
 		return err
 	}
 	// The newest, as all that was read may have taken a while.
-	if in.Status, err = files.Status(); err != nil {
-		return err
+	if in.Status, err = readStatus(files); err != nil {
+		return unable(event, err)
 	}
 	if event.Action != "" {
 		proceed, err := act(in)
@@ -84,10 +83,35 @@ func (c charm) run(ctx context.Context) error {
 	answer := plan.Make(in)
 	if answer.Spec != nil {
 		if err := files.PutSpec(*answer.Spec); err != nil {
-			return err
+			return unable(event, err)
 		}
 	}
 	return in.Juju.Write(answer.Changes)
+}
+
+// unable says what is wrong with the machine, such as a full disk. No hook fails for what
+// its operator can mend: each hook tries it again.
+func unable(event juju.Event, err error) error {
+	status := plan.Unable(err)
+	if event.Action != "" {
+		return juju.ActionFails("%s", status.Message)
+	}
+	return juju.SetStatus(status)
+}
+
+// silent is how long a supervisor may not have looked at the unit. It shows that it has
+// every 30 s.
+const silent = 2 * time.Minute
+
+// readStatus takes nothing for news that a supervisor has written which looks no more.
+func readStatus(files supervisor.Files) (supervisor.Status, error) {
+	status, err := files.Status()
+	if silence := files.Silence(); silence > silent {
+		status = supervisor.Status{
+			WorkerKey: status.WorkerKey, Stuck: fmt.Sprintf("the supervisor has not looked at this unit for %s", silence.Round(time.Minute)),
+		}
+	}
+	return status, err
 }
 
 // prepare has this charm's supervisor run. The first hook of a charm waits until it has
@@ -99,8 +123,11 @@ func (c charm) prepare(ctx context.Context, event juju.Event) error {
 	if err := supervisor.Install(ctx, c.system, c.paths.State, c.executable, event.Unit); err != nil {
 		return err
 	}
-	if event.Hook == "install" || event.Hook == "upgrade-charm" {
+	switch event.Hook {
+	case "install", "upgrade-charm":
 		c.wait(ctx, c.patience.start, func(s supervisor.Status) bool { return s.WorkerKey != "" })
+	case "start": // the machine may have been off
+		c.wait(ctx, c.patience.start, func(supervisor.Status) bool { return supervisor.Files(c.paths.State).Silence() <= silent })
 	}
 	return nil
 }
@@ -160,8 +187,9 @@ func (c charm) leave(ctx context.Context, files supervisor.Files, spec superviso
 		return err
 	}
 	spec.Leaving = true
-	if err := files.PutSpec(spec); err != nil {
-		return err
+	if err := files.PutSpec(spec); err != nil { // nothing keeps a unit from being removed
+		juju.Log("WARN", "The supervisor cannot be told that the unit leaves: "+err.Error())
+		return nil
 	}
 	if event.Hook == "stop" && !c.wait(ctx, c.patience.leave, func(s supervisor.Status) bool { return s.Left }) {
 		juju.Log("WARN", "The unit has not left in time: what it has on the volume may stay there, and does no harm")

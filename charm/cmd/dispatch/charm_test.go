@@ -518,3 +518,36 @@ func TestProxiesOfTheModel(t *testing.T) {
 	require.Contains(t, u.spec().Web.Options, "http_proxy=http://user:s3cret@proxy:3128")
 	require.NotContains(t, fmt.Sprint(juju.JujuLog, u.state.UnitStatus, u.used), "s3cret")
 }
+
+// A disk that is full, as builds fill it, is something that an operator can mend: the hook
+// says so, and does not fail.
+func TestHookOnAFullDisk(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.joins()
+	u.hook("start")
+	u.serves("7.14.2")
+	// No file can be written any more in the state directory: this stands in its way.
+	require.NoError(t, os.MkdirAll(filepath.Join(string(u.files), ".spec.json.new", "full"), 0o755))
+	juju := u.context()
+	u.state = juju.Run("update-status", u.state)
+	require.NoError(t, juju.CharmErr)
+	require.Equal(t, "blocked", string(u.state.UnitStatus.Name))
+}
+
+// What a supervisor has written that ends again and again since, for whatever reason, is no
+// news of the unit: its worker may have died long ago.
+func TestSupervisorThatEndsAgainAndAgain(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.joins()
+	u.app()["target-version"], u.app()["active-version"] = "7.14.2", "7.14.2"
+	u.hook("start")
+	u.serves("7.14.2")
+	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("update-status"))
+	long := time.Now().Add(-5 * time.Minute)
+	require.NoError(t, os.Chtimes(filepath.Join(string(u.files), "status.json"), long, long))
+	require.Equal(t, "blocked The supervisor has not looked at this unit for 5m0s; it is tried again, see journalctl -u "+supervisor.Unit, u.hook("update-status"))
+}

@@ -156,3 +156,9 @@ func TestWorkerKeyIsMadeOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, second)
 }
+
+// A unit whose address is one of IPv6 has a URL that can be parsed.
+func TestExternalURLOfIPv6(t *testing.T) {
+	web := concourse.Web{Port: 8080, Address: "fd00::1"}
+	require.Contains(t, web.Service(paths, "7.14.3").Files[0].Content, `CONCOURSE_EXTERNAL_URL="http://[fd00::1]:8080"`)
+}

@@ -1,7 +1,7 @@
 package concourse
 
 import (
-	"fmt"
+	"net"
 	"strconv"
 )
 
@@ -32,7 +32,7 @@ type Web struct {
 func (w Web) Service(p Paths, version string) Service {
 	external := w.ExternalURL
 	if external == "" {
-		external = fmt.Sprintf("http://%s:%d", w.Address, w.Port)
+		external = "http://" + net.JoinHostPort(w.Address, strconv.Itoa(w.Port))
 	}
 	sslmode := "disable"
 	if w.Database.TLS {

@@ -38,7 +38,7 @@ const tsaPort = 2222
 // manager, their debuggers, and its health.
 func checkPort(_ Option, c Config) string {
 	taken := []int{tsaPort, 2221, 8079}
-	if c.Mode == "all" {
+	if c.Mode != "web" { // in mode auto a unit that takes over runs both
 		taken = append(taken, 7776, 7777, 7787, 7788, 8888)
 	}
 	const sentence = "Unusable web-port %d: set web-port to a free port between 1 and 65535 other than %d"

@@ -127,7 +127,7 @@ func TestWrong(t *testing.T) {
 		{func(c *Config) { c.WebPort = 0 }, "Unusable web-port 0: set web-port to a free port between 1 and 65535 other than 2222"},
 		{func(c *Config) { c.WebPort = 65536 }, "Unusable web-port 65536: set web-port to a free port between 1 and 65535 other than 2222"},
 		{func(c *Config) { c.WebPort = 8079 }, "Unusable web-port 8079: set web-port to a free port between 1 and 65535 other than 8079"},
-		{func(c *Config) { c.WebPort = 8888 }, ""},
+		{func(c *Config) { c.Mode, c.WebPort = "web", 8888 }, ""},
 		{func(c *Config) { c.Mode, c.WebPort = "all", 8888 }, "Unusable web-port 8888: set web-port to a free port between 1 and 65535 other than 8888"},
 		{func(c *Config) { c.ExternalURL = "ci.example.com" }, `Malformed external-url "ci.example.com": use the form https://ci.example.com`},
 		{func(c *Config) { c.ExternalURL = "localhost:8080" }, `Malformed external-url "localhost:8080": use the form https://ci.example.com`},
@@ -166,5 +166,15 @@ func TestWrong(t *testing.T) {
 			continue
 		}
 		require.Equal(t, []string{test.want}, Wrong(c))
+	}
+}
+
+// In mode auto the unit that takes over runs the web server beside its worker, which has
+// these ports: the web server could not listen, and no unit could ever take over.
+func TestPortsOfAWorkerInModeAuto(t *testing.T) {
+	for _, port := range []int{7776, 7777, 7787, 7788, 8888} {
+		c := Default()
+		c.WebPort = port
+		require.NotEmpty(t, Wrong(c), "mode %s, web-port %d", c.Mode, port)
 	}
 }

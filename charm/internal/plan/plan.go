@@ -61,7 +61,7 @@ func Make(in Input) Plan {
 		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.Shared(),
 		Source: in.Config.Source(), Digest: in.Config.ReleaseDigest, Proxies: in.Config.Proxies(),
 		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
-		Activate: m.first || !in.Config.Shared(), Over: in.Status.Current,
+		Try: m.try, Activate: m.first || !in.Config.Shared(), Over: in.Status.Current,
 		Members: m.members(),
 
 		DrainTimeout: in.Config.DrainTimeout,
@@ -97,6 +97,7 @@ type maker struct {
 	first         bool   // the unit runs a new version before the others
 	target        string // version where all units are to get
 	active        string // version that the web server has proven
+	try           string // see relations.UpgradeTry
 	newest        bool   // the target is still to be found
 
 	spec    supervisor.Spec

@@ -3,6 +3,7 @@ package plan
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -14,7 +15,7 @@ import (
 // upgrade that failed. The last to speak wins, so what was heard is remembered.
 func (m *maker) chooseTarget() {
 	before, app := m.peers.App, m.changes.App
-	m.target, m.active = before[relations.TargetVersion], before[relations.ActiveVersion]
+	m.target, m.active, m.try = before[relations.TargetVersion], before[relations.ActiveVersion], before[relations.UpgradeTry]
 	option := relations.Newest
 	if given := strings.TrimSpace(m.Config.Version); given != "" {
 		var err error
@@ -39,16 +40,18 @@ func (m *maker) chooseTarget() {
 		if !m.newest {
 			m.target, failed = version, ""
 			app[relations.ConfigVersion] = option
+			m.tryAnew()
 		}
 	}
 	for _, r := range m.peers.Requests(m.Juju.Unit) {
 		app[relations.Handled(r.Unit)] = r.Value
 		m.target, failed, m.newest = r.Version, "", false
+		m.tryAnew()
 		if option != "" {
 			app[relations.ConfigVersion] = option
 		}
 	}
-	if m.active != "" && m.target != m.active && m.overdue() == m.target {
+	if m.active != "" && m.target != m.active && m.overdue() == strings.TrimSpace(m.target+" "+m.try) {
 		failed = upgradeFailed.status(m.target, concourse.ServerUnit).Message
 		m.target = m.active
 	}
@@ -62,7 +65,15 @@ func (m *maker) chooseTarget() {
 	}
 }
 
-// overdue is the version with which the web server has not answered in time.
+// tryAnew has the web server's time for an answer begin, also with a version that was
+// tried before.
+func (m *maker) tryAnew() {
+	tries, _ := strconv.Atoi(m.peers.App[relations.UpgradeTry]) // none before the first
+	m.try = strconv.Itoa(tries + 1)
+	m.changes.App[relations.UpgradeTry] = m.try
+}
+
+// overdue is the version with which the web server has not answered in time, and the try.
 func (m *maker) overdue() string {
 	for _, unit := range []string{m.serving, m.next} {
 		if version := m.peers.Units[unit][relations.OverdueVersion]; version != "" {

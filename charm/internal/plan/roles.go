@@ -58,6 +58,8 @@ func (m *maker) appoint() {
 	case has(m.next) && m.heard(m.Status.Answering, m.next):
 		m.serving, m.next = m.next, ""
 	case has(m.next) && !m.heard(m.Status.Silent, m.next): // it may need its time
+	case has(m.serving) && m.database == nil: // no other would fare better
+		m.next = ""
 	default:
 		m.next = m.candidate(has)
 	}

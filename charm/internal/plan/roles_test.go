@@ -21,6 +21,7 @@ func TestAppoint(t *testing.T) {
 		gone              string // from the relation
 		left              string // though it stands in the relation
 		dying             string
+		unrelated         bool     // to a database
 		unfit             []string // units that do not run what is active
 		wantServing       string
 		wantNext          string
@@ -47,6 +48,8 @@ func TestAppoint(t *testing.T) {
 			wantServing: "ci/1", wantNext: "ci/2", wantTSA: "10.0.0.2:2222"},
 		{name: "and the one after it", serving: "ci/1", next: "ci/2", silent: "ci/1 ci/2",
 			wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.2:2222"},
+		{name: "it is silent, and there is no database", serving: "ci/1", silent: "ci/1", unrelated: true, wantServing: "ci/1", wantTSA: "10.0.0.2:2222"},
+		{name: "the first, without a database", unrelated: true, wantNext: "ci/0"},
 		{name: "it was removed", serving: "ci/1", gone: "ci/1", wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.9:2222"},
 		{name: "it is being removed", serving: "ci/1", answering: "ci/1", dying: "ci/1", wantServing: "ci/1", wantNext: "ci/0", wantTSA: "10.0.0.2:2222"},
 		{name: "it is gone, though it stands in the relation", serving: "ci/1", answering: "ci/1", left: "ci/1",
@@ -73,6 +76,9 @@ func TestAppoint(t *testing.T) {
 				u.app()[relations.TSAHost] = "10.0.0.9:2222"
 			}
 			u.in.Juju.Peers.Self[relations.ConcourseVersion] = old
+			if test.unrelated {
+				u.in.Juju.Database = nil
+			}
 			for _, unit := range []string{"ci/1", "ci/2"} {
 				if unit != test.gone {
 					u.in.Juju.Peers.Units[unit] = map[string]string{relations.WebIP: at[unit][:8], relations.ConcourseVersion: old}
@@ -144,4 +150,17 @@ func TestWorkerKnowsTheWebServerByName(t *testing.T) {
 	require.Equal(t, "10.0.0.8 10.0.0.7", plan.Make(u.in).Spec.TSA)
 	u.app()[relations.TSAHost] = "ci.example.com:2222" // that is a name already
 	require.Equal(t, "ci.example.com:2222", plan.Make(u.in).Spec.Worker.TSAHost)
+}
+
+// A worker that has to stop, as each unit becomes a web server alone, may end with its
+// builds: drain-timeout says how long.
+func TestWorkerEndsWithItsBuildsWhenTheModeChanges(t *testing.T) {
+	u := follower(func(u *unit) {
+		u.relate()
+		u.in.Config.Mode = "web"
+	})
+	answer := plan.Make(u.in)
+	require.NotNil(t, answer.Spec.Web)
+	require.Nil(t, answer.Spec.Worker)
+	require.True(t, answer.Spec.Land, "the worker is stopped at once, and its builds are lost")
 }

@@ -57,7 +57,7 @@ func (m *maker) planWorker() {
 	}
 	switch {
 	case !m.worker:
-		m.spec.Land = m.web && m.Config.Mode == "auto"
+		m.spec.Land = m.web
 	case m.Config.Mode != "auto" && m.keys == nil && m.Before.Worker != nil:
 		m.spec.Worker, m.spec.TSA = m.Before.Worker, m.Before.TSA
 	case host != "" && key != "":

@@ -62,6 +62,7 @@ var (
 	newestUnknown  = text{juju.Blocked, "Cannot find the newest Concourse release: %s; set version, or release-url"}
 	cannotInstall  = text{juju.Blocked, "Cannot install Concourse v%s: %s"}
 	changedRelease = text{juju.Blocked, "Release v%s on the volume is not what the leader has installed: find out who has changed it; `rm` its link in releases/ has it installed anew"}
+	unable         = text{juju.Blocked, "Cannot work on this machine: %s"}
 	stuck          = text{juju.Blocked, "%s; it is tried again, see journalctl -u " + supervisor.Unit}
 
 	preparing   = text{juju.Maintenance, "Preparing unit"}
@@ -80,6 +81,9 @@ var (
 
 // SecondUnit is what a unit says on whose machine is another one already.
 func SecondUnit(other string) juju.Status { return secondUnit.status(other) }
+
+// Unable is what a unit says whose machine lets a hook do nothing.
+func Unable(err error) juju.Status { return unable.status(oneLine(err.Error())) }
 
 // Leaving is what a unit says that is being removed.
 func Leaving() juju.Status { return leaving.status() }

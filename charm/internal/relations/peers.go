@@ -13,6 +13,7 @@ const (
 	TargetVersion = "target-version" // all units should come to run this one
 	ConfigVersion = "config-version" // value of the option version that target-version took into account
 	ActiveVersion = "active-version" // the web server has answered with this one
+	UpgradeTry    = "upgrade-try"    // a number: how often a version was asked for
 	FailedUpgrade = "failed-upgrade" // why the last upgrade was taken back
 	Contents      = "contents"       // "VERSION=DIGEST ...": what releases consist of, as the leader has found them
 	WebUnit       = "web-unit"       // has answered, and keeps the web server in mode auto

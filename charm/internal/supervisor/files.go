@@ -34,6 +34,20 @@ func (f Files) Status() (Status, error) {
 // PutStatus is called by the supervisor only.
 func (f Files) PutStatus(status Status) error { return f.write("status.json", status) }
 
+// Silence is for how long the supervisor has not looked, as far as its file tells.
+func (f Files) Silence() time.Duration {
+	info, err := os.Stat(filepath.Join(string(f), "status.json"))
+	if err != nil {
+		return 0 // it has not begun
+	}
+	return time.Since(info.ModTime())
+}
+
+func (f Files) touchStatus() error {
+	now := time.Now()
+	return os.Chtimes(filepath.Join(string(f), "status.json"), now, now)
+}
+
 // specWritten is when the spec was written; zero if there is none.
 func (f Files) specWritten() time.Time {
 	info, err := os.Stat(filepath.Join(string(f), "spec.json"))

@@ -16,9 +16,11 @@ const formerUnit = "concourse-ci-watcher.service"
 // by its address. One that runs so goes on until something changes, so that a refresh of
 // the charm loses no build.
 func formerWorker(w concourse.Worker, tsa string) concourse.Worker {
-	tsa = tsa[strings.LastIndexByte(tsa, ' ')+1:] // that of the web server that serves
-	w.NameServers, w.Certificates = "", ""        // which count from the next start on
-	w.TSAHost = net.JoinHostPort(tsa, strconv.Itoa(concourse.TSAPort))
+	w.NameServers, w.Certificates = "", "" // which count from the next start on
+	if tsa != "" {                         // else the spec is still the former charm's
+		tsa = tsa[strings.LastIndexByte(tsa, ' ')+1:] // that of the web server that serves
+		w.TSAHost = net.JoinHostPort(tsa, strconv.Itoa(concourse.TSAPort))
+	}
 	return w
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -12,7 +13,8 @@ import (
 
 // serviceView is what the supervisor knows of the services from look to look.
 type serviceView struct {
-	rounds      int // spaces the checks
+	rounds      int    // spaces the checks
+	try         string // of the spec before
 	web, worker health
 }
 
@@ -70,9 +72,12 @@ func (s *Supervisor) lookAtServices(ctx context.Context, seen *Seen) error {
 	if err := s.lookAtService(ctx, concourse.WorkerUnit, s.spec.Worker != nil, worker); err != nil {
 		return err
 	}
-	s.status.Overdue = ""
-	if !v.web.answers && time.Since(v.web.turned) > s.Deadline {
-		s.status.Overdue = v.web.started.Version
+	if v.try != s.spec.Try && !v.web.answers {
+		v.web.turned = time.Now()
+	}
+	v.try, s.status.Overdue = s.spec.Try, ""
+	if version := v.web.started.Version; version != "" && !v.web.answers && time.Since(v.web.turned) > s.Deadline {
+		s.status.Overdue = strings.TrimSpace(version + " " + s.spec.Try)
 	}
 	seen.Running = map[string]bool{concourse.ServerUnit: v.web.state.Running, concourse.WorkerUnit: v.worker.state.Running}
 	seen.WebServes = s.status.Web.Version != ""

@@ -46,7 +46,12 @@ func writeHosts(path, addresses string) error {
 // withTSA returns the content of such a file in which the name means the addresses.
 func withTSA(content, addresses string) string {
 	before, rest, _ := strings.Cut(content, hostsBegin+"\n")
-	_, after, _ := strings.Cut(rest, hostsEnd+"\n")
+	_, after, ended := strings.Cut(rest, hostsEnd+"\n")
+	for line := range strings.Lines(rest) { // where somebody has taken out the end, the rest is theirs
+		if !ended && !strings.HasSuffix(strings.TrimSpace(line), " "+concourse.TSAName) {
+			after += line
+		}
+	}
 	if before != "" && !strings.HasSuffix(before, "\n") {
 		before += "\n"
 	}

@@ -107,8 +107,15 @@ func (s *Supervisor) askRelease(ctx context.Context, version string) (newest int
 	if r.known {
 		return r.newest, true
 	}
+	volume, found := s.volume.open, s.volume.installed[version]
+	if expected := s.spec.Contents[version]; volume == nil || expected != "" && expected != found.contents {
+		return 0, false // somebody has changed it: nothing of it is run
+	}
 	var err error
 	r.newest, r.known, err = r.ask.poll(ctx, s.pause, func(ctx context.Context) (int64, error) {
+		if err := s.verify(ctx, volume, version, found.contents); err != nil {
+			return 0, err
+		}
 		ctx, cancel := context.WithTimeout(ctx, programLimit)
 		defer cancel()
 		return concourse.SupportedSchema(ctx, s.System, s.Paths.Release(version))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -290,4 +291,25 @@ func TestReleaseThatCannotBeAsked(t *testing.T) {
 	require.Empty(t, c.system.Done())
 	broken.Store(false)
 	eventually(t, "its start", func() bool { return len(c.system.Up()) == 1 })
+}
+
+// No program of a release is executed, by root at that, which is not what the leader has
+// found: also not to ask it which schema it supports.
+func TestChangedReleaseIsNotAsked(t *testing.T) {
+	m, root, c := newMirror(t), t.TempDir(), newCharm(t)
+	var executed atomic.Int32
+	c.system.Fail = func(what string) error {
+		if strings.HasPrefix(what, "concourse migrate") {
+			executed.Add(1)
+		}
+		return nil
+	}
+	c.run(t)
+	spec := m.serving(root, 1, "7.14.3")
+	spec.Contents = map[string]string{"7.14.3": "sha256:another"}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "that it is another", c.saw(func(f supervisor.Status) bool { return f.Changed == "7.14.3" && f.Run == "" }))
+	time.Sleep(300 * time.Millisecond)
+	require.Empty(t, c.system.Up())
+	require.Zero(t, executed.Load(), "the changed program was executed")
 }

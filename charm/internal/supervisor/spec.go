@@ -43,6 +43,7 @@ type Spec struct {
 	Run      string `json:"run,omitempty"`
 	Proven   string `json:"proven,omitempty"`   // a web server has answered with it, so Digest is not about it
 	Activate bool   `json:"activate,omitempty"` // this unit says what is current on the volume
+	Try      string `json:"try,omitempty"`      // the time for the web server's answer begins anew when it changes
 	Over     string `json:"over,omitempty"`     // what was, when that was decided: a unit that leads no more replaces nothing else
 
 	// What the unit runs; nil is none.

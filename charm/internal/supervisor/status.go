@@ -33,7 +33,7 @@ type Status struct {
 	Web    Answer `json:"web,omitzero"`
 	Worker Answer `json:"worker,omitzero"`
 	// Overdue is a version with which the web server owes an answer for longer than the
-	// deadline.
+	// deadline, with a space and Spec.Try behind it.
 	Overdue string `json:"overdue,omitempty"`
 	// Database says why the database of the web server does not answer; it goes on where
 	// "PostgreSQL" begins a sentence.

@@ -107,7 +107,7 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 		due.Retire = m.Retire[0]
 	}
 	if spec.Web != nil && seen.WebServes {
-		due.Prune = stranger(spec, seen.Workers)
+		due.Prune = stranger(spec, seen.Workers, m)
 	}
 	if spec.Shared && spec.Activate && len(spec.Members) > 0 && !seen.Stale && !seen.Fault.severe() {
 		if i := slices.IndexFunc(seen.Lost, func(unit string) bool { return isLost(spec, unit) }); i >= 0 {
@@ -120,10 +120,11 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 // stranger returns a worker that was a unit's of this application, and is nobody's now:
 // its unit, or the whole application, was removed while no web server could be told. Or it
 // has landed, where this unit serves in its place.
-func stranger(spec Spec, workers map[string]string) string {
+func stranger(spec Spec, workers map[string]string, m Memory) string {
+	_, works := m.Started[concourse.WorkerUnit]
 	for _, worker := range slices.Sorted(maps.Keys(workers)) {
 		member := func(unit string) bool {
-			return concourse.WorkerName(unit) == worker && (unit != spec.Unit || !spec.Land)
+			return concourse.WorkerName(unit) == worker && (unit != spec.Unit || !spec.Land || works)
 		}
 		gone := workers[worker] == concourse.Stalled || workers[worker] == concourse.Landed
 		if gone && concourse.IsWorkerOf(worker, application(spec.Unit)) && !slices.ContainsFunc(spec.Members, member) {
@@ -165,6 +166,12 @@ func application(unit string) string {
 	return name
 }
 
+// outdated tells whether the others may have gone on to another version, while this unit
+// was off. What another application has activated says nothing.
+func outdated(spec Spec, seen Seen, version string) bool {
+	return seen.Stale && seen.Current != version && application(seen.CurrentBy) == application(spec.Unit)
+}
+
 // nextWeb leaves a web server alone whose volume went away, as it writes nothing there
 // and users keep their pages, and one whose release is being repaired.
 func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
@@ -173,8 +180,8 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 		return stop(concourse.ServerUnit, seen, m)
 	case !ready || seen.Fault.severe() || seen.Fault == NoAccess || damaged:
 		return Task{}
-	case seen.Stale && seen.Current != version, version != spec.Run && version != spec.Proven:
-		return Task{} // the others may have gone on
+	case outdated(spec, seen, version), version != spec.Run && version != spec.Proven:
+		return Task{}
 	}
 	t := start(Task{Service: spec.Web.Service(paths, version), Is: spec.Web.Identity(), Version: version}, seen, m)
 	if t.Verb == Start && !seen.suits(version) {
@@ -193,7 +200,7 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 		return stop(concourse.WorkerUnit, seen, m)
 	case !ready || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
 		return Task{}
-	case seen.Stale && seen.Current != version:
+	case outdated(spec, seen, version):
 		return Task{} // builds would go to an old worker that is about to be replaced
 	}
 	worker := *spec.Worker

@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -183,4 +184,34 @@ func TestWebServerServesOnForAMoment(t *testing.T) {
 	require.Equal(t, supervisor.Stop, supervisor.Next(paths, spec, seen, m).Web.Verb, "there are no others")
 	spec.Leaving = false
 	require.False(t, supervisor.Memory{Parted: true}.Note(spec).Parted)
+}
+
+// The worker of a unit that takes over is stalled, after a minute without a web server, until
+// its beacon has noticed and dialled anew. To prune it then is to lose its builds.
+func TestLandingWorkerIsNotPrunedWhileItRuns(t *testing.T) {
+	spec := supervisor.Spec{
+		Unit: "ci/0", Run: "7.14.2", Web: &concourse.Web{}, Land: true, DrainTimeout: time.Hour, Members: []string{"ci/0", "ci/1"},
+	}
+	m := supervisor.Memory{Running: "7.14.2", Started: map[string]supervisor.Started{concourse.WorkerUnit: {}, concourse.ServerUnit: {}}}
+	seen := supervisor.Seen{
+		Installed: map[string]string{"7.14.2": ""}, Current: "7.14.2", CurrentBy: "ci/0", WebServes: true,
+		Running: map[string]bool{concourse.WorkerUnit: true, concourse.ServerUnit: true},
+		Workers: map[string]string{"ci-0": concourse.Stalled, "ci-1": concourse.Running},
+	}
+	due := supervisor.Next(paths, spec, seen, m)
+	require.Empty(t, due.Worker.Verb, "its builds go on")
+	require.Empty(t, due.Prune, "the web server is told to forget a worker whose process runs, with its builds")
+}
+
+// Machines that boot while Juju's controller is away start what they ran. That another
+// application on the same volume has activated its own version, long ago, says nothing.
+func TestBootBesideAnotherApplication(t *testing.T) {
+	spec := supervisor.Spec{Unit: "ci/0", Shared: true, Run: "7.14.2", Proven: "7.14.2", Activate: true, Web: &concourse.Web{}, Worker: &concourse.Worker{}}
+	m := supervisor.Memory{Running: "7.14.2", Started: map[string]supervisor.Started{concourse.WorkerUnit: {}, concourse.ServerUnit: {}}}
+	seen := supervisor.Seen{
+		Installed: map[string]string{"7.14.2": "", "7.14.3": ""}, Current: "7.14.3", CurrentBy: "other/0", WorkDir: "/w", Stale: true,
+	}
+	due := supervisor.Next(paths, spec, seen, m)
+	require.Equal(t, []supervisor.Verb{supervisor.Start, supervisor.Start}, []supervisor.Verb{due.Web.Verb, due.Worker.Verb},
+		"nothing starts until the controller is back")
 }

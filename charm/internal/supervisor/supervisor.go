@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -92,7 +93,9 @@ type Supervisor struct {
 	jobs     map[string]*job
 	soon     chan struct{} // see lookSoon
 	wake     waking
-	written  *Status // nil before the first look: an earlier life may have left other news
+	verified sync.Map  // contents of releases that were read, by volume and version
+	beat     time.Time // when hooks were told last that the supervisor looks
+	written  *Status   // nil before the first look: an earlier life may have left other news
 }
 
 // Defaults fills in the intervals, the port and the database of production.
@@ -179,12 +182,18 @@ func (s *Supervisor) round(ctx context.Context) error {
 			err = errors.Join(err, writeErr)
 		} else {
 			status := s.status
-			s.written = &status
+			s.written, s.beat = &status, time.Now()
 		}
+	} else if time.Since(s.beat) >= beats {
+		s.beat = time.Now()
+		err = errors.Join(err, s.files.touchStatus())
 	}
 	s.wake.consider(ctx, s)
 	return err
 }
+
+// beats is how often a supervisor shows hooks that it looks, though nothing has changed.
+const beats = 30 * time.Second
 
 // readSpec takes over a changed spec, and gives up what it makes pointless.
 func (s *Supervisor) readSpec() error {

@@ -82,6 +82,9 @@ func TestHosts(t *testing.T) {
 	spec.TSA = "10.0.0.3 10.0.0.2"
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "two addresses", reads("::1 before\n"+strings.Replace(name("10.0.0.3"), "\n# concourse-ci-machine end", "\n10.0.0.2 tsa.concourse-ci.internal\n# concourse-ci-machine end", 1)+"::1 after\n"))
+	write("before\n# concourse-ci-machine begin\n10.0.0.1 tsa.concourse-ci.internal\nafter\n")
+	eventually(t, "a block without an end", reads("before\n"+strings.Replace(name("10.0.0.3"), "\n# concourse-ci-machine end", "\n10.0.0.2 tsa.concourse-ci.internal\n# concourse-ci-machine end", 1)+"after\n"))
+	write("::1 before\n" + name("10.0.0.2") + "::1 after\n")
 	end()
 	require.NoError(t, supervisor.Remove(t.Context(), c.system, filepath.Join(t.TempDir(), "state"), hosts))
 	require.True(t, reads("::1 before\n::1 after\n")())
@@ -115,4 +118,28 @@ func TestWorkerOfTheFormerCharm(t *testing.T) {
 	spec.TSA = "10.0.0.8"
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "a restart", func() bool { return len(c.system.Done()) == 1 })
+}
+
+// Between its start by upgrade-charm and the first spec that a hook writes, the supervisor
+// of this charm works with the spec of the former one. It leaves that one's worker alone.
+func TestWorkerOfTheFormerCharmBeforeTheFirstHook(t *testing.T) {
+	dir := t.TempDir()
+	certs := filepath.Join(dir, "certs")
+	require.NoError(t, os.Mkdir(certs, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(certs, "ca-certificates.crt"), []byte("ONE"), 0o644))
+
+	m, root := newMirror(t), t.TempDir()
+	former := m.serving(root, 1, "7.14.3")
+	former.Web, former.Worker = nil, &concourse.Worker{Name: "ci-0", TSAHost: "10.0.0.9:2222", HostPublicKey: "ssh-rsa TSA"}
+	c := newCharm(t)
+	end := c.run(t) // tells the worker nothing of its machine, as the former charm
+	require.NoError(t, c.files.PutSpec(former))
+	eventually(t, "the worker", c.saw(func(s supervisor.Status) bool { return s.Worker.Is == former.Worker.Identity() }))
+	end()
+	c.system.Done()
+	c.setBusy(true) // the hook that has installed the supervisor still reads from Juju
+
+	c.run(t, func(s *supervisor.Supervisor) { s.Machine = supervisor.Machine{Certificates: certs} })
+	time.Sleep(500 * time.Millisecond)
+	require.Empty(t, c.system.Done(), "the refresh has restarted the worker, and its builds are lost")
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -135,7 +137,7 @@ func (s *Supervisor) changeVolume(due Due) work {
 	if due.Activate == "" && due.Pin == "" {
 		return work{}
 	}
-	volume := s.volume.open
+	volume, contents := s.volume.open, s.volume.installed[due.Pin].contents
 	return work{
 		what:  "activate " + due.Activate + " pin " + due.Pin,
 		limit: volumeWork,
@@ -152,8 +154,7 @@ func (s *Supervisor) changeVolume(due Due) work {
 			if due.Pin == "" {
 				return nil
 			}
-			// Once, before the unit runs it: its files are as the manifest says.
-			err := volume.Verify(ctx, due.Pin, nil)
+			err := s.verify(ctx, volume, due.Pin, contents)
 			if err == nil {
 				_, err = volume.Pin(ctx, due.Pin)
 			}
@@ -166,6 +167,20 @@ func (s *Supervisor) changeVolume(due Due) work {
 			return m
 		},
 	}
+}
+
+// verify reads a release before the unit runs anything of it: its files are as its manifest
+// says. It does so once for what the manifest says.
+func (s *Supervisor) verify(ctx context.Context, volume Volume, version, contents string) error {
+	key := volume.VolumeID() + " " + version
+	if done, ok := s.verified.Load(key); ok && done == contents {
+		return nil
+	}
+	if err := volume.Verify(ctx, version, nil); err != nil {
+		return err
+	}
+	s.verified.Store(key, contents)
+	return nil
 }
 
 // nameTSA has the worker of this machine find the web server.
@@ -239,7 +254,7 @@ func (s *Supervisor) retireOther(due Due) work {
 				err = concourse.WriteFile(s.Paths.HostPublicKey(), public+"\n", 0o600)
 			}
 			if err == nil {
-				err = s.retire(ctx, due.Run, due.Retire, fmt.Sprintf("%s:%d", web.Address, concourse.TSAPort))
+				err = s.retire(ctx, due.Run, due.Retire, net.JoinHostPort(web.Address, strconv.Itoa(concourse.TSAPort)))
 			}
 			if err != nil {
 				// Its own unit has done it, or the web server will in time.

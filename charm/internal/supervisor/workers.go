@@ -20,7 +20,8 @@ type workersView struct {
 	here   map[string]bool   // names of those that have registered with this web server
 	absent string            // units of the application whose workers do not run
 	since  time.Time         // when the absent ones became these
-	lands  time.Time         // since when this unit's worker can be told to land
+	lands  time.Time         // since when this unit's worker is to land
+	took   time.Time         // since when it is registered here, for that
 }
 
 // While somebody is awaited the workers are listed oftener; one that is off for long is
@@ -34,7 +35,7 @@ const (
 func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	v := &s.workers
 	if s.spec.Web == nil {
-		v.states, s.status.Workers, v.lands = nil, "", time.Time{}
+		v.states, s.status.Workers, v.lands, v.took = nil, "", time.Time{}, time.Time{}
 		return
 	}
 	if web := *s.spec.Web; v.api == nil || v.apiOf != web {
@@ -47,16 +48,18 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	if time.Since(v.asked) > s.Absence {
 		v.states, s.status.Workers = nil, ""
 	}
-	switch name := concourse.WorkerName(s.spec.Unit); {
-	case !s.spec.Land:
-		v.lands = time.Time{}
-	case v.lands.IsZero() && v.here[name] && seen.WebServes:
+	if !s.spec.Land {
+		v.lands, v.took = time.Time{}, time.Time{}
+	} else if v.lands.IsZero() {
 		v.lands = time.Now()
+	}
+	if s.spec.Land && v.took.IsZero() && v.here[concourse.WorkerName(s.spec.Unit)] && seen.WebServes {
+		v.took = time.Now()
 	}
 	if !v.lands.IsZero() {
 		seen.LandedFor = time.Since(v.lands)
 	}
-	seen.Workers, seen.Here = v.states, !v.lands.IsZero() && time.Since(v.lands) >= s.TakeUp
+	seen.Workers, seen.Here = v.states, !v.took.IsZero() && time.Since(v.took) >= s.TakeUp
 }
 
 func (s *Supervisor) listWorkers(ctx context.Context) {

@@ -167,3 +167,21 @@ func TestLandsWithItsBuilds(t *testing.T) {
 	eventually(t, "that it has landed", c.saw(func(s supervisor.Status) bool { return !s.Landing }))
 	require.Zero(t, done["start "+concourse.WorkerUnit])
 }
+
+// A worker that has to end, and cannot register with the web server that took its place,
+// ends after the drain timeout: such as one that the former charm has started, which knows
+// the address of the web server before.
+func TestWorkerThatNeverRegistersHereEnds(t *testing.T) {
+	web := newWebServer(t, map[string]string{"ci-0": "running elsewhere"})
+	m, c := newMirror(t), start(t)
+	spec := web.serving(m, t.TempDir(), "ci/0")
+	spec.Worker = &concourse.Worker{Name: "ci-0"}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "both services", func() bool { return len(c.system.Up()) == 2 })
+	spec.Worker, spec.Land, spec.DrainTimeout = nil, true, 200*time.Millisecond
+	require.NoError(t, c.files.PutSpec(spec))
+	time.Sleep(200 * time.Millisecond)
+	web.set("ci-0", "stalled elsewhere")
+	require.Eventually(t, func() bool { return !slices.Contains(c.system.Up(), concourse.WorkerUnit) }, 5*time.Second, 20*time.Millisecond,
+		"the worker goes on for ever, 25 drain timeouts later")
+}
