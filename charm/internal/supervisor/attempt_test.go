@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,6 +143,12 @@ func startSlow(t *testing.T, kind string) (v *slowVolume, files supervisor.Files
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	synctest.Wait()
+	if kind == collect { // which waits for a hook
+		later := time.Now().Add(time.Hour)
+		require.NoError(t, os.Chtimes(filepath.Join(string(files), "spec.json"), later, later))
+		time.Sleep(2 * w.Interval)
+		synctest.Wait()
+	}
 	require.Equal(t, 1, v.underWay, "calls under way")
 	return v, files, cancel, done
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
@@ -13,6 +14,9 @@ const (
 	hostsBegin = "# concourse-ci-machine begin"
 	hostsEnd   = "# concourse-ci-machine end"
 )
+
+// hostsSettle is how long the file has to stay as it was read before it is replaced.
+const hostsSettle = 200 * time.Millisecond
 
 // lookAtHosts reads which addresses the TSA's name means. Who manages the machine may write
 // the file anew: what was there is asked for at each look.
@@ -35,6 +39,11 @@ func writeHosts(path, addresses string) error {
 	wanted := withTSA(string(content), addresses)
 	if wanted == string(content) {
 		return nil
+	}
+	// Who writes it may have just emptied it.
+	time.Sleep(hostsSettle)
+	if again, err := os.ReadFile(path); err == nil && string(again) != string(content) {
+		return fmt.Errorf("name the web server: somebody else writes %s", path)
 	}
 	mode := os.FileMode(0o644)
 	if info, err := os.Stat(path); err == nil {

@@ -3,6 +3,7 @@ package supervisor_test
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -22,7 +23,7 @@ func TestWorkerThatIsWantedAgain(t *testing.T) {
 	spec.Worker = worker
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "the worker", c.saw(func(s supervisor.Status) bool { return s.Worker == well }))
-	spec.Worker, spec.Land = nil, true
+	spec.Worker, spec.Land, spec.DrainTimeout = nil, true, time.Hour
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "the worker that is to land", c.saw(func(s supervisor.Status) bool { return s.Landing && s.Worker == supervisor.Answer{} }))
 	spec.Worker, spec.Land = worker, false

@@ -46,7 +46,7 @@ func TestSchemaToStartOn(t *testing.T) {
 		"a schema that nobody knows":         {run: next, running: old, schema: 300, want: old},
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec := supervisor.Spec{Unit: "ci/0", Run: test.run, Activate: true, Web: &concourse.Web{}}
+			spec := supervisor.Spec{Unit: "ci/0", Run: test.run, Proven: test.running, Activate: true, Web: &concourse.Web{}}
 			seen := supervisor.Seen{Installed: map[string]string{old: "", next: ""}, CurrentBy: "ci/0", Current: test.running,
 				Schema: test.schema, NoSchema: test.silent, Supported: supported}
 			m := supervisor.Memory{Running: test.running}
@@ -225,7 +225,7 @@ func TestOlderReleaseIsRefused(t *testing.T) {
 	eventually(t, "that it serves", c.saw(serves(next)))
 	require.EqualValues(t, nextSchema, d.schema.Load())
 	c.system.Done()
-	spec.Fetch, spec.Run = old, old
+	spec.Fetch, spec.Run, spec.Proven = old, old, next
 	require.NoError(t, c.files.PutSpec(spec))
 	refused := supervisor.Schema{Release: old, Supported: oldSchema, Database: nextSchema}
 	eventually(t, "the refusal", c.saw(func(f supervisor.Status) bool {

@@ -563,15 +563,15 @@ func (v losable) Check(ctx context.Context) error {
 // goes on with what it runs, and does not say it anew without end.
 func TestTwoApplicationsOnOneVolume(t *testing.T) {
 	m, root := newMirror(t), t.TempDir()
-	runs := func(unit, version string) {
+	runs := func(unit, version, over string) {
 		c := start(t)
 		spec := m.serving(root, 1, version)
-		spec.Unit, spec.Worker = unit, nil
+		spec.Unit, spec.Worker, spec.Over = unit, nil, over
 		require.NoError(t, c.files.PutSpec(spec))
 		eventually(t, unit, func() bool { return slices.Equal(c.system.Done(), []string{"start " + concourse.ServerUnit}) })
 	}
-	runs("ci/0", "7.14.2")
-	runs("other/0", "7.14.3")
+	runs("ci/0", "7.14.2", "")
+	runs("other/0", "7.14.3", "7.14.2")
 	volume, err := coordinator.Open(t.Context(), root, coordinator.Options{Unit: "ci/9", Product: product.Concourse})
 	require.NoError(t, err)
 	for range 10 {
