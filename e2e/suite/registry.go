@@ -103,7 +103,6 @@ func All() []Scenario {
 			Proves: "An option of the web server silences it for a moment only.",
 			Needs:  Needs{Memory: 3 << 30},
 			Takes:  100 * time.Second,
-			Known:  Known{Rule: "web-gap", Missing: "a web server that is told to stop hangs once it has drained, and is killed after 30 s"},
 			Run:    scenarios.WebRestart,
 		},
 		{
