@@ -123,38 +123,6 @@ func TestSchemaVersion(t *testing.T) {
 	require.EqualValues(t, 1645735232, at())
 }
 
-// Concourse's own programs say the same.
-func TestSchemaOfGenuineReleases(t *testing.T) {
-	older, newer := os.Getenv("CONCOURSE_OLDER"), os.Getenv("CONCOURSE_NEWER")
-	if older == "" || newer == "" {
-		t.Skip("set CONCOURSE_OLDER and CONCOURSE_NEWER to the directories of two unpacked releases")
-	}
-	p, reader, machine := newPostgres(t), &concourse.SchemaReader{}, concourse.Machine{}
-	defer reader.Close()
-	for name, value := range map[string]string{"HOST": p.db.Host, "PORT": p.db.Port, "DATABASE": p.db.Name, "USER": p.db.User, "PASSWORD": p.db.Password} {
-		t.Setenv("CONCOURSE_POSTGRES_"+name, value)
-	}
-	supports := func(release string) int64 {
-		version, err := concourse.SupportedSchema(t.Context(), machine, release)
-		require.NoError(t, err)
-		return version
-	}
-	at := func() int64 {
-		version, err := reader.Version(t.Context(), p.db)
-		require.NoError(t, err)
-		return version
-	}
-	require.Less(t, supports(older), supports(newer))
-	for _, step := range []struct {
-		release string
-		to      int64
-	}{{older, supports(older)}, {newer, supports(newer)}, {newer, supports(older)}} {
-		_, err := machine.Output(t.Context(), step.release+"/bin/concourse", "migrate", fmt.Sprintf("--migrate-db-to-version=%d", step.to))
-		require.NoError(t, err)
-		require.Equal(t, step.to, at())
-	}
-}
-
 func TestDatabaseThatDoesNotAnswer(t *testing.T) {
 	p, reader := newPostgres(t), &concourse.SchemaReader{}
 	defer reader.Close()

@@ -1,7 +1,6 @@
 package supervisor_test
 
 import (
-	"fmt"
 	"net/http"
 	"syscall"
 	"testing"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 )
 
@@ -16,15 +16,18 @@ import (
 // checks of production. It asks no systemd: that is one process a minute and service.
 func BenchmarkAtRest(b *testing.B) {
 	m := newMirror(b)
-	port := service(b, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"7.14.3"}`) })
+	web := newWebServer(b, map[string]string{"ci-0": "running"})
 	c := newCharm(b)
-	spec := m.serving(b.TempDir(), port, "7.14.3")
+	spec := web.serving(m, b.TempDir(), "ci/0")
+	spec.Worker = &concourse.Worker{Name: "ci-0"}
 	require.NoError(b, c.files.PutSpec(spec))
-	c.run(b, workerAt(port), func(s *supervisor.Supervisor) {
+	c.run(b, workerAt(service(b, func(http.ResponseWriter, *http.Request) {})), func(s *supervisor.Supervisor) {
 		s.Interval, s.Progress = 20*time.Millisecond, time.Second // a look of 20 ms stands for one of a second
 		s.Workers, s.Watch, s.Database = 200*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
 	})
-	eventually(b, "both answer", c.saw(func(f supervisor.Status) bool { return f.Web.Version != "" && f.Worker.Version != "" }))
+	eventually(b, "both answer", c.saw(func(f supervisor.Status) bool {
+		return f.Web.Version != "" && f.Worker.Version != "" && f.Workers == "ci-0"
+	}))
 	time.Sleep(time.Second)
 	used := func() time.Duration {
 		var u syscall.Rusage

@@ -24,7 +24,7 @@ type webServer struct {
 	pruned []string
 }
 
-func newWebServer(t *testing.T, states map[string]string) *webServer {
+func newWebServer(t testing.TB, states map[string]string) *webServer {
 	web, mux := &webServer{states: states}, http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/info", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"7.14.3"}`) })
 	mux.HandleFunc("POST /sky/issuer/token", func(w http.ResponseWriter, r *http.Request) {
