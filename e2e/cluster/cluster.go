@@ -97,6 +97,8 @@ type Machine interface {
 	Freeze() Fault
 	// CutOff takes the machine's network away.
 	CutOff() Fault
+	// BlockPort keeps what the machine sends from a TCP port of all others.
+	BlockPort(port int) Fault
 	// LockTable keeps everybody from a table of a database on this machine.
 	LockTable(database, table string) Fault
 	// StopAgent stops Juju's agent, and nothing else.

@@ -83,6 +83,16 @@ func TestUndisturbed(t *testing.T) {
 	require.Len(t, judge.Undisturbed(before, after(looping)), 1)
 }
 
+func TestUnlisted(t *testing.T) {
+	r := &observed{Observations: []observation.Observation{atRest(300, "cut", to)}}
+	o := r.Observations[0]
+	require.Equal(t, []string{
+		`ci/1 at the end of "cut": says "Worker ready (v7.14.3)", and the web server does not list its worker as running`,
+	}, judge.Unlisted(o, "ci/1"))
+	o.Status = status("active Ready (v7.14.3)", "waiting Waiting for the web server to list this worker as running...")
+	require.Empty(t, judge.Unlisted(o, "ci/1"))
+}
+
 func TestRestarted(t *testing.T) {
 	before := atRest(200, "before", to)
 	r := &observed{Observations: []observation.Observation{atRest(300, "after", to)}}

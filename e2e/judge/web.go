@@ -90,3 +90,15 @@ func isUnit(o observation.Observation, name string) bool {
 	}
 	return false
 }
+
+// Unlisted judges an observation of a time in which the web server has not listed the
+// workers of units as running for longer than they may take to say so.
+func Unlisted(o observation.Observation, units ...string) []string {
+	var f findings
+	for _, unit := range units {
+		if u, _ := o.Status.Unit(unit); active(o, unit) {
+			f.add(o, unit, "says %q, and the web server does not list its worker as running", u.Message)
+		}
+	}
+	return f
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -159,6 +160,15 @@ func (m *machine) CutOff() cluster.Fault {
 			defer mu.Unlock()
 			return c.awaitAddresses(ctx, instance, before)
 		})
+}
+
+// BlockPort has the kernel find no way to the port: it takes no firewall, and reaches
+// connections that are there already. A boot heals it, too.
+func (m *machine) BlockPort(port int) cluster.Fault {
+	rule := func(change string) []string {
+		return []string{"ip", "rule", change, "ipproto", "tcp", "dport", strconv.Itoa(port), "type", "blackhole"}
+	}
+	return m.fault(fmt.Sprintf("port %d kept from the machine of %s", port, m.unit), m.exec(rule("add")...), m.exec(rule("del")...))
 }
 
 // awaitAddresses waits until an instance has the addresses that it had.

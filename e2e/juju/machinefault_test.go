@@ -14,12 +14,13 @@ func TestFaultsSayWhatHappensToWhom(t *testing.T) {
 	v := &volume{cluster: &Cluster{volumeAt: map[string]*volume{}}, name: "v"}
 	v.cluster.volumeAt["ci/1"], v.cluster.volumeAt["ci/0"], v.cluster.volumeAt["ci/2"] = v, v, &volume{}
 	for name, fault := range map[string]cluster.Fault{
-		"concourse-worker of ci/0 killed": m.Kill("concourse-worker"),
-		"machine of ci/0 stopped":         m.Stop(),
-		"machine of ci/0 frozen":          m.Freeze(),
-		"network of ci/0 cut off":         m.CutOff(),
-		"volume v of ci/0 lost":           v.Lost("ci/0"),
-		"volume v of ci/0 read-only":      v.ReadOnly("ci/0"),
+		"concourse-worker of ci/0 killed":         m.Kill("concourse-worker"),
+		"machine of ci/0 stopped":                 m.Stop(),
+		"machine of ci/0 frozen":                  m.Freeze(),
+		"network of ci/0 cut off":                 m.CutOff(),
+		"port 2222 kept from the machine of ci/0": m.BlockPort(2222),
+		"volume v of ci/0 lost":                   v.Lost("ci/0"),
+		"volume v of ci/0 read-only":              v.ReadOnly("ci/0"),
 	} {
 		require.Equal(t, name, fault.Name)
 		require.Equal(t, []string{"ci/0"}, fault.Units)

@@ -97,6 +97,9 @@ func (m recordedMachine) Kill(service string) cluster.Fault {
 func (m recordedMachine) Stop() cluster.Fault   { return m.r.fault(m.Machine.Stop(), m.Unit()) }
 func (m recordedMachine) Freeze() cluster.Fault { return m.r.fault(m.Machine.Freeze(), m.Unit()) }
 func (m recordedMachine) CutOff() cluster.Fault { return m.r.fault(m.Machine.CutOff(), m.Unit()) }
+func (m recordedMachine) BlockPort(port int) cluster.Fault {
+	return m.r.fault(m.Machine.BlockPort(port), "")
+}
 func (m recordedMachine) LockTable(database, table string) cluster.Fault {
 	return m.r.fault(m.Machine.LockTable(database, table), "")
 }

@@ -108,22 +108,30 @@ func (r *run) registered(phase string, workers []string) {
 	r.Helper()
 	require.NoError(r, r.in.Report.Time(phase, time.Minute, func() error {
 		return cluster.Poll(r.ctx, phase, time.Second, patience, func(ctx context.Context) (bool, error) {
-			known, err := r.fly.workers(ctx)
+			running, err := r.runningWorkers(ctx)
 			if err != nil {
 				return false, err
 			}
-			running := map[string]bool{}
-			for _, w := range known {
-				running[w.Name] = w.State == "running"
-			}
 			for _, name := range workers {
-				if !running[name] {
-					return false, fmt.Errorf("%s does not run: %v", name, known)
+				if !slices.Contains(running, name) {
+					return false, fmt.Errorf("%s is not one of those that run: %v", name, running)
 				}
 			}
 			return true, nil
 		})
 	}))
+}
+
+// runningWorkers are those that the web server lists as running.
+func (r *run) runningWorkers(ctx context.Context) ([]string, error) {
+	known, err := r.fly.workers(ctx)
+	var running []string
+	for _, w := range known {
+		if w.State == "running" {
+			running = append(running, w.Name)
+		}
+	}
+	return running, err
 }
 
 // build runs one build and records it. One that Concourse's own known flaw has ended is

@@ -286,9 +286,9 @@ func All() []Scenario {
 		{
 			Name:   "network",
 			Group:  "faults",
-			Proves: "A worker that is cut off costs the others nothing, and is back without a human.",
+			Proves: "A worker that is cut off costs the others nothing, is not ready unless it is registered, and is back without a human.",
 			Needs:  Needs{Memory: 4 << 30},
-			Takes:  220 * time.Second,
+			Takes:  330 * time.Second,
 			Run:    scenarios.Network,
 		},
 		{

@@ -154,6 +154,9 @@ func (m machine) Freeze() cluster.Fault {
 func (m machine) CutOff() cluster.Fault {
 	return m.c.fault(true, m.unit, "machine of "+m.unit+" cut off")
 }
+func (m machine) BlockPort(port int) cluster.Fault {
+	return m.c.fault(true, m.unit, fmt.Sprintf("port %d kept from %s", port, m.unit))
+}
 func (m machine) LockTable(database, table string) cluster.Fault {
 	return m.c.fault(true, m.unit, "table "+table+" of "+database+" on "+m.unit+" locked")
 }
