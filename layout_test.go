@@ -135,3 +135,24 @@ func TestTheCoordinatorNamesNoProduct(t *testing.T) {
 	})
 	require.NoError(t, err)
 }
+
+// The tests that the documents name are there.
+func TestDocumentsNameTests(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("docs", "coverage.md"))
+	require.NoError(t, err)
+	var tests strings.Builder
+	for _, pattern := range []string{"*/*_test.go", "*/*/*_test.go", "*/*/*/*_test.go", "*/*/*/*/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, path := range files {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			tests.Write(text)
+		}
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(text), -1)
+	require.NotEmpty(t, named)
+	for _, name := range named {
+		require.True(t, strings.Contains(tests.String(), "\nfunc "+name[1]+"(t *testing.T)"), "no %s", name[1])
+	}
+}
