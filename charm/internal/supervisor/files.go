@@ -71,7 +71,7 @@ func (f Files) putMemory(m Memory) error { return f.write("memory.json", m) }
 
 // Journal is where log records wait for a hook: only a hook can write to
 // Juju's log.
-func (f Files) Journal() Journal { return Journal(filepath.Join(string(f), "journal.jsonl")) }
+func (f Files) Journal() Journal { return Journal(filepath.Join(string(f), "journal")) }
 
 // read leaves into as it is where there is no such file. One that cannot be parsed, as a
 // disk may have damaged it, is put aside: its writer writes it anew.

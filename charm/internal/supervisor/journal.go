@@ -1,32 +1,54 @@
 package supervisor
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
 
-// Journal is a file of JSON log records, as log/slog writes them.
+// Journal is a directory of JSON log records, as log/slog writes them. Each has a file of
+// its own, so that a hook can take some while another one is written.
 type Journal string
 
-// Write appends one record. The file is opened anew for each, because a hook
-// takes it away when it reads it.
+// Write adds one record.
 func (j Journal) Write(record []byte) (int, error) {
-	f, err := os.OpenFile(string(j), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := os.MkdirAll(string(j), 0o700); err != nil {
 		return 0, err
 	}
-	n, err := f.Write(record)
-	return n, errors.Join(err, f.Close())
+	name := fmt.Sprintf("%d-%s", time.Now().UnixNano(), rand.Text())
+	if err := concourse.WriteFile(filepath.Join(string(j), name), string(record), 0o600); err != nil {
+		return 0, err
+	}
+	return len(record), nil
+}
+
+// records are the files to read, the oldest first.
+func (j Journal) records() ([]string, error) {
+	entries, err := os.ReadDir(string(j))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var paths []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") { // that is being written
+			paths = append(paths, filepath.Join(string(j), e.Name()))
+		}
+	}
+	return paths, err
 }
 
 // Waiting tells whether there is something to read.
 func (j Journal) Waiting() bool {
-	info, err := os.Stat(string(j))
-	return err == nil && info.Size() > 0
+	paths, err := j.records()
+	return err == nil && len(paths) > 0
 }
 
 // Record is one line of the journal.
@@ -38,35 +60,38 @@ type Record struct {
 // Take returns the records and forgets them: each is seen by one hook, and
 // none twice even when that hook fails.
 func (j Journal) Take() ([]Record, error) {
-	taken := string(j) + ".taken"
-	if err := os.Rename(string(j), taken); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("take journal: %w", err)
-	}
-	data, err := os.ReadFile(taken)
-	if err = errors.Join(err, os.Remove(taken)); err != nil {
-		return nil, fmt.Errorf("take journal: %w", err)
-	}
+	paths, err := j.records()
 	var records []Record
-	for line := range strings.Lines(string(data)) {
-		var fields map[string]any
-		if json.Unmarshal([]byte(line), &fields) != nil {
-			continue // cut off by a crash
+	for _, path := range paths {
+		var data []byte
+		if data, err = os.ReadFile(path); err == nil {
+			err = os.Remove(path)
 		}
-		record := Record{Level: fmt.Sprint(fields["level"]), Message: fmt.Sprint(fields["msg"])}
-		for _, known := range []string{"level", "msg", "time"} {
-			delete(fields, known)
+		if err != nil {
+			break
 		}
-		if len(fields) > 0 {
-			attributes, err := json.Marshal(fields)
-			if err != nil {
-				return nil, fmt.Errorf("take journal: %w", err)
-			}
-			record.Message += " " + string(attributes)
+		if r, ok := parseRecord(data); ok { // one that was cut off by a crash is none
+			records = append(records, r)
 		}
-		records = append(records, record)
+	}
+	if err != nil {
+		return records, fmt.Errorf("take journal: %w", err)
 	}
 	return records, nil
+}
+
+func parseRecord(line []byte) (Record, bool) {
+	var fields map[string]any
+	if json.Unmarshal(line, &fields) != nil {
+		return Record{}, false
+	}
+	record := Record{Level: fmt.Sprint(fields["level"]), Message: fmt.Sprint(fields["msg"])}
+	for _, known := range []string{"level", "msg", "time"} {
+		delete(fields, known)
+	}
+	if len(fields) > 0 {
+		attributes, _ := json.Marshal(fields) // which were JSON
+		record.Message += " " + string(attributes)
+	}
+	return record, true
 }
