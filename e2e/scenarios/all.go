@@ -2,11 +2,15 @@ package scenarios
 
 import (
 	"context"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
+
+// restFor is how long a cluster is left alone, to see that its hooks rest.
+const restFor = 25 * time.Second
 
 // All deploys one unit with mode=all, which serves and works, and adds a second one on
 // the same volume, which downloads nothing.
@@ -27,4 +31,10 @@ func All(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	})
 	two := r.atRest("two units", in.From.Version)
 	r.buildOn("a build on both units", unitsOf(two.Status))
+
+	// Long enough for hooks that come without a reason to be seen.
+	r.quiet()
+	r.atRest("two units after their builds", in.From.Version)
+	r.aMoment(restFor)
+	r.atRest("two units left alone", in.From.Version)
 }

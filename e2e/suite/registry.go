@@ -51,7 +51,7 @@ func All() []Scenario {
 		{
 			Name:   "all",
 			Group:  "cluster",
-			Proves: "A unit with mode=all serves and works; a second one on the same volume downloads nothing.",
+			Proves: "A unit with mode=all serves and works; a second one on the same volume downloads nothing, and left alone their hooks rest.",
 			Needs:  Needs{Memory: 3 << 30},
 			Takes:  90 * time.Second,
 			Run:    scenarios.All,
