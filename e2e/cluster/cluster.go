@@ -32,6 +32,16 @@ type App struct {
 	// Volume is attached to every unit of the application as soon as its machine
 	// exists, those added later included. Nil is for units without one.
 	Volume Volume
+	// Storage has Juju make a volume for each unit, by the names that the charm's metadata
+	// has for it, such as "10G", as with `juju deploy --storage`.
+	Storage map[string]string
+}
+
+// Storage is a volume that Juju has made for one unit. It can be attached to others, of
+// which Juju learns nothing.
+type Storage struct {
+	Volume
+	ID string // in Juju, such as "concourse-data/0"
 }
 
 // Cluster is one private, empty place to deploy applications to. Its methods are safe
@@ -45,11 +55,21 @@ type Cluster interface {
 	Deploy(ctx context.Context, app App) error
 	// AddUnits returns the names of the new units.
 	AddUnits(ctx context.Context, app string, n int) ([]string, error)
+	// AddUnitWithStorage adds a unit that gets a storage which is there, by its id, as
+	// with `juju add-unit --attach-storage`, and returns its name.
+	AddUnitWithStorage(ctx context.Context, app, storage string) (string, error)
+	// Storage waits until Juju has attached a storage to a unit, and returns it.
+	Storage(ctx context.Context, unit string) (Storage, error)
+	// RemoveStorage takes a storage from its unit, and deletes it once Juju has done so,
+	// as with `juju detach-storage` and `juju remove-storage`.
+	RemoveStorage(ctx context.Context, id string) error
+	// RemoveUnit removes a unit. Its storage stays.
 	RemoveUnit(ctx context.Context, unit string) error
 	// RemoveLostUnit removes a unit whose machine is gone for good: none of its hooks
 	// runs, as with `juju remove-unit --force --no-wait`.
 	RemoveLostUnit(ctx context.Context, unit string) error
-	// RemoveApp removes an application with all its units, in the orderly way.
+	// RemoveApp removes an application with all its units, in the orderly way. Their
+	// storage stays.
 	RemoveApp(ctx context.Context, app string) error
 	// Refresh puts another charm, the path of a .charm file, in place of an
 	// application's.

@@ -72,6 +72,10 @@ func deployFromCharmhub(ctx context.Context, conn api.Connection, charm string, 
 	if err != nil {
 		return err
 	}
+	directives, err := storageDirectives(app)
+	if err != nil {
+		return err
+	}
 	config, err := yaml.Marshal(map[string]map[string]string{app.Name: app.Config})
 	if err != nil {
 		return err
@@ -83,6 +87,7 @@ func deployFromCharmhub(ctx context.Context, conn api.Connection, charm string, 
 		Base:            &on,
 		NumUnits:        &app.Units,
 		ConfigYAML:      string(config),
+		Storage:         directives,
 	})
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("charm %s of Charmhub, channel %q (does the controller reach the internet?): %w", charm, app.Channel, err)
@@ -91,6 +96,10 @@ func deployFromCharmhub(ctx context.Context, conn api.Connection, charm string, 
 }
 
 func deployFromFile(ctx context.Context, conn api.Connection, app cluster.App) error {
+	directives, err := storageDirectives(app)
+	if err != nil {
+		return err
+	}
 	id, err := upload(conn, app.Charm)
 	if err != nil {
 		return err
@@ -101,6 +110,7 @@ func deployFromFile(ctx context.Context, conn api.Connection, app cluster.App) e
 		ApplicationName: app.Name,
 		NumUnits:        app.Units,
 		Config:          app.Config,
+		Storage:         directives,
 	})
 }
 
@@ -160,7 +170,7 @@ func (c *Cluster) RemoveLostUnit(ctx context.Context, unit string) error {
 }
 
 func (c *Cluster) removeUnit(ctx context.Context, unit string, how application.DestroyUnitsParams) error {
-	how.Units, how.DestroyStorage = []string{unit}, true
+	how.Units = []string{unit}
 	err := c.tell(ctx, func(conn api.Connection) error {
 		results, err := application.NewClient(conn).DestroyUnits(ctx, how)
 		if err == nil && len(results) == 1 && results[0].Error != nil {
@@ -179,7 +189,7 @@ func (c *Cluster) removeUnit(ctx context.Context, unit string, how application.D
 func (c *Cluster) RemoveApp(ctx context.Context, app string) error {
 	err := c.tell(ctx, func(conn api.Connection) error {
 		results, err := application.NewClient(conn).DestroyApplications(ctx, application.DestroyApplicationsParams{
-			Applications: []string{app}, DestroyStorage: true,
+			Applications: []string{app},
 		})
 		if err == nil && len(results) == 1 && results[0].Error != nil {
 			err = results[0].Error

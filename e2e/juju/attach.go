@@ -16,17 +16,22 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 )
 
+// place is where a disk is in an instance. LXD mounts one at a path. Ours have a name of
+// their own; those of Juju's storage have Juju's.
+type place struct{ device, path string }
+
+var (
+	volumePlace = place{"concourse-data", mountPoint}
+	// A volume that the unit must not be able to write to is marked through a second
+	// mount, which is then taken away.
+	markingPlace = place{"concourse-marking", "/mnt/concourse-marking"}
+)
+
 const (
-	volumeDevice = "concourse-data"
-	mountPoint   = "/var/lib/concourse"
+	mountPoint = "/var/lib/concourse"
 	// marker says that the mount is shared on purpose; the charm writes
 	// nothing to a volume without it.
 	marker = ".lxc_shared_storage"
-
-	// A volume that the unit must not be able to write to is marked through a second
-	// mount, which is then taken away.
-	markingDevice = "concourse-marking"
-	markingPoint  = "/mnt/concourse-marking"
 
 	// attachPatience is how long a unit's container may take to exist and run.
 	attachPatience = 10 * time.Minute
@@ -88,7 +93,7 @@ func (v *volume) attach(ctx context.Context, unit string, how []cluster.Attachme
 		if !c.lxd.is(ctx, instance, api.Running) {
 			return false, fmt.Errorf("container %s does not run", instance)
 		}
-		if err := c.setDevice(ctx, instance, volumeDevice, v.device(readOnly), wanted); err != nil {
+		if err := c.setDevice(ctx, instance, volumePlace, v.device(readOnly), wanted); err != nil {
 			return true, err
 		}
 		if !wanted() {
@@ -127,11 +132,11 @@ func (v *volume) mark(ctx context.Context, instance string, readOnly, marked boo
 	}
 	always := func() bool { return true }
 	second := v.device(false)
-	second["path"] = markingPoint
-	err := c.setDevice(ctx, instance, markingDevice, second, always)
+	second["path"] = markingPlace.path
+	err := c.setDevice(ctx, instance, markingPlace, second, always)
 	if err == nil {
-		_, err = c.lxd.exec(ctx, instance, nil, "touch", markingPoint+"/"+marker)
-		err = errors.Join(err, c.setDevice(ctx, instance, markingDevice, nil, always))
+		_, err = c.lxd.exec(ctx, instance, nil, "touch", markingPlace.path+"/"+marker)
+		err = errors.Join(err, c.setDevice(ctx, instance, markingPlace, nil, always))
 	}
 	return describe(err, "cannot mark the volume")
 }
@@ -150,7 +155,7 @@ func (v *volume) Detach(ctx context.Context, unit string) error {
 	c.takeOver(unit)
 	instance, err := c.instance(ctx, unit)
 	if err == nil {
-		err = c.setDevice(ctx, instance, volumeDevice, nil, func() bool { return true })
+		err = c.setDevice(ctx, instance, volumePlace, nil, func() bool { return true })
 	}
 	if err != nil {
 		return fmt.Errorf("cannot detach volume %s from %s: %w", v.name, unit, err)
@@ -161,13 +166,13 @@ func (v *volume) Detach(ctx context.Context, unit string) error {
 	return nil
 }
 
-// setDevice gives an instance a device of its own, or with nil takes it away, if that is
-// still wanted when its turn comes.
+// setDevice gives an instance a disk at a place, or with nil takes away what is there, if
+// that is still wanted when its turn comes.
 //
 // One instance at a time: LXD shifts a volume's owners to the id map of the first
 // container, and refuses when another user of the volume has none yet, which is so while
 // it starts ("Idmaps of container and storage volume are not identical").
-func (c *Cluster) setDevice(ctx context.Context, instance, name string, want map[string]string, wanted func() bool) error {
+func (c *Cluster) setDevice(ctx context.Context, instance string, at place, want map[string]string, wanted func() bool) error {
 	if err := c.devices.Acquire(ctx, 1); err != nil {
 		return context.Cause(ctx)
 	}
@@ -187,7 +192,7 @@ func (c *Cluster) setDevice(ctx context.Context, instance, name string, want map
 		if err != nil {
 			return true, fmt.Errorf("cannot read instance %s: %w", instance, err)
 		}
-		devices, there := nextDevices(r.Devices, name, want)
+		devices, there := nextDevices(r.Devices, at, want)
 		if there {
 			return true, nil
 		}
@@ -205,23 +210,28 @@ func (c *Cluster) setDevice(ctx context.Context, instance, name string, want map
 	})
 }
 
-// nextDevices are the devices that an instance gets next on the way to having one as it
-// is wanted, nil for not at all. One that differs is taken away first, so that it is
-// mounted anew whatever LXD can change in place.
-func nextDevices(have map[string]map[string]string, name string, want map[string]string) (next map[string]map[string]string, there bool) {
-	device, has := have[name]
+// nextDevices are the devices that an instance gets next on the way to having one at a
+// place as it is wanted, nil for not at all. One that differs is taken away first, so that
+// it is mounted anew whatever LXD can change in place.
+func nextDevices(have map[string]map[string]string, at place, want map[string]string) (next map[string]map[string]string, there bool) {
+	for name, device := range have {
+		if device["path"] == at.path {
+			at.device = name
+		}
+	}
+	device, has := have[at.device]
 	if sameDevice(device, want) {
 		return have, true
 	}
 	next = maps.Clone(have)
 	if has {
-		delete(next, name)
+		delete(next, at.device)
 		return next, false
 	}
 	if next == nil {
 		next = map[string]map[string]string{}
 	}
-	next[name] = want
+	next[at.device] = want
 	return next, false
 }
 

@@ -161,6 +161,6 @@ func (c *Cluster) collectFromLXD(ctx context.Context, e *evidence) {
 		own = append(own, i)
 	}
 	e.saveJSON("lxd-instances.json", own, err)
-	volumes, err := c.lxd.volumes(asking, c.options.Pool, c.name)
+	volumes, err := c.volumesOfModel(asking)
 	e.saveJSON("lxd-volumes.json", volumes, err)
 }

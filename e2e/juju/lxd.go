@@ -80,16 +80,6 @@ func (s *lxdServer) is(ctx context.Context, instance string, code api.StatusCode
 	return err == nil && state.StatusCode == code
 }
 
-// volumes lists the custom volumes of a pool whose names have a prefix.
-func (s *lxdServer) volumes(ctx context.Context, pool, prefix string) ([]api.StorageVolume, error) {
-	all, err := askLXD(ctx, s, func(client lxd.InstanceServer) ([]api.StorageVolume, error) {
-		return client.GetStoragePoolVolumes(pool)
-	})
-	return slices.DeleteFunc(all, func(v api.StorageVolume) bool {
-		return v.Type != "custom" || !strings.HasPrefix(v.Name, prefix)
-	}), err
-}
-
 // exitError is a command that ran and failed.
 type exitError struct {
 	code   int

@@ -112,8 +112,13 @@ func (l *partOfLXD) handler() http.Handler {
 		delete(l.instances, r.PathValue("name"))
 		done(w)
 	})
-	handle("GET /1.0/storage-pools/default/volumes", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, slices.DeleteFunc(slices.Clone(l.volumes), func(v api.StorageVolume) bool { return !sameProject(v, r) }))
+	handle("GET /1.0/storage-pools", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, []string{"/1.0/storage-pools/default", "/1.0/storage-pools/juju"})
+	})
+	handle("GET /1.0/storage-pools/{pool}/volumes", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, slices.DeleteFunc(slices.Clone(l.volumes), func(v api.StorageVolume) bool {
+			return !sameProject(v, r) || poolOf(v) != r.PathValue("pool")
+		}))
 	})
 	handle("POST /1.0/storage-pools/default/volumes/custom", func(w http.ResponseWriter, r *http.Request) {
 		var post api.StorageVolumesPost
@@ -121,9 +126,9 @@ func (l *partOfLXD) handler() http.Handler {
 		l.volumes = append(l.volumes, api.StorageVolume{Name: post.Name, Type: "custom", Config: post.Config, Project: projectAsked(r)})
 		done(w)
 	})
-	handle("DELETE /1.0/storage-pools/default/volumes/custom/{volume}", func(w http.ResponseWriter, r *http.Request) {
+	handle("DELETE /1.0/storage-pools/{pool}/volumes/custom/{volume}", func(w http.ResponseWriter, r *http.Request) {
 		l.volumes = slices.DeleteFunc(l.volumes, func(v api.StorageVolume) bool {
-			return v.Type == "custom" && v.Name == r.PathValue("volume") && sameProject(v, r)
+			return v.Type == "custom" && v.Name == r.PathValue("volume") && sameProject(v, r) && poolOf(v) == r.PathValue("pool")
 		})
 		done(w)
 	})
@@ -138,6 +143,8 @@ func projectAsked(r *http.Request) string {
 func sameProject(v api.StorageVolume, r *http.Request) bool {
 	return cmp.Or(v.Project, defaultProject) == projectAsked(r)
 }
+
+func poolOf(v api.StorageVolume) string { return cmp.Or(v.Pool, "default") }
 
 func container(name string, state api.StatusCode) *api.Instance {
 	return &api.Instance{Name: name, StatusCode: state, Status: state.String(), Type: "container", Project: defaultProject}
@@ -165,6 +172,8 @@ func TestDestroyLeavesNothingWithoutJuju(t *testing.T) {
 		},
 		volumes: []api.StorageVolume{
 			{Name: "mine", Type: "custom"}, {Name: "ccbench-123456", Type: "custom"}, {Name: "ccbench-abcdef", Type: "container"},
+			{Name: "juju-abcdef-filesystem-0", Type: "custom", Pool: "juju", Config: map[string]string{labelModel: "00000000-0000-0000-0000-000000abcdef"}},
+			{Name: "juju-123456-filesystem-0", Type: "custom", Pool: "juju", Config: map[string]string{labelModel: "00000000-0000-0000-0000-000000123456"}},
 		},
 	}
 	c := clusterOn(t, l.start(t))
@@ -177,7 +186,7 @@ func TestDestroyLeavesNothingWithoutJuju(t *testing.T) {
 	require.Subset(t, l.names(), []string{"custom ccbench-abcdef", "custom ccbench-abcdef-2", "custom ccbench-abcdef-3"})
 
 	require.ErrorContains(t, c.Destroy(t.Context()), "no controller", "it says that the model is left")
-	require.Equal(t, []string{"container ccbench-abcdef", "custom ccbench-123456", "custom mine", "juju-123456-0", "mine"}, l.names())
+	require.Equal(t, []string{"container ccbench-abcdef", "custom ccbench-123456", "custom juju-123456-filesystem-0", "custom mine", "juju-123456-0", "mine"}, l.names())
 }
 
 func TestVolumesAreOfTheirSize(t *testing.T) {
@@ -214,27 +223,27 @@ func TestDirectoriesAsVolumes(t *testing.T) {
 func TestADeviceIsChangedByMountingAnew(t *testing.T) {
 	l := &partOfLXD{races: 2, instances: map[string]*api.Instance{"juju-abcdef-0": container("juju-abcdef-0", api.Running)}}
 	c := clusterOn(t, l.start(t))
-	v := &volume{cluster: c, name: "v"}
+	v := &volume{cluster: c, pool: "default", name: "v"}
 	always := func() bool { return true }
 	_, err := v.writableIn(t.Context())
 	require.ErrorContains(t, err, "no machine")
 
-	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumeDevice, v.device(false), always))
+	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumePlace, v.device(false), always))
 	require.Len(t, l.updates, 1, "two came too late")
 	found, err := v.writableIn(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"juju-abcdef-0"}, found)
 
-	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumeDevice, v.device(true), always))
+	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumePlace, v.device(true), always))
 	require.Len(t, l.updates, 3)
 	require.Empty(t, l.updates[1], "it is mounted anew")
-	require.Equal(t, "true", l.updates[2][volumeDevice]["readonly"])
+	require.Equal(t, "true", l.updates[2][volumePlace.device]["readonly"])
 	_, err = v.writableIn(t.Context())
 	require.ErrorContains(t, err, "can write to it")
 
-	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumeDevice, v.device(false), func() bool { return false }))
+	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumePlace, v.device(false), func() bool { return false }))
 	require.Len(t, l.updates, 3, "nobody wanted it when its turn came")
-	require.ErrorContains(t, c.setDevice(t.Context(), "gone", volumeDevice, nil, always), "gone")
+	require.ErrorContains(t, c.setDevice(t.Context(), "gone", volumePlace, nil, always), "gone")
 }
 
 // What was in the background when a scenario takes over must not undo what it does.
@@ -242,7 +251,7 @@ func TestADetachedUnitStaysDetached(t *testing.T) {
 	i := container("juju-abcdef-0", api.Starting)
 	l := &partOfLXD{instances: map[string]*api.Instance{i.Name: i}}
 	c := clusterOn(t, l.start(t))
-	v := &volume{cluster: c, name: "v"}
+	v := &volume{cluster: c, pool: "default", name: "v"}
 	c.volumeOf["ci"] = v
 	c.attachLater("ci/0", v)
 	require.NoError(t, v.Detach(t.Context(), "ci/0"))

@@ -48,7 +48,7 @@ func TestMachinesOfAnotherProject(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "ci", l.volumes[2].Project, "a machine gets no volume of another project")
 	made := v.(*volume)
-	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumeDevice, made.device(false), func() bool { return true }))
+	require.NoError(t, c.setDevice(t.Context(), "juju-abcdef-0", volumePlace, made.device(false), func() bool { return true }))
 	found, err := made.writableIn(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"juju-abcdef-0"}, found)

@@ -19,6 +19,7 @@ import (
 // volume is a custom volume of the pool, or a directory of this host.
 type volume struct {
 	cluster *Cluster
+	pool    string // empty for a directory
 	name    string
 	size    int64 // 0: as large as what it is in
 }
@@ -50,12 +51,13 @@ func (c *Cluster) NewVolume(ctx context.Context, size string) (cluster.Volume, e
 	if c.options.HostPath != "" {
 		return v, c.makeDirectory(ctx, v)
 	}
+	v.pool = c.options.Pool
 	config := map[string]string{}
 	if size != "" {
 		config["size"] = size
 	}
 	err = c.lxd.operate(ctx, func(client lxd.InstanceServer) (lxd.Operation, error) {
-		return client.CreateStoragePoolVolume(c.options.Pool, api.StorageVolumesPost{
+		return client.CreateStoragePoolVolume(v.pool, api.StorageVolumesPost{
 			Name:             v.name,
 			Type:             "custom",
 			ContentType:      "filesystem",
@@ -63,7 +65,7 @@ func (c *Cluster) NewVolume(ctx context.Context, size string) (cluster.Volume, e
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot create volume %s in LXD pool %s: %w", v.name, c.options.Pool, err)
+		return nil, fmt.Errorf("cannot create volume %s in LXD pool %s: %w", v.name, v.pool, err)
 	}
 	return v, nil
 }
@@ -99,16 +101,14 @@ func (c *Cluster) deleteVolumes(ctx context.Context) error {
 			failed = append(failed, within(ctx, func() error { return os.RemoveAll(dir) }))
 		}
 	}
-	volumes, err := c.lxd.volumes(ctx, c.options.Pool, c.name)
-	if err != nil {
-		failed = append(failed, fmt.Errorf("cannot list volumes of model %s: %w", c.name, err))
-	}
+	volumes, err := c.volumesOfModel(ctx)
+	failed = append(failed, err)
 	for _, v := range volumes {
 		err := c.lxd.operate(ctx, func(client lxd.InstanceServer) (lxd.Operation, error) {
-			return client.DeleteStoragePoolVolume(c.options.Pool, v.Type, v.Name)
+			return client.DeleteStoragePoolVolume(v.Pool, v.Type, v.Name)
 		})
 		if err != nil && !api.StatusErrorCheck(err, http.StatusNotFound) {
-			failed = append(failed, fmt.Errorf("cannot delete volume %s in LXD pool %s: %w", v.Name, c.options.Pool, err))
+			failed = append(failed, fmt.Errorf("cannot delete volume %s in LXD pool %s: %w", v.Name, v.Pool, err))
 		}
 	}
 	return errors.Join(failed...)
@@ -117,10 +117,10 @@ func (c *Cluster) deleteVolumes(ctx context.Context) error {
 // device is the volume as a device of an instance.
 func (v *volume) device(readOnly bool) map[string]string {
 	device := map[string]string{"type": "disk", "path": mountPoint}
-	if dir := v.cluster.options.HostPath; dir != "" {
-		device["source"], device["shift"] = filepath.Join(dir, v.name), "true"
+	if v.pool == "" {
+		device["source"], device["shift"] = filepath.Join(v.cluster.options.HostPath, v.name), "true"
 	} else {
-		device["source"], device["pool"] = v.name, v.cluster.options.Pool
+		device["source"], device["pool"] = v.name, v.pool
 	}
 	if readOnly {
 		device["readonly"] = "true"
@@ -137,7 +137,7 @@ func (v *volume) writableIn(ctx context.Context) ([]string, error) {
 	}
 	var found []string
 	for _, i := range instances {
-		if i.StatusCode == api.Running && sameDevice(i.Devices[volumeDevice], v.device(false)) {
+		if _, there := nextDevices(i.Devices, volumePlace, v.device(false)); there && i.StatusCode == api.Running {
 			found = append(found, i.Name)
 		}
 	}

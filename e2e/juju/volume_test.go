@@ -14,19 +14,21 @@ func TestVolumeNames(t *testing.T) {
 }
 
 func TestDevice(t *testing.T) {
-	v := &volume{cluster: &Cluster{options: Options{Pool: "pool"}}, name: "v"}
+	v := &volume{cluster: &Cluster{}, pool: "pool", name: "v"}
 	require.Equal(t, map[string]string{"type": "disk", "pool": "pool", "source": "v", "path": "/var/lib/concourse"}, v.device(false))
 	require.Equal(t, "true", v.device(true)["readonly"])
 
-	v.cluster.options.HostPath = "/srv"
+	v.pool, v.cluster.options.HostPath = "", "/srv"
 	require.Equal(t, map[string]string{"type": "disk", "source": "/srv/v", "shift": "true", "path": "/var/lib/concourse"}, v.device(false))
 }
 
 func TestNextDevices(t *testing.T) {
 	type devices = map[string]map[string]string
-	root, disk := map[string]string{"type": "disk", "path": "/"}, map[string]string{"type": "disk", "source": "v"}
+	root, disk := map[string]string{"type": "disk", "path": "/"}, map[string]string{"type": "disk", "source": "v", "path": "/data"}
 	readOnly := maps.Clone(disk)
 	readOnly["readonly"] = "true"
+	other := maps.Clone(disk)
+	other["source"] = "w"
 	cases := map[string]struct {
 		have  devices
 		want  map[string]string
@@ -39,17 +41,20 @@ func TestNextDevices(t *testing.T) {
 		"not there":             {devices{"root": root}, nil, nil},
 		"changed by two steps":  {devices{"root": root, "v": disk}, readOnly, []devices{{"root": root}, {"root": root, "v": readOnly}}},
 		"and back in two steps": {devices{"v": readOnly}, disk, []devices{{}, {"v": disk}}},
+		"there as Juju's":       {devices{"filesystem-0": disk}, disk, nil},
+		"taken from Juju":       {devices{"filesystem-0": disk}, nil, []devices{{}}},
+		"in place of Juju's":    {devices{"filesystem-0": other}, disk, []devices{{}, {"v": disk}}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			have := tc.have
 			for _, step := range tc.steps {
-				next, there := nextDevices(have, "v", tc.want)
+				next, there := nextDevices(have, place{"v", "/data"}, tc.want)
 				require.False(t, there)
 				require.Equal(t, step, next)
 				have = next
 			}
-			_, there := nextDevices(have, "v", tc.want)
+			_, there := nextDevices(have, place{"v", "/data"}, tc.want)
 			require.True(t, there)
 		})
 	}

@@ -75,7 +75,7 @@ func (v *volume) Full(leaving int64) cluster.Fault {
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("there is still room: does pool %s keep to a size?", c.options.Pool)
+			err = fmt.Errorf("there is still room: does pool %s keep to a size?", v.pool)
 		}
 		return errors.Join(err, v.unfill(ctx))
 	}

@@ -42,7 +42,7 @@ func (c recorded) Deploy(ctx context.Context, app cluster.App) error {
 		app.Volume = v.Volume // The cluster knows only those that it has made.
 	}
 	c.r.deploys(app)
-	c.r.Act("deploy %s: %d units%s", app.Name, app.Units, settings(app.Config))
+	c.r.Act("deploy %s: %d units%s%s", app.Name, app.Units, settings(app.Config), settings(app.Storage))
 	return c.Cluster.Deploy(ctx, app)
 }
 
@@ -64,6 +64,25 @@ func (r *Recorder) deploys(app cluster.App) {
 func (c recorded) AddUnits(ctx context.Context, app string, n int) ([]string, error) {
 	c.r.Act("add %d units to %s", n, app)
 	return c.Cluster.AddUnits(ctx, app, n)
+}
+
+func (c recorded) AddUnitWithStorage(ctx context.Context, app, storage string) (string, error) {
+	c.r.Act("add a unit with the storage %s to %s", storage, app)
+	return c.Cluster.AddUnitWithStorage(ctx, app, storage)
+}
+
+func (c recorded) Storage(ctx context.Context, unit string) (cluster.Storage, error) {
+	s, err := c.Cluster.Storage(ctx, unit)
+	if err != nil {
+		return s, err
+	}
+	s.Volume = recordedVolume{s.Volume, c.r}
+	return s, nil
+}
+
+func (c recorded) RemoveStorage(ctx context.Context, id string) error {
+	c.r.Act("remove the storage %s", id)
+	return c.Cluster.RemoveStorage(ctx, id)
 }
 
 func (c recorded) RemoveUnit(ctx context.Context, unit string) error {

@@ -219,7 +219,7 @@ func TestActs(t *testing.T) {
 	c, ctx := r.Cluster(), t.Context()
 	volume, err := c.NewVolume(ctx, "2GiB")
 	require.NoError(t, err)
-	require.NoError(t, c.Deploy(ctx, cluster.App{Name: "ci", Units: 3, Volume: volume, Config: map[string]string{"mode": "auto", "add-local-user": "me:hunter2"}}), "the cluster gets its own volume")
+	require.NoError(t, c.Deploy(ctx, cluster.App{Name: "ci", Units: 3, Volume: volume, Config: map[string]string{"mode": "auto", "add-local-user": "me:hunter2"}, Storage: map[string]string{"data": "10G"}}), "the cluster gets its own volume")
 	_, err = c.AddUnits(ctx, "ci", 1)
 	require.NoError(t, err)
 	require.NoError(t, c.Configure(ctx, "ci", map[string]string{"version": "7.14.3"}))
@@ -228,6 +228,12 @@ func TestActs(t *testing.T) {
 	require.Equal(t, "battery staple", results["password"])
 	require.NoError(t, c.Integrate(ctx, "ci", "postgresql"))
 	require.NoError(t, c.RemoveUnit(ctx, "ci/1"))
+	storage, err := c.Storage(ctx, "ci/0")
+	require.NoError(t, err)
+	require.NoError(t, storage.Attach(ctx, "ci/2"))
+	_, err = c.AddUnitWithStorage(ctx, "ci", storage.ID)
+	require.NoError(t, err)
+	require.NoError(t, c.RemoveStorage(ctx, "data/1"))
 	require.NoError(t, volume.Detach(ctx, "ci/0"))
 	r.Mirror().Break("7.14.3", cluster.WebPage)
 
@@ -236,12 +242,15 @@ func TestActs(t *testing.T) {
 		acts = append(acts, a.Name)
 	}
 	require.Equal(t, []string{
-		"deploy ci: 3 units, add-local-user=… mode=auto",
+		"deploy ci: 3 units, add-local-user=… mode=auto, data=10G",
 		"add 1 units to ci",
 		"configure ci, version=7.14.3",
 		"run get-admin-password on ci/0, wait=1",
 		"relate ci with postgresql",
 		"remove ci/1",
+		"attach the volume volume to ci/2",
+		"add a unit with the storage data/0 to ci",
+		"remove the storage data/1",
 		"detach the volume volume from ci/0",
 		"break the mirror for 7.14.3: a web page instead",
 	}, acts)

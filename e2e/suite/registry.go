@@ -244,6 +244,14 @@ func All() []Scenario {
 			Run:    scenarios.AddUnit,
 		},
 		{
+			Name:   "storage",
+			Group:  "cluster",
+			Proves: "A volume that Juju has made for one unit is shared with others once it is marked, costs one download, and outlives its unit.",
+			Needs:  Needs{Memory: 3 << 30},
+			Takes:  200 * time.Second,
+			Run:    scenarios.Storage,
+		},
+		{
 			Name:   "contention",
 			Group:  "cluster",
 			Proves: "Of three units that begin together one gets the download lock, and the log tells who had it.",

@@ -57,6 +57,18 @@ func (c *Cluster) AddUnits(_ context.Context, app string, n int) ([]string, erro
 	return nil, c.call("add", n, "to", app)
 }
 
+func (c *Cluster) AddUnitWithStorage(_ context.Context, app, storage string) (string, error) {
+	return "", c.call("add a unit with", storage, "to", app)
+}
+
+func (c *Cluster) Storage(_ context.Context, unit string) (cluster.Storage, error) {
+	return cluster.Storage{Volume: &Volume{c}, ID: "data/0"}, c.call("storage of", unit)
+}
+
+func (c *Cluster) RemoveStorage(_ context.Context, id string) error {
+	return c.call("remove storage", id)
+}
+
 func (c *Cluster) RemoveUnit(_ context.Context, unit string) error { return c.call("remove", unit) }
 
 func (c *Cluster) RemoveLostUnit(_ context.Context, unit string) error {
