@@ -54,7 +54,7 @@ func (c *Cluster) AddUnitWithStorage(ctx context.Context, app, id string) (strin
 		})
 	})
 	if err == nil && len(units) != 1 {
-		err = fmt.Errorf("Juju has added %d units", len(units))
+		err = fmt.Errorf("%d units were added", len(units))
 	}
 	if err != nil {
 		return "", fmt.Errorf("cannot add a unit with storage %s to %s: %w", id, app, err)
@@ -88,7 +88,7 @@ func (c *Cluster) Storage(ctx context.Context, unit string) (cluster.Storage, er
 			found = cluster.Storage{Volume: &volume{cluster: c, pool: pool, name: name}, ID: tag.Id()}
 			return true, nil
 		}
-		return false, errors.New("Juju has attached none")
+		return false, errors.New("none is attached")
 	})
 	if err != nil {
 		return cluster.Storage{}, fmt.Errorf("cannot find the storage of %s: %w", unit, err)

@@ -28,18 +28,24 @@ func LostUnit(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		require.NoError(t, c.RemoveLostUnit(ctx, lost))
 		return r.wait("removal of "+lost, cluster.All(cluster.Gone(lost), cluster.UnitsAre(app, 2, cluster.Active, "v"+in.From.Version)))
 	})
-	start := time.Now()
-	require.NoError(t, cluster.Poll(ctx, "what it has left to be cleared", 2*time.Second, patience, func(ctx context.Context) (bool, error) {
-		if left := judge.LeftOf(in.Record.Observe(ctx, "a unit lost", false, ""), lost); len(left) > 0 {
-			return false, errors.New(strings.Join(left, "; "))
-		}
-		return true, nil
-	}))
-	in.Report.Add("what the lost unit has left is cleared", time.Since(start), 3*time.Minute, nil)
+	r.cleared(lost)
 	o := r.atRest("unit lost", in.From.Version)
 	r.demand("undisturbed", judge.Undisturbed(before, o, lost))
 	r.login(o, in.From)
 	r.buildOn("a build on the worker that is left", workersOf(o.Status))
+}
+
+// cleared waits until the others have cleared what a unit has left that could not do so.
+func (r *run) cleared(lost string) {
+	r.Helper()
+	start := time.Now()
+	require.NoError(r, cluster.Poll(r.ctx, "what "+lost+" has left to be cleared", 2*time.Second, patience, func(ctx context.Context) (bool, error) {
+		if left := judge.LeftOf(r.in.Record.Observe(ctx, "a unit lost", false, ""), lost); len(left) > 0 {
+			return false, errors.New(strings.Join(left, "; "))
+		}
+		return true, nil
+	}))
+	r.in.Report.Add("what the lost unit has left is cleared", time.Since(start), 3*time.Minute, nil)
 }
 
 // OffUnit has a worker's machine off while the cluster is upgraded. It comes back to a

@@ -58,6 +58,7 @@ func Storage(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		require.NoError(t, c.RemoveUnit(ctx, first))
 		return r.wait("removal of "+first, cluster.All(cluster.Gone(first), cluster.UnitsAre(app, 1, cluster.Active, "v"+version)))
 	})
+	r.cleared(first) // Juju has taken the volume from it before it could do so.
 	left := r.atRest("its unit removed", version)
 	r.demand("undisturbed", judge.Undisturbed(two, left, first))
 	r.login(left, in.From)
