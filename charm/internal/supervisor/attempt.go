@@ -11,6 +11,7 @@ import (
 // side. The zero value is ready for use.
 type attempt[T any] struct {
 	failed  int
+	failure error // of the last try
 	next    time.Time
 	cancel  context.CancelFunc // of the try under way
 	result  chan outcome[T]    // nil: no try is under way
@@ -25,23 +26,21 @@ type outcome[T any] struct {
 
 // poll starts a try when one is due and collects the result of one that ended.
 // The error is reported once for each failed try.
-func (a *attempt[T]) poll(ctx context.Context, pause func(failed int) time.Duration, try func(context.Context) (T, error)) (value T, done bool, err error) {
-	if a.reap(); a.givenUp {
+func (a *attempt[T]) poll(ctx context.Context, s *Supervisor, try func(context.Context) (T, error)) (value T, done bool, err error) {
+	switch busy := a.busy(); {
+	case a.givenUp || !busy && time.Now().Before(a.next):
 		return value, false, nil
-	}
-	if a.result == nil {
-		if time.Now().Before(a.next) {
-			return value, false, nil
-		}
+	case !busy:
 		ctx, cancel := context.WithCancel(ctx)
-		a.cancel, a.result = cancel, make(chan outcome[T], 1)
-		go func(result chan<- outcome[T]) {
+		result, ended := make(chan outcome[T], 1), a.ended
+		a.cancel, a.result = cancel, result
+		s.tries.Go(func() {
 			value, err := try(ctx)
 			result <- outcome[T]{value, err}
-			if a.ended != nil {
-				a.ended()
+			if ended != nil {
+				ended()
 			}
-		}(a.result)
+		})
 	}
 	select {
 	case o := <-a.result:
@@ -49,17 +48,25 @@ func (a *attempt[T]) poll(ctx context.Context, pause func(failed int) time.Durat
 		a.result = nil
 		switch {
 		case o.err == nil:
-			a.failed = 0
+			a.failed, a.failure = 0, nil
 			return o.value, true, nil
 		case ctx.Err() != nil: // that it was cancelled is no news
 			return value, false, nil
 		}
 		a.failed++
-		a.next = time.Now().Add(pause(a.failed))
+		a.failure, a.next = o.err, time.Now().Add(s.pause(a.failed))
 		return value, false, o.err
 	default:
 		return value, false, nil
 	}
+}
+
+// trouble is why the tries fail. The first failure may be that of a moment.
+func (a *attempt[T]) trouble() string {
+	if a.failed > 1 {
+		return a.failure.Error()
+	}
+	return ""
 }
 
 // giveUp cancels the try under way and forgets what has failed. It does not
@@ -69,25 +76,18 @@ func (a *attempt[T]) giveUp() {
 		a.cancel()
 		a.givenUp = true
 	}
-	a.failed, a.next = 0, time.Time{}
+	a.failed, a.failure, a.next = 0, nil, time.Time{}
 }
 
-// reap forgets a try that was given up, once it has ended.
-func (a *attempt[T]) reap() {
-	if !a.givenUp {
-		return
+// busy tells whether a try is under way. One that was given up is forgotten once it has
+// ended.
+func (a *attempt[T]) busy() bool {
+	if a.givenUp {
+		select {
+		case <-a.result:
+			a.result, a.givenUp = nil, false
+		default:
+		}
 	}
-	select {
-	case <-a.result:
-		a.result, a.givenUp = nil, false
-	default:
-	}
-}
-
-// end cancels the try under way and waits until it has ended.
-func (a *attempt[T]) end() {
-	if a.result != nil {
-		a.cancel()
-		<-a.result
-	}
+	return a.result != nil
 }

@@ -2,9 +2,7 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -20,7 +18,7 @@ func Install(ctx context.Context, system concourse.System, state, executable, un
 	return nil
 }
 
-func install(ctx context.Context, system concourse.System, state, executable, unit string) (err error) {
+func install(ctx context.Context, system concourse.System, state, executable, unit string) error {
 	source, err := os.Stat(executable)
 	if err != nil {
 		return err
@@ -32,14 +30,13 @@ func install(ctx context.Context, system concourse.System, state, executable, un
 	installed, err := os.Stat(path)
 	fresh := err == nil && installed.Size() == source.Size() && installed.ModTime().Equal(source.ModTime())
 	if !fresh {
-		if err := copyFile(executable, path, source); err != nil {
+		program, err := os.ReadFile(executable)
+		if err != nil {
 			return err
 		}
-		defer func() {
-			if err != nil { // or the next try would find nothing to do
-				err = errors.Join(err, os.Remove(path))
-			}
-		}()
+		if err := concourse.WriteFile(path, string(program), 0o700); err != nil {
+			return err
+		}
 	}
 	changed, err := system.Define(ctx, Unit, "[Unit]\n"+
 		"Description=Makes this unit of Concourse CI what its charm wants\n"+
@@ -62,27 +59,11 @@ func install(ctx context.Context, system concourse.System, state, executable, un
 	if err := system.StartAtBoot(ctx, Unit, true); err != nil {
 		return err
 	}
-	return system.Restart(ctx, Unit)
-}
-
-func copyFile(from, to string, info os.FileInfo) error {
-	source, err := os.Open(from)
-	if err != nil {
+	if err := system.Restart(ctx, Unit); err != nil {
 		return err
 	}
-	defer source.Close()
-	target, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(target, source)
-	if err = errors.Join(err, target.Sync(), target.Close()); err != nil {
-		return err
-	}
-	if err := os.Chtimes(to+".new", info.ModTime(), info.ModTime()); err != nil {
-		return err
-	}
-	return os.Rename(to+".new", to)
+	// Until it has the time of its source, the next hook begins anew.
+	return os.Chtimes(path, source.ModTime(), source.ModTime())
 }
 
 // Remove stops the supervisor and leaves none of its files. Services that it could not

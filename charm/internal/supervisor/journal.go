@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,9 @@ func (j Journal) records() ([]string, error) {
 	}
 	return paths, err
 }
+
+// Log returns what writes to it.
+func (j Journal) Log() *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
 
 // Waiting tells whether there is something to read.
 func (j Journal) Waiting() bool {

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -74,24 +73,19 @@ func isLost(spec Spec, unit string) bool {
 
 // forget removes what a lost unit has left on the volume. What cannot be removed takes
 // room, and does no harm.
-func (s *Supervisor) forget(due Due) work {
-	if due.Forget == "" {
-		return work{}
-	}
-	unit, volume := due.Forget, s.volume.open
-	left := true
+func (s *Supervisor) forget(unit string) work {
+	volume, left := s.volume.open, true
 	return work{
 		what: unit, limit: leaveLimit,
 		try: func(ctx context.Context) error {
 			if err := volume.Forget(ctx, unit); err != nil {
-				s.say(fmt.Sprintf("What %s has left on the volume stays there: %v", unit, err))
+				s.say("What %s has left on the volume stays there: %v", unit, err)
 				return nil
 			}
 			left = false
-			s.say("Removed what " + unit + ", which is gone, has left on the volume")
+			s.say("Removed what %s, which is gone, has left on the volume", unit)
 			return nil
 		},
-		done: func(m Memory) Memory { return m },
 		after: func() {
 			if _, lost := s.volume.lost.due[unit]; lost && left {
 				s.volume.lost.due[unit] = time.Now().Add(keptPause)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -24,16 +25,14 @@ type schemaView struct {
 	began    time.Time // when the question began that was answered last
 	next     time.Time // when the one began that is under way
 	answered time.Time // zero before the first answer
-	failure  string    // why it does not answer
 	releases map[string]*supports
 }
 
 // supports is the newest schema that a release supports.
 type supports struct {
-	ask     attempt[int64]
-	newest  int64
-	known   bool
-	failure string // why it is not
+	ask    attempt[int64]
+	newest int64
+	known  bool
 }
 
 const (
@@ -46,14 +45,12 @@ const (
 func (s *Supervisor) lookAtSchema(ctx context.Context, seen *Seen) {
 	v := &s.schema
 	if s.spec.Web == nil {
-		v.query.giveUp()
-		v.of, v.answered, v.failure = concourse.Database{}, time.Time{}, ""
+		v.ask(concourse.Database{})
 		s.status.Database, s.status.Schema = "", Schema{}
 		return
 	}
 	if v.of != s.spec.Web.Database {
-		v.query.giveUp()
-		v.of, v.answered, v.failure = s.spec.Web.Database, time.Time{}, ""
+		v.ask(s.spec.Web.Database)
 	}
 	started := s.memory.Started[concourse.ServerUnit].Version
 	seen.Supported = map[string]int64{}
@@ -63,9 +60,15 @@ func (s *Supervisor) lookAtSchema(ctx context.Context, seen *Seen) {
 		}
 	}
 	s.askDatabase(ctx, started)
-	s.status.Database = v.failure
-	seen.Schema, seen.NoSchema = v.version, v.failure != "" || time.Since(v.answered) > 2*s.Database+databaseLimit
+	s.status.Database = v.query.trouble()
+	seen.Schema, seen.NoSchema = v.version, s.status.Database != "" || time.Since(v.answered) > 2*s.Database+databaseLimit
 	s.status.Schema = s.misfit(seen, started)
+}
+
+// ask forgets what another database has said.
+func (v *schemaView) ask(db concourse.Database) {
+	v.query.giveUp()
+	v.of, v.answered = db, time.Time{}
 }
 
 // askDatabase asks every now and then, and at each look while the web server does not
@@ -73,24 +76,20 @@ func (s *Supervisor) lookAtSchema(ctx context.Context, seen *Seen) {
 func (s *Supervisor) askDatabase(ctx context.Context, started string) {
 	v := &s.schema
 	own := s.services.web.answers && v.releases[started] != nil && v.releases[started].newest == v.version
-	if v.query.result == nil {
-		if own && v.failure == "" && time.Since(v.began) < s.Database {
+	if !v.query.busy() {
+		if own && v.query.failed <= 1 && time.Since(v.began) < s.Database {
 			return
 		}
 		v.next = time.Now()
 	}
 	db := v.of
-	version, done, err := v.query.poll(ctx, s.pause, func(ctx context.Context) (int64, error) {
+	version, done, _ := v.query.poll(ctx, s, func(ctx context.Context) (int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, databaseLimit)
 		defer cancel()
 		return s.Schema(ctx, db)
 	})
 	if done {
-		v.version, v.began, v.answered, v.failure = version, v.next, time.Now(), ""
-	}
-	// The first failure may be that of a connection that was cut.
-	if err != nil && v.query.failed > 1 {
-		v.failure = err.Error()
+		v.version, v.began, v.answered = version, v.next, time.Now()
 	}
 }
 
@@ -112,21 +111,21 @@ func (s *Supervisor) askRelease(ctx context.Context, version string) (newest int
 		return 0, false // somebody has changed it: nothing of it is run
 	}
 	var err error
-	r.newest, r.known, err = r.ask.poll(ctx, s.pause, func(ctx context.Context) (int64, error) {
-		if err := s.verify(ctx, volume, version, found.contents); err != nil {
-			return 0, err
+	r.newest, r.known, err = r.ask.poll(ctx, s, func(ctx context.Context) (newest int64, err error) {
+		if err = s.verify(ctx, volume, version, found.contents); err == nil {
+			ctx, cancel := context.WithTimeout(ctx, programLimit)
+			defer cancel()
+			newest, err = concourse.SupportedSchema(ctx, s.System, s.Paths.Release(version))
 		}
-		ctx, cancel := context.WithTimeout(ctx, programLimit)
-		defer cancel()
-		return concourse.SupportedSchema(ctx, s.System, s.Paths.Release(version))
+		if err != nil {
+			err = fmt.Errorf("cannot ask Concourse v%s which schema it supports: %w", version, err)
+		}
+		return newest, err
 	})
 	if err != nil {
-		r.failure = fmt.Sprintf("cannot ask Concourse v%s which schema it supports: %v", version, err)
-		s.Log.Warn("will try again", "error", r.failure)
+		s.Log.Warn("will try again", "error", err)
 	}
-	if !r.known && r.ask.failed > 1 && s.status.Stuck == "" {
-		s.status.Stuck = r.failure
-	}
+	s.status.Stuck = cmp.Or(s.status.Stuck, r.ask.trouble())
 	return r.newest, r.known
 }
 
@@ -147,12 +146,5 @@ func (s *Supervisor) misfit(seen *Seen, started string) Schema {
 // that is away cannot be asked.
 func (v *schemaView) judged(version string) bool {
 	r := v.releases[version]
-	return v.failure != "" || !v.answered.IsZero() && (r == nil || r.known || r.failure != "")
-}
-
-func (v *schemaView) end() {
-	v.query.end()
-	for _, r := range v.releases {
-		r.ask.end()
-	}
+	return v.query.trouble() != "" || !v.answered.IsZero() && (r == nil || r.known || r.ask.failed > 0)
 }

@@ -1,8 +1,6 @@
 package supervisor
 
 import (
-	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
@@ -81,10 +79,8 @@ func (s Spec) volumeID(m Memory) string {
 }
 
 // options opens the volume of the spec.
-func (s Spec) options(m Memory, client *http.Client, log *slog.Logger, progress func(coordinator.Progress)) coordinator.Options {
-	o := coordinator.Options{
-		Unit: s.Unit, Product: product.Concourse, Source: s.Source, Digest: s.Digest, Client: client, Log: log, Progress: progress,
-	}
+func (s Spec) options(m Memory) coordinator.Options {
+	o := coordinator.Options{Unit: s.Unit, Product: product.Concourse, Source: s.Source, Digest: s.Digest}
 	if s.Shared {
 		o.Marker, o.Owner, o.VolumeID = product.Marker, s.Owner, s.volumeID(m)
 		// Once, and by one unit: or a volume that is empty, and attached by mistake later,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"reflect"
 	"sync"
 	"time"
@@ -79,10 +80,10 @@ type Supervisor struct {
 
 	prepared bool      // see prepare
 	uid, gid int       // of the web server's user
-	first    time.Time // when the spec was written that was there at first
-	stale    bool      // no hook has written another one than the first
-	latest   time.Time // when the last one was written, as the file says,
-	heard    time.Time // and when that was noticed
+	first    time.Time   // when the spec was written that was there at first
+	stale    bool        // no hook has written another one than the first
+	latest   os.FileInfo // file of the one that was read last; nil before
+	heard    time.Time   // when that was read
 	volume   volumeView
 	workers  workersView
 	watched  map[string]*watched // by address
@@ -93,9 +94,9 @@ type Supervisor struct {
 	jobs     map[string]*job
 	soon     chan struct{} // see lookSoon
 	wake     waking
+	tries    sync.WaitGroup // of attempts
 	verified sync.Map  // contents of releases that were read, by volume and version
-	beat     time.Time // when hooks were told last that the supervisor looks
-	written  *Status   // nil before the first look: an earlier life may have left other news
+	reported *Status   // nil before the first look: an earlier life may have left other news
 }
 
 // Defaults fills in the intervals, the port and the database of production.
@@ -119,28 +120,16 @@ func (s *Supervisor) Defaults() {
 // because all of it ends with its context: see Volume, and a wake kills its process.
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.files = Files(s.Paths.State)
-	s.volume.progress = make(chan coordinator.Progress, 16)
 	s.watched, s.schema.releases = map[string]*watched{}, map[string]*supports{}
 	s.jobs, s.soon = map[string]*job{}, make(chan struct{}, 1)
 	s.requests = newDownloads(s.Machine)
 	s.requests.use(options.Proxies{})
 	var err error
-	if s.memory, err = s.files.memory(); err != nil {
+	if s.memory, err = read[Memory](s.files, memoryFile); err != nil {
 		return err
 	}
-	defer func() {
-		s.volume.end()
-		for _, j := range s.jobs {
-			j.attempt.end()
-		}
-		s.workers.list.end()
-		s.schema.end()
-		for _, w := range s.watched {
-			w.ask.end()
-		}
-		s.wake.attempt.end()
-	}()
-	s.first, s.stale = s.files.specWritten(), true
+	defer s.tries.Wait()
+	s.first, s.stale = s.files.written(specFile), true
 	tick := time.NewTicker(s.Interval)
 	defer tick.Stop()
 	for {
@@ -177,17 +166,7 @@ func (s *Supervisor) round(ctx context.Context) error {
 	if err != nil {
 		s.status.Stuck = err.Error()
 	}
-	if s.written == nil || s.status != *s.written || !s.files.hasStatus() {
-		if writeErr := s.files.PutStatus(s.status); writeErr != nil {
-			err = errors.Join(err, writeErr)
-		} else {
-			status := s.status
-			s.written, s.beat = &status, time.Now()
-		}
-	} else if time.Since(s.beat) >= beats {
-		s.beat = time.Now()
-		err = errors.Join(err, s.files.touchStatus())
-	}
+	err = errors.Join(err, s.report())
 	s.wake.consider(ctx, s)
 	return err
 }
@@ -195,12 +174,28 @@ func (s *Supervisor) round(ctx context.Context) error {
 // beats is how often a supervisor shows hooks that it looks, though nothing has changed.
 const beats = 30 * time.Second
 
+func (s *Supervisor) report() error {
+	written := s.files.written(statusFile)
+	if s.reported != nil && s.status == *s.reported && !written.IsZero() {
+		if now := time.Now(); now.Sub(written) >= beats {
+			return os.Chtimes(s.files.path(statusFile), now, now)
+		}
+		return nil
+	}
+	status := s.status
+	if err := s.files.PutStatus(status); err != nil {
+		return err
+	}
+	s.reported = &status
+	return nil
+}
+
 // readSpec takes over a changed spec, and gives up what it makes pointless.
 func (s *Supervisor) readSpec() error {
-	if written := s.files.specWritten(); !written.Equal(s.latest) {
-		s.latest, s.heard = written, time.Now()
+	file, _ := os.Stat(s.files.path(specFile)) // nil before the first hook
+	if os.SameFile(file, s.latest) && file.ModTime().Equal(s.latest.ModTime()) {
+		return nil
 	}
-	s.stale = s.stale && s.latest.Equal(s.first)
 	spec, err := s.files.Spec()
 	if err != nil {
 		return err
@@ -212,6 +207,9 @@ func (s *Supervisor) readSpec() error {
 		s.spec = spec
 		s.requests.use(spec.Proxies)
 		s.changeVolumeSpec(old)
+	}
+	if s.latest, s.heard = file, time.Now(); file != nil {
+		s.stale = s.stale && file.ModTime().Equal(s.first)
 	}
 	return nil
 }
@@ -251,7 +249,7 @@ func (s *Supervisor) keep(m Memory) error {
 	if reflect.DeepEqual(m, s.memory) {
 		return nil
 	}
-	if err := s.files.putMemory(m); err != nil {
+	if err := s.files.write(memoryFile, m); err != nil {
 		return err
 	}
 	s.memory = m

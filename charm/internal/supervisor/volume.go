@@ -3,7 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
@@ -27,7 +27,15 @@ type volumeView struct {
 	probed   bool   // the volume, since it was opened
 	tidy     string // the version for which was collected
 	lost     lostUnits
-	progress chan coordinator.Progress
+	access   access
+	progress atomic.Pointer[coordinator.Progress] // that nobody has looked at yet
+}
+
+// access is whether the web server's user can start a release.
+type access struct {
+	release string
+	asked   time.Time
+	denied  error // coordinator.ErrNoAccess, if that user cannot
 }
 
 // known is a release that was sound when it was looked at.
@@ -37,19 +45,7 @@ type known struct {
 }
 
 // busy tells whether something that writes to the volume is under way.
-func (v *volumeView) busy() bool {
-	v.install.reap()
-	v.collect.reap()
-	v.probe.reap()
-	return v.install.result != nil || v.collect.result != nil || v.probe.result != nil
-}
-
-func (v *volumeView) end() {
-	v.install.end()
-	v.newest.end()
-	v.collect.end()
-	v.probe.end()
-}
+func (v *volumeView) busy() bool { return v.install.busy() || v.collect.busy() || v.probe.busy() }
 
 // changeVolumeSpec gives up what a changed spec makes pointless.
 func (s *Supervisor) changeVolumeSpec(old Spec) {
@@ -128,12 +124,14 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 func (s *Supervisor) openVolume(ctx context.Context) error {
 	v := &s.volume
 	if v.open == nil {
-		volume, err := s.Open(ctx, s.spec.Root, s.spec.options(s.memory, s.requests.client(),
-			slog.New(slog.NewJSONHandler(s.files.Journal(), nil)), s.report))
+		o := s.spec.options(s.memory)
+		o.Client, o.Log = s.requests.client(), s.files.Journal().Log()
+		o.Progress = func(p coordinator.Progress) { v.progress.Store(&p) }
+		volume, err := s.Open(ctx, s.spec.Root, o)
 		if err != nil {
 			return err
 		}
-		v.open, v.probed, v.installed = volume, false, map[string]known{}
+		v.open, v.probed, v.installed, v.access = volume, false, map[string]known{}, access{}
 	}
 	fault := v.open.Check(ctx)
 	if faultOf(fault).severe() {
@@ -160,12 +158,28 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 			return err
 		}
 	}
-	if fault == nil && s.spec.Web != nil && s.status.Run != "" {
-		if err := v.open.Executable(ctx, s.status.Run, s.uid, s.gid); errors.Is(err, coordinator.ErrNoAccess) {
-			fault = err
-		}
+	if fault == nil {
+		return s.lookAtAccess(ctx)
 	}
 	return fault
+}
+
+// accessLooks spaces the questions for the rights of another user, each of which costs a
+// thread. While that user is shut out each look asks.
+const accessLooks = 5
+
+func (s *Supervisor) lookAtAccess(ctx context.Context) error {
+	a, run := &s.volume.access, s.status.Run
+	if s.spec.Web == nil || run == "" {
+		return nil
+	}
+	if a.denied != nil || a.release != run || time.Since(a.asked) >= accessLooks*s.Interval {
+		*a = access{release: run, asked: time.Now()}
+		if err := s.volume.open.Executable(ctx, run, s.uid, s.gid); errors.Is(err, coordinator.ErrNoAccess) {
+			a.denied = err
+		}
+	}
+	return a.denied
 }
 
 // faults are in the order in which they explain an error of several kinds.
@@ -205,21 +219,13 @@ func detailOf(err error) string {
 // lookAtMount has a volume probed once it is there: operators see the result
 // with ccbench volume inspect.
 func (s *Supervisor) lookAtMount(ctx context.Context) {
-	result, done, err := s.volume.probe.poll(ctx, s.pause, s.volume.open.Probe)
+	result, done, err := s.volume.probe.poll(ctx, s, s.volume.open.Probe)
 	if err != nil {
 		s.Log.Warn("cannot probe the volume", "error", err)
 	}
 	if done {
 		s.volume.probed = true
 		s.Log.Info("probed the volume", "result", result.String(), "took", result.Took)
-	}
-}
-
-// report is called by the coordinator; it must not block the download.
-func (s *Supervisor) report(p coordinator.Progress) {
-	select {
-	case s.volume.progress <- p:
-	default:
 	}
 }
 
@@ -270,11 +276,7 @@ func (s *Supervisor) lookAtRelease(ctx context.Context, version string) {
 }
 
 func (s *Supervisor) lookAtInstall(ctx context.Context) {
-	for len(s.volume.progress) > 0 {
-		p := <-s.volume.progress
-		if p.Version != s.spec.Fetch {
-			continue
-		}
+	if p := s.volume.progress.Swap(nil); p != nil && p.Version == s.spec.Fetch {
 		s.status.Holder, s.status.Percent = p.Unit, 0
 		if p.Unit == s.spec.Unit && p.Total > 0 {
 			s.status.Percent = int(100 * p.Bytes / p.Total)
@@ -290,7 +292,7 @@ func (s *Supervisor) lookAtInstall(ctx context.Context) {
 	}
 	s.status.Installed, s.status.Trying = "", version
 	volume := s.volume.open // of this try, whatever is wanted later
-	r, done, err := s.volume.install.poll(ctx, s.pause, func(ctx context.Context) (coordinator.Release, error) {
+	r, done, err := s.volume.install.poll(ctx, s, func(ctx context.Context) (coordinator.Release, error) {
 		return volume.Ensure(ctx, version)
 	})
 	if err != nil {
@@ -309,7 +311,7 @@ func (s *Supervisor) lookForNewest(ctx context.Context) {
 		return
 	}
 	source := s.spec.Source
-	version, done, err := s.volume.newest.poll(ctx, s.pause, func(ctx context.Context) (string, error) {
+	version, done, err := s.volume.newest.poll(ctx, s, func(ctx context.Context) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		return s.Newest(ctx, s.requests.client(), source)
@@ -328,7 +330,7 @@ func (s *Supervisor) collectReleases(ctx context.Context) {
 	if !s.spec.Collect || s.stale || s.spec.Leaving || s.volume.open == nil || s.volume.tidy == s.spec.Fetch {
 		return
 	}
-	removed, done, err := s.volume.collect.poll(ctx, s.pause, s.volume.open.Collect)
+	removed, done, err := s.volume.collect.poll(ctx, s, s.volume.open.Collect)
 	if err != nil {
 		s.Log.Warn("cannot remove old releases", "error", err)
 	}

@@ -18,14 +18,14 @@ type waking struct {
 const wakeLimit = 10 * time.Minute
 
 func (k *waking) consider(ctx context.Context, s *Supervisor) {
-	if k.attempt.result == nil {
+	if !k.attempt.busy() {
 		if !k.due(s) {
 			return
 		}
 		k.pending, k.moved = s.status, false
 	}
 	k.moved = k.moved || !k.pending.calm(s.status)
-	_, done, err := k.attempt.poll(ctx, s.pause, func(ctx context.Context) (struct{}, error) {
+	_, done, err := k.attempt.poll(ctx, s, func(ctx context.Context) (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, wakeLimit)
 		defer cancel()
 		return struct{}{}, s.Wake(ctx)

@@ -23,9 +23,7 @@ func (s *Supervisor) lookAtWatched(ctx context.Context) {
 	for address, w := range s.watched {
 		if !slices.Contains(s.spec.Watch, address) {
 			w.ask.giveUp()
-			if w.ask.reap(); w.ask.result == nil {
-				delete(s.watched, address)
-			}
+			delete(s.watched, address)
 		}
 	}
 	var answering, silent []string
@@ -50,7 +48,7 @@ func (s *Supervisor) watch(ctx context.Context, address string, w *watched) {
 	if time.Since(w.asked) < s.Watch {
 		return
 	}
-	well, done, err := w.ask.poll(ctx, s.pause, func(ctx context.Context) (bool, error) {
+	well, done, err := w.ask.poll(ctx, s, func(ctx context.Context) (bool, error) {
 		return concourse.WebAnswers(ctx, s.Client, address)
 	})
 	if err != nil || !done {

@@ -1,10 +1,10 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,25 +31,24 @@ type work struct {
 	what  string // identifies it: other work has no pause of this one to wait for
 	limit time.Duration
 	try   func(context.Context) error
-	done  func(m Memory) Memory // what is remembered once it succeeded
-	after func()                // and what is to be known then; may be nil
+	done  func(m *Memory) // remembers that it succeeded; may be nil
+	after func()          // and what is to be known then; may be nil
 }
 
 // job is where one kind of work is done: one at a time, and the looks go on beside it.
 type job struct {
 	attempt attempt[struct{}]
 	work    work
-	failure string // why the last try failed
-	unkept  bool   // what was done is still to be remembered
+	unkept  bool // what was done is still to be remembered
 }
 
 // idle tells whether other work can begin.
-func (j *job) idle() bool { return j.attempt.result == nil && !j.unkept }
+func (j *job) idle() bool { return !j.attempt.busy() && !j.unkept }
 
 // do begins what is due, goes on with what is under way, and says what fails.
 func (s *Supervisor) do(ctx context.Context, due Due) {
 	s.run(ctx, "volume", s.changeVolume(due))
-	s.run(ctx, "hosts", s.nameTSA(due))
+	s.run(ctx, "hosts", s.nameTSA(due.TSA))
 	for kind, task := range map[string]Task{"web": due.Web, "worker": due.Worker} {
 		if task.Verb == Start && s.job(kind).idle() {
 			if err := s.keep(s.memory.Begun(task)); err != nil {
@@ -60,9 +59,9 @@ func (s *Supervisor) do(ctx context.Context, due Due) {
 		s.run(ctx, kind, s.changeService(task))
 	}
 	s.run(ctx, "retire", s.retireOther(due))
-	s.run(ctx, "prune", s.prune(due))
+	s.run(ctx, "prune", s.prune(due.Prune))
 	s.run(ctx, "leave", s.leave(due))
-	s.run(ctx, "forget", s.forget(due))
+	s.run(ctx, "forget", s.forget(due.Forget))
 }
 
 func (s *Supervisor) job(kind string) *job {
@@ -80,43 +79,41 @@ func (s *Supervisor) run(ctx context.Context, kind string, w work) {
 		s.finish(j)
 		return
 	}
-	if j.attempt.result == nil {
+	if !j.attempt.busy() {
 		if w.what != j.work.what {
 			j.attempt.giveUp()
-			j.failure = ""
 		}
 		if j.work = w; w.what == "" {
 			return
 		}
 	}
-	_, ok, err := j.attempt.poll(ctx, s.pause, func(ctx context.Context) (struct{}, error) {
+	_, ok, err := j.attempt.poll(ctx, s, func(ctx context.Context) (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, w.limit)
 		defer cancel()
 		return struct{}{}, w.try(ctx)
 	})
 	if err != nil {
-		j.failure = err.Error()
 		s.Log.Warn("will try again", "error", err)
 	}
 	if ok {
 		s.finish(j)
-		return
 	}
-	// The first failure may be that of a moment.
-	if s.status.Stuck == "" && j.attempt.failed > 1 {
-		s.status.Stuck = j.failure
-	}
+	s.status.Stuck = cmp.Or(s.status.Stuck, j.attempt.trouble())
 }
 
 // finish remembers what was done. Until that can be written nothing else of the kind
 // begins, or it would be done again and again.
 func (s *Supervisor) finish(j *job) {
-	if err := s.keep(j.work.done(s.memory)); err != nil {
+	memory := s.memory.clone()
+	if j.work.done != nil {
+		j.work.done(&memory)
+	}
+	if err := s.keep(memory); err != nil {
 		j.unkept, s.status.Stuck = true, err.Error()
 		return
 	}
 	after := j.work.after
-	j.unkept, j.failure, j.work = false, "", work{}
+	j.unkept, j.work = false, work{}
 	if after != nil {
 		after()
 	}
@@ -146,7 +143,7 @@ func (s *Supervisor) changeVolume(due Due) work {
 				_, err := volume.Activate(ctx, due.Activate)
 				if errors.Is(err, coordinator.ErrOvertaken) {
 					// By the leader of another application: decided anew with that in sight.
-					s.say("Not activated: " + err.Error())
+					s.say("Not activated: %v", err)
 				} else if err != nil {
 					return product.Explain(err)
 				}
@@ -160,12 +157,7 @@ func (s *Supervisor) changeVolume(due Due) work {
 			}
 			return product.Explain(err)
 		},
-		done: func(m Memory) Memory {
-			if due.Pin != "" {
-				m.Running = due.Pin
-			}
-			return m
-		},
+		done: func(m *Memory) { m.Running = cmp.Or(due.Pin, m.Running) },
 	}
 }
 
@@ -184,15 +176,8 @@ func (s *Supervisor) verify(ctx context.Context, volume Volume, version, content
 }
 
 // nameTSA has the worker of this machine find the web server.
-func (s *Supervisor) nameTSA(due Due) work {
-	if due.TSA == "" {
-		return work{}
-	}
-	return work{
-		what: due.TSA, limit: changeLimit,
-		try:  func(context.Context) error { return writeHosts(s.Hosts, due.TSA) },
-		done: func(m Memory) Memory { return m },
-	}
+func (s *Supervisor) nameTSA(addresses string) work {
+	return work{what: addresses, limit: changeLimit, try: func(context.Context) error { return writeHosts(s.Hosts, addresses) }}
 }
 
 func (s *Supervisor) changeService(t Task) work {
@@ -205,12 +190,15 @@ func (s *Supervisor) changeService(t Task) work {
 		try: func(ctx context.Context) error {
 			switch t.Verb {
 			case Start:
-				if err := s.write(ctx, t.Service); err != nil {
+				if err := s.writeFiles(ctx, t.Service); err != nil {
 					return err
 				}
-				s.say("Starting " + t.Service.Unit + " from Concourse v" + t.Version)
+				if _, err := s.System.Define(ctx, t.Service.Unit, t.Service.Definition()); err != nil {
+					return err
+				}
+				s.say("Starting %s from Concourse v%s", t.Service.Unit, t.Version)
 				for _, option := range t.Service.Unknown {
-					s.say("Concourse v" + t.Version + " does not know the option " + option + ", and does not get it")
+					s.say("Concourse v%s does not know the option %s, and does not get it", t.Version, option)
 				}
 				return s.System.Restart(ctx, t.Service.Unit)
 			case Reload:
@@ -224,7 +212,7 @@ func (s *Supervisor) changeService(t Task) work {
 			}
 			return s.System.Remove(ctx, t.Service.Unit)
 		},
-		done: func(m Memory) Memory { return m.Did(t, s.spec) },
+		done: func(m *Memory) { *m = m.Did(t, s.spec) },
 		after: func() {
 			switch t.Verb {
 			case Land: // or it would be told again before the web server has heard of it
@@ -258,30 +246,24 @@ func (s *Supervisor) retireOther(due Due) work {
 			}
 			if err != nil {
 				// Its own unit has done it, or the web server will in time.
-				s.say("Worker of " + due.Retire + " was not retired here: " + err.Error())
+				s.say("Worker of %s was not retired here: %v", due.Retire, err)
 			}
 			return nil
 		},
-		done: func(m Memory) Memory {
-			m = m.clone()
+		done: func(m *Memory) {
 			m.Retire = slices.DeleteFunc(m.Retire, func(unit string) bool { return unit == due.Retire })
-			return m
 		},
 	}
 }
 
-func (s *Supervisor) prune(due Due) work {
-	if due.Prune == "" {
-		return work{}
-	}
+func (s *Supervisor) prune(worker string) work {
 	api := s.workers.api
 	return work{
-		what: due.Prune, limit: retireLimit,
-		try:  func(ctx context.Context) error { return api.Prune(ctx, due.Prune) },
-		done: func(m Memory) Memory { return m },
+		what: worker, limit: retireLimit,
+		try: func(ctx context.Context) error { return api.Prune(ctx, worker) },
 		after: func() {
-			s.say("Pruned worker " + due.Prune + ", which no unit has")
-			delete(s.workers.states, due.Prune)
+			s.say("Pruned worker %s, which no unit has", worker)
+			delete(s.workers.states, worker)
 		},
 	}
 }
@@ -296,11 +278,11 @@ func (s *Supervisor) leave(due Due) work {
 			what: "retire", limit: retireLimit,
 			try: func(ctx context.Context) error {
 				if err := s.retire(ctx, memory.Running, spec.Unit, memory.TSAHost); err != nil {
-					s.say("Worker was not retired, the web server will do it: " + err.Error())
+					s.say("Worker was not retired, the web server will do it: %v", err)
 				}
 				return nil
 			},
-			done: func(m Memory) Memory { m.Retired = true; return m },
+			done: func(m *Memory) { m.Retired = true },
 		}
 	case due.Part:
 		return work{
@@ -313,7 +295,7 @@ func (s *Supervisor) leave(due Due) work {
 					return ctx.Err()
 				}
 			},
-			done: func(m Memory) Memory { m.Parted = true; return m },
+			done: func(m *Memory) { m.Parted = true },
 		}
 	case due.LeaveVolume:
 		return work{
@@ -324,11 +306,11 @@ func (s *Supervisor) leave(due Due) work {
 					err = volume.Leave(ctx)
 				}
 				if err != nil {
-					s.say(fmt.Sprintf("Left %s behind: %v", filepath.Join(spec.Root, "worker", concourse.WorkerName(spec.Unit)), err))
+					s.say("Left %s behind: %v", filepath.Join(spec.Root, "worker", concourse.WorkerName(spec.Unit)), err)
 				}
 				return nil
 			},
-			done: func(m Memory) Memory { m.LeftVolume = true; return m },
+			done: func(m *Memory) { m.LeftVolume = true },
 		}
 	}
 	return work{}
@@ -342,17 +324,8 @@ func (s *Supervisor) retire(ctx context.Context, version, unit, host string) err
 }
 
 // say writes a line for Juju's log; a hook brings it there.
-func (s *Supervisor) say(line string) {
-	slog.New(slog.NewJSONHandler(s.files.Journal(), nil)).Info(line)
-}
-
-// write writes all that a service consists of.
-func (s *Supervisor) write(ctx context.Context, service concourse.Service) error {
-	if err := s.writeFiles(ctx, service); err != nil {
-		return err
-	}
-	_, err := s.System.Define(ctx, service.Unit, service.Definition())
-	return err
+func (s *Supervisor) say(format string, args ...any) {
+	s.files.Journal().Log().Info(fmt.Sprintf(format, args...))
 }
 
 func (s *Supervisor) writeFiles(ctx context.Context, service concourse.Service) error {

@@ -64,7 +64,7 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 
 func (s *Supervisor) listWorkers(ctx context.Context) {
 	v := &s.workers
-	workers, done, err := v.list.poll(ctx, s.pause, v.api.Workers)
+	workers, done, err := v.list.poll(ctx, s, v.api.Workers)
 	if err != nil {
 		s.Log.Warn("cannot list workers", "error", err)
 	}
