@@ -6,55 +6,52 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // WebVersion asks a web server which version it runs.
 func WebVersion(ctx context.Context, client *http.Client, port int) (string, error) {
-	body, err := get(ctx, client, fmt.Sprintf("http://127.0.0.1:%d/api/v1/info", port))
-	if err != nil {
-		return "", err
-	}
 	var info struct {
 		Version string `json:"version"`
 	}
-	if err := json.Unmarshal(body, &info); err != nil {
-		return "", fmt.Errorf("parse /api/v1/info: %w", err)
+	_, body, err := request(ctx, client, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/api/v1/info", port))
+	if err == nil {
+		err = json.Unmarshal(body, &info)
 	}
-	return info.Version, nil
+	return info.Version, err
 }
 
 // WebAnswers tells whether the web server at an address, host:port, answers as it should.
 // An error is that nothing answers at all.
 func WebAnswers(ctx context.Context, client *http.Client, address string) (bool, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/info", nil)
-	if err != nil {
+	status, _, err := request(ctx, client, http.MethodGet, "http://"+address+"/api/v1/info")
+	if status == 0 {
 		return false, err
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return false, err
-	}
-	return response.StatusCode == http.StatusOK, response.Body.Close()
+	return status == http.StatusOK, nil
 }
 
 // WorkerHealthy returns an error unless the worker's parts all answer.
 func WorkerHealthy(ctx context.Context, client *http.Client, port int) error {
-	_, err := get(ctx, client, fmt.Sprintf("http://127.0.0.1:%d/", port))
+	_, _, err := request(ctx, client, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port))
 	return err
 }
 
-func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// request returns the status of an answer, 0 for none, and what it says. One that is not
+// 200 OK is an error.
+func request(ctx context.Context, client *http.Client, method, url string) (status int, body []byte, err error) {
+	question, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	response, err := client.Do(request)
+	answer, err := client.Do(question)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("get %s: %s", url, response.Status)
+	defer answer.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(answer.Body, 16<<20))
+	if answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, question.URL.Path, answer.Status, strings.TrimSpace(string(body)))
 	}
-	return io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	return answer.StatusCode, body, err
 }

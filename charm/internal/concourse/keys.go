@@ -40,9 +40,7 @@ func NewKeys() (Keys, error) {
 		return Keys{}, fmt.Errorf("make session signing key: %w", err)
 	}
 	password := make([]byte, 16)
-	if _, err := rand.Read(password); err != nil {
-		return Keys{}, fmt.Errorf("make admin password: %w", err)
-	}
+	_, _ = rand.Read(password) // it never fails
 	return Keys{HostKey: host, SigningKey: signing, AdminPassword: hex.EncodeToString(password)}, nil
 }
 
@@ -122,11 +120,10 @@ func WriteFile(path, content string, mode fs.FileMode) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	if err == nil {
+		_, err = f.WriteString(content)
+		err = errors.Join(err, f.Sync(), f.Close())
 	}
-	_, err = f.WriteString(content)
-	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(temporary, path)
 	}
