@@ -36,15 +36,17 @@ type patience struct {
 // has ended, for which it has a minute, and what it has on the volume is removed.
 var defaultPatience = patience{start: 30 * time.Second, leave: 6 * time.Minute, look: 100 * time.Millisecond}
 
+func (c charm) files() supervisor.Files { return supervisor.Files(c.paths.State) }
+
 // run handles the event that Juju's environment names. An error makes Juju retry; what an
 // operator or the supervisor can mend is a status instead.
 func (c charm) run(ctx context.Context) error {
 	event := juju.ReadEvent()
-	files := supervisor.Files(c.paths.State)
+	files := c.files()
 	if other, err := c.otherUnit(ctx, event.Unit); err != nil {
 		return err
 	} else if other != "" {
-		return refuse(event, other)
+		return answer(event, plan.SecondUnit(other)) // and touches nothing of the other, not even to be removed
 	}
 	if event.Hook == "remove" {
 		return supervisor.Remove(ctx, c.system, c.paths.State, c.hosts)
@@ -64,7 +66,7 @@ func (c charm) run(ctx context.Context) error {
 		return c.leave(ctx, files, before, event)
 	}
 	if err := errors.Join(c.prepare(ctx, event), takeJournal(files)); err != nil {
-		return unable(event, err)
+		return answer(event, plan.Unable(err))
 	}
 	in := plan.Input{Hostname: c.hostname, Volume: c.paths.Volume, Before: before}
 	if in.Juju, err = c.read(event, &in.Config); err != nil {
@@ -72,7 +74,7 @@ func (c charm) run(ctx context.Context) error {
 	}
 	// The newest, as all that was read may have taken a while.
 	if in.Status, err = readStatus(files); err != nil {
-		return unable(event, err)
+		return answer(event, plan.Unable(err))
 	}
 	if event.Action != "" {
 		proceed, err := act(in)
@@ -80,19 +82,18 @@ func (c charm) run(ctx context.Context) error {
 			return err
 		}
 	}
-	answer := plan.Make(in)
-	if answer.Spec != nil {
-		if err := files.PutSpec(*answer.Spec); err != nil {
-			return unable(event, err)
+	planned := plan.Make(in)
+	if planned.Spec != nil {
+		if err := files.PutSpec(*planned.Spec); err != nil {
+			return answer(event, plan.Unable(err))
 		}
 	}
-	return in.Juju.Write(answer.Changes)
+	return in.Juju.Write(planned.Changes)
 }
 
-// unable says what is wrong with the machine, such as a full disk. No hook fails for what
-// its operator can mend: each hook tries it again.
-func unable(event juju.Event, err error) error {
-	status := plan.Unable(err)
+// answer is that of a hook that can do no more, as on a machine whose disk is full. None
+// fails for what its operator can mend: each hook tries it again.
+func answer(event juju.Event, status juju.Status) error {
 	if event.Action != "" {
 		return juju.ActionFails("%s", status.Message)
 	}
@@ -127,7 +128,7 @@ func (c charm) prepare(ctx context.Context, event juju.Event) error {
 	case "install", "upgrade-charm":
 		c.wait(ctx, c.patience.start, func(s supervisor.Status) bool { return s.WorkerKey != "" })
 	case "start": // the machine may have been off
-		c.wait(ctx, c.patience.start, func(supervisor.Status) bool { return supervisor.Files(c.paths.State).Silence() <= silent })
+		c.wait(ctx, c.patience.start, func(supervisor.Status) bool { return c.files().Silence() <= silent })
 	}
 	return nil
 }
@@ -137,7 +138,7 @@ func (c charm) wait(ctx context.Context, limit time.Duration, until func(supervi
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		if status, err := supervisor.Files(c.paths.State).Status(); err == nil && until(status) {
+		if status, err := c.files().Status(); err == nil && until(status) {
 			return true
 		}
 		select {

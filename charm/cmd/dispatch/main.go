@@ -31,14 +31,15 @@ func main() {
 	// Files get their modes at creation; nothing may widen or narrow them.
 	syscall.Umask(0o022)
 
-	var err error
+	executable, err := os.Executable()
 	switch {
+	case err != nil:
 	case len(os.Args) == 3 && os.Args[1] == "supervise":
-		err = supervise(ctx, paths, os.Args[2])
+		err = supervise(ctx, paths, executable, os.Args[2])
 	case len(os.Args) == 3 && os.Args[1] == "probe": // by the supervisor
 		err = probe.Help(os.Args[2], os.Stdout)
 	case os.Getenv("JUJU_DISPATCH_PATH") != "":
-		err = dispatch(ctx, paths)
+		err = dispatch(ctx, paths, executable)
 	default:
 		fmt.Fprintln(os.Stderr, "usage: dispatch supervise UNIT; without arguments, Juju runs it with JUJU_DISPATCH_PATH set")
 		os.Exit(2)
@@ -49,11 +50,7 @@ func main() {
 	}
 }
 
-func dispatch(ctx context.Context, paths concourse.Paths) error {
-	executable, err := os.Executable()
-	if err != nil {
-		return err
-	}
+func dispatch(ctx context.Context, paths concourse.Paths, executable string) error {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return err
@@ -64,11 +61,7 @@ func dispatch(ctx context.Context, paths concourse.Paths) error {
 	}.run(ctx)
 }
 
-func supervise(ctx context.Context, paths concourse.Paths, unit string) error {
-	executable, err := os.Executable()
-	if err != nil {
-		return err
-	}
+func supervise(ctx context.Context, paths concourse.Paths, executable, unit string) error {
 	s := supervisor.Supervisor{
 		Paths:  paths,
 		System: machine,

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
-	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 )
 
@@ -28,7 +26,7 @@ func (c charm) otherUnit(ctx context.Context, own string) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("find the unit of this machine: %w", err)
 	}
-	spec, err := supervisor.Files(c.paths.State).Spec() // of a charm that wrote no such file
+	spec, err := c.files().Spec() // of a charm that wrote no such file
 	if err != nil {
 		return "", err
 	}
@@ -53,13 +51,4 @@ func (c charm) occupy(own string) error {
 		return nil // its name was read before
 	}
 	return concourse.WriteFile(path, own+"\n", 0o600)
-}
-
-// refuse touches nothing of the other unit, not even when this one is removed.
-func refuse(event juju.Event, other string) error {
-	status := plan.SecondUnit(other)
-	if event.Action != "" {
-		return juju.ActionFails("%s", status.Message)
-	}
-	return juju.SetStatus(status)
 }
