@@ -3,6 +3,7 @@ package juju
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,16 +41,12 @@ type Changes struct {
 func (s Snapshot) Write(c Changes) error {
 	var errs []error
 	if s.Peers != nil {
-		errs = append(errs, set(s.Peers.App, c.App, func(changed map[string]string) error {
-			return goops.SetAppRelationData(s.Peers.ID, changed)
-		}), set(s.Peers.Self, c.Self, func(changed map[string]string) error {
-			return goops.SetUnitRelationData(s.Peers.ID, changed)
-		}))
+		errs = append(errs,
+			set(goops.SetAppRelationData, s.Peers.ID, s.Peers.App, c.App),
+			set(goops.SetUnitRelationData, s.Peers.ID, s.Peers.Self, c.Self))
 	}
 	if s.Database != nil && s.Leader {
-		errs = append(errs, set(s.Database.App, c.Database, func(changed map[string]string) error {
-			return goops.SetAppRelationData(s.Database.ID, changed)
-		}))
+		errs = append(errs, set(goops.SetAppRelationData, s.Database.ID, s.Database.App, c.Database))
 	}
 	if c.Ports != nil {
 		ports := []*goops.Port{}
@@ -77,17 +74,13 @@ func (s Snapshot) SetSelf(name, value string) error {
 }
 
 // set writes what differs.
-func set(old, settings map[string]string, write func(map[string]string) error) error {
-	changed := map[string]string{}
-	for name, value := range settings {
-		if old[name] != value {
-			changed[name] = value
-		}
-	}
+func set(write func(id string, settings map[string]string) error, id string, old, settings map[string]string) error {
+	changed := maps.Clone(settings)
+	maps.DeleteFunc(changed, func(name, value string) bool { return old[name] == value })
 	if len(changed) == 0 {
 		return nil
 	}
-	return write(changed)
+	return write(id, changed)
 }
 
 // SetStatus sets the unit's status.

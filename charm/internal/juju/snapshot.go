@@ -3,6 +3,7 @@
 package juju
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -171,10 +172,7 @@ func (s *Snapshot) readDatabase(endpoint string) error {
 		ids = slices.DeleteFunc(ids, func(id string) bool { return id == s.ID })
 	}
 	slices.SortFunc(ids, func(a, b string) int { // the newest has the highest number
-		if len(a) != len(b) {
-			return len(b) - len(a)
-		}
-		return strings.Compare(b, a)
+		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(b, a))
 	})
 	for _, id := range ids {
 		if s.Database, err = readRemote(id, s.Unit, s.Leader); err == nil {

@@ -10,9 +10,13 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 )
+
+// Config is the charm's configuration, named as its users know it.
+type Config = options.Config
 
 // Input is all that a plan rests on.
 type Input struct {

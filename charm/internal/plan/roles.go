@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
 	"net"
 	"slices"
@@ -63,13 +64,8 @@ func (m *maker) appoint() {
 	default:
 		m.next = m.candidate(has)
 	}
-	if address := m.address(m.serving); address != "" {
-		m.tsaHost = tsaAt(address)
-	}
-	m.nextTSA = ""
-	if address := m.address(m.next); address != "" {
-		m.nextTSA = tsaAt(address)
-	}
+	m.tsaHost = cmp.Or(tsaAt(m.address(m.serving)), m.tsaHost)
+	m.nextTSA = tsaAt(m.address(m.next))
 }
 
 // candidate is a unit that runs what is active. Where one fails the next has its turn.
@@ -117,12 +113,7 @@ func (m *maker) heard(list, unit string) bool {
 }
 
 // webAt is where a unit's web server answers; empty where that is not known.
-func (m *maker) webAt(unit string) string {
-	if address := m.address(unit); address != "" {
-		return net.JoinHostPort(address, strconv.Itoa(m.Config.WebPort))
-	}
-	return ""
-}
+func (m *maker) webAt(unit string) string { return hostPort(m.address(unit), m.Config.WebPort) }
 
 // address is that of a unit. A worker knows it of the unit that serves alone.
 func (m *maker) address(unit string) string {
@@ -161,4 +152,12 @@ func (m *maker) registered() bool {
 	return slices.Contains(strings.Fields(workers), concourse.WorkerName(m.Juju.Unit))
 }
 
-func tsaAt(address string) string { return net.JoinHostPort(address, strconv.Itoa(concourse.TSAPort)) }
+func tsaAt(address string) string { return hostPort(address, concourse.TSAPort) }
+
+// hostPort is empty without an address.
+func hostPort(address string, port int) string {
+	if address == "" {
+		return ""
+	}
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
