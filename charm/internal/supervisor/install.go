@@ -11,14 +11,12 @@ import (
 
 // Install has the supervisor of this charm run. It runs from a copy of the program, so
 // that a refresh of the charm replaces it when a hook says so and not under its feet.
-func Install(ctx context.Context, system concourse.System, state, executable, unit string) error {
-	if err := install(ctx, system, state, executable, unit); err != nil {
-		return fmt.Errorf("install supervisor: %w", err)
-	}
-	return nil
-}
-
-func install(ctx context.Context, system concourse.System, state, executable, unit string) error {
+func Install(ctx context.Context, system concourse.System, state, executable, unit string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("install supervisor: %w", err)
+		}
+	}()
 	source, err := os.Stat(executable)
 	if err != nil {
 		return err

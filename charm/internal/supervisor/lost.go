@@ -78,14 +78,13 @@ func (s *Supervisor) forget(unit string) work {
 	return work{
 		what: unit, limit: leaveLimit,
 		try: func(ctx context.Context) error {
-			if err := volume.Forget(ctx, unit); err != nil {
-				s.say("What %s has left on the volume stays there: %v", unit, err)
-				return nil
+			err := volume.Forget(ctx, unit)
+			if left = err != nil; !left {
+				s.say("Removed what %s, which is gone, has left on the volume", unit)
 			}
-			left = false
-			s.say("Removed what %s, which is gone, has left on the volume", unit)
-			return nil
+			return err
 		},
+		excuse: "What " + unit + " has left on the volume stays there: %v",
 		after: func() {
 			if _, lost := s.volume.lost.due[unit]; lost && left {
 				s.volume.lost.due[unit] = time.Now().Add(keptPause)

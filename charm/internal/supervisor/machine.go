@@ -159,23 +159,23 @@ func copyCertificates(from, below string) (string, error) {
 	if _, err := os.Stat(to); err == nil {
 		return to, nil
 	}
-	if err := os.RemoveAll(to + ".new"); err != nil {
-		return "", fmt.Errorf("copy certificates: %w", err)
-	}
+	err = os.RemoveAll(to + ".new")
 	for name, data := range files {
 		path := filepath.Join(to+".new", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return "", fmt.Errorf("copy certificates: %w", err)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(path), 0o755)
 		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			return "", fmt.Errorf("copy certificates: %w", err)
+		if err == nil {
+			err = os.WriteFile(path, data, 0o644)
 		}
 	}
-	// A copy that lost its content with the machine's power would be taken for whole.
-	if err := syncTree(to + ".new"); err != nil {
-		return "", fmt.Errorf("copy certificates: %w", err)
+	if err == nil { // a copy that lost its content with the machine's power would be taken for whole
+		err = syncTree(to + ".new")
 	}
-	if err := os.Rename(to+".new", to); err != nil {
+	if err == nil {
+		err = os.Rename(to+".new", to)
+	}
+	if err != nil {
 		return "", fmt.Errorf("copy certificates: %w", err)
 	}
 	return to, nil

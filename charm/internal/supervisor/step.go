@@ -103,11 +103,10 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	damaged := due.Run == "" && m.Running != ""
 	due.Web = nextWeb(paths, spec, seen, m, due.Run, ready, damaged)
 	due.Worker = nextWorker(paths, spec, seen, m, due.Run, ready, damaged)
-	if spec.Web != nil && seen.WebServes && len(m.Retire) > 0 {
-		due.Retire = m.Retire[0]
-	}
 	if spec.Web != nil && seen.WebServes {
-		due.Prune = stranger(spec, seen.Workers, m)
+		if due.Prune = stranger(spec, seen.Workers, m); len(m.Retire) > 0 {
+			due.Retire = m.Retire[0]
+		}
 	}
 	if spec.Shared && spec.Activate && len(spec.Members) > 0 && !seen.Stale && !seen.Fault.severe() {
 		if i := slices.IndexFunc(seen.Lost, func(unit string) bool { return isLost(spec, unit) }); i >= 0 {
@@ -183,7 +182,7 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 	case outdated(spec, seen, version), version != spec.Run && version != spec.Proven:
 		return Task{}
 	}
-	t := start(Task{Service: spec.Web.Service(paths, version), Is: spec.Web.Identity(), Version: version}, seen, m)
+	t := start(Task{Service: spec.Web.Service(paths, version), Version: version}, spec.Web.Identity, seen, m)
 	if t.Verb == Start && !seen.suits(version) {
 		return Task{}
 	}
@@ -205,11 +204,15 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 	}
 	worker := *spec.Worker
 	worker.WorkDir, worker.NameServers, worker.Certificates = seen.WorkDir, seen.NameServers, seen.Certificates
-	t := Task{Service: worker.Service(paths, version), Is: worker.Identity(), Version: version, TSAHost: worker.TSAHost}
-	if former := formerWorker(worker, spec.TSA).Service(paths, version); m.Started[concourse.WorkerUnit].Restart == former.RestartDigest() {
-		t.Service.Process, t.Service.Files = former.Process, former.Files // it runs as the former charm has described it
+	t := start(Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost}, worker.Identity, seen, m)
+	if t.Verb == Start {
+		former := formerWorker(worker, spec.TSA).Service(paths, version)
+		if m.Started[concourse.WorkerUnit].Restart == former.RestartDigest() {
+			t.Service = former // it runs as the former charm has described it
+			return start(t, worker.Identity, seen, m)
+		}
 	}
-	return start(t, seen, m)
+	return t
 }
 
 // land lets the worker end with its builds. The web server lists it as running when it
@@ -225,7 +228,8 @@ func land(spec Spec, seen Seen, m Memory) Task {
 	return Task{}
 }
 
-func start(t Task, seen Seen, m Memory) Task {
+// start is due where a service does not run as it is described.
+func start(t Task, identity func() string, seen Seen, m Memory) Task {
 	before, started := m.Started[t.Service.Unit]
 	switch {
 	case !started || !seen.Running[t.Service.Unit] || before.Restart != t.Service.RestartDigest():
@@ -235,6 +239,7 @@ func start(t Task, seen Seen, m Memory) Task {
 	default:
 		return Task{}
 	}
+	t.Is = identity()
 	return t
 }
 

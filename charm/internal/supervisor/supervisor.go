@@ -78,8 +78,8 @@ type Supervisor struct {
 	memory Memory
 	status Status
 
-	prepared bool      // see prepare
-	uid, gid int       // of the web server's user
+	prepared bool        // see prepare
+	uid, gid int         // of the web server's user
 	first    time.Time   // when the spec was written that was there at first
 	stale    bool        // no hook has written another one than the first
 	latest   os.FileInfo // file of the one that was read last; nil before
@@ -95,8 +95,8 @@ type Supervisor struct {
 	soon     chan struct{} // see lookSoon
 	wake     waking
 	tries    sync.WaitGroup // of attempts
-	verified sync.Map  // contents of releases that were read, by volume and version
-	reported *Status   // nil before the first look: an earlier life may have left other news
+	verified sync.Map       // contents of releases that were read, by volume and version
+	reported *Status        // nil before the first look: an earlier life may have left other news
 }
 
 // Defaults fills in the intervals, the port and the database of production.

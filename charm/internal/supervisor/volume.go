@@ -27,15 +27,10 @@ type volumeView struct {
 	probed   bool   // the volume, since it was opened
 	tidy     string // the version for which was collected
 	lost     lostUnits
-	access   access
+	looks    int                                  // spaces the questions for access
+	asked    string                               // the release about which that was last; empty for none
+	denied   error                                // and coordinator.ErrNoAccess, if the web server's user is shut out
 	progress atomic.Pointer[coordinator.Progress] // that nobody has looked at yet
-}
-
-// access is whether the web server's user can start a release.
-type access struct {
-	release string
-	asked   time.Time
-	denied  error // coordinator.ErrNoAccess, if that user cannot
 }
 
 // known is a release that was sound when it was looked at.
@@ -131,7 +126,7 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		v.open, v.probed, v.installed, v.access = volume, false, map[string]known{}, access{}
+		v.open, v.probed, v.installed, v.asked = volume, false, map[string]known{}, ""
 	}
 	fault := v.open.Check(ctx)
 	if faultOf(fault).severe() {
@@ -164,22 +159,24 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 	return fault
 }
 
-// accessLooks spaces the questions for the rights of another user, each of which costs a
-// thread. While that user is shut out each look asks.
+// accessLooks spaces the questions for the rights of the web server's user, each of which
+// costs a thread. While that user is shut out each look asks.
 const accessLooks = 5
 
 func (s *Supervisor) lookAtAccess(ctx context.Context) error {
-	a, run := &s.volume.access, s.status.Run
+	v, run := &s.volume, s.status.Run
 	if s.spec.Web == nil || run == "" {
+		v.asked = ""
 		return nil
 	}
-	if a.denied != nil || a.release != run || time.Since(a.asked) >= accessLooks*s.Interval {
-		*a = access{release: run, asked: time.Now()}
-		if err := s.volume.open.Executable(ctx, run, s.uid, s.gid); errors.Is(err, coordinator.ErrNoAccess) {
-			a.denied = err
-		}
+	if v.looks++; v.looks%accessLooks != 0 && v.asked == run && v.denied == nil {
+		return nil
 	}
-	return a.denied
+	err := v.open.Executable(ctx, run, s.uid, s.gid)
+	if v.asked, v.denied = run, nil; errors.Is(err, coordinator.ErrNoAccess) {
+		v.denied = err
+	}
+	return v.denied
 }
 
 // faults are in the order in which they explain an error of several kinds.

@@ -31,8 +31,11 @@ type work struct {
 	what  string // identifies it: other work has no pause of this one to wait for
 	limit time.Duration
 	try   func(context.Context) error
-	done  func(m *Memory) // remembers that it succeeded; may be nil
-	after func()          // and what is to be known then; may be nil
+	// excuse says of a failure that it does not matter, with %v for the error; else it is
+	// tried again.
+	excuse string
+	done   func(m *Memory) // remembers that it succeeded; may be nil
+	after  func()          // and what is to be known then; may be nil
 }
 
 // job is where one kind of work is done: one at a time, and the looks go on beside it.
@@ -90,7 +93,12 @@ func (s *Supervisor) run(ctx context.Context, kind string, w work) {
 	_, ok, err := j.attempt.poll(ctx, s, func(ctx context.Context) (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, w.limit)
 		defer cancel()
-		return struct{}{}, w.try(ctx)
+		err := w.try(ctx)
+		if err != nil && w.excuse != "" {
+			s.say(w.excuse, err)
+			err = nil
+		}
+		return struct{}{}, err
 	})
 	if err != nil {
 		s.Log.Warn("will try again", "error", err)
@@ -244,12 +252,10 @@ func (s *Supervisor) retireOther(due Due) work {
 			if err == nil {
 				err = s.retire(ctx, due.Run, due.Retire, net.JoinHostPort(web.Address, strconv.Itoa(concourse.TSAPort)))
 			}
-			if err != nil {
-				// Its own unit has done it, or the web server will in time.
-				s.say("Worker of %s was not retired here: %v", due.Retire, err)
-			}
-			return nil
+			return err
 		},
+		// Its own unit has done it, or the web server will in time.
+		excuse: "Worker of " + due.Retire + " was not retired here: %v",
 		done: func(m *Memory) {
 			m.Retire = slices.DeleteFunc(m.Retire, func(unit string) bool { return unit == due.Retire })
 		},
@@ -277,12 +283,10 @@ func (s *Supervisor) leave(due Due) work {
 		return work{
 			what: "retire", limit: retireLimit,
 			try: func(ctx context.Context) error {
-				if err := s.retire(ctx, memory.Running, spec.Unit, memory.TSAHost); err != nil {
-					s.say("Worker was not retired, the web server will do it: %v", err)
-				}
-				return nil
+				return s.retire(ctx, memory.Running, spec.Unit, memory.TSAHost)
 			},
-			done: func(m *Memory) { m.Retired = true },
+			excuse: "Worker was not retired, the web server will do it: %v",
+			done:   func(m *Memory) { m.Retired = true },
 		}
 	case due.Part:
 		return work{
@@ -301,16 +305,13 @@ func (s *Supervisor) leave(due Due) work {
 		return work{
 			what: "leave the volume", limit: leaveLimit,
 			try: func(ctx context.Context) error {
-				err := errors.New("the volume is not there")
-				if volume != nil {
-					err = volume.Leave(ctx)
+				if volume == nil {
+					return errors.New("the volume is not there")
 				}
-				if err != nil {
-					s.say("Left %s behind: %v", filepath.Join(spec.Root, "worker", concourse.WorkerName(spec.Unit)), err)
-				}
-				return nil
+				return volume.Leave(ctx)
 			},
-			done: func(m *Memory) { m.LeftVolume = true },
+			excuse: "Left " + filepath.Join(spec.Root, "worker", concourse.WorkerName(spec.Unit)) + " behind: %v",
+			done:   func(m *Memory) { m.LeftVolume = true },
 		}
 	}
 	return work{}
