@@ -77,10 +77,11 @@ func newService(p Paths, unit, description, version, command string, env map[str
 	}
 }
 
-// environment renders what systemd reads with EnvironmentFile=: double quotes
-// keep everything but the four characters escaped here.
+// quote escapes the four characters that double quotes do not keep.
+var quote = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", `$`, `\$`)
+
+// environment renders what systemd reads with EnvironmentFile=.
 func environment(env map[string]string) string {
-	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", `$`, `\$`)
 	lines := make([]string, 0, len(env))
 	for name, value := range env {
 		lines = append(lines, name+`="`+quote.Replace(value)+"\"\n")
