@@ -1,6 +1,7 @@
 package concourse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // System is what the charm asks of the machine beyond files.
@@ -81,7 +83,7 @@ func (m Machine) Define(ctx context.Context, unit, definition string) (changed b
 
 // State costs a process.
 func (m Machine) State(ctx context.Context, unit string) (State, error) {
-	out, err := m.Output(ctx, "systemctl", "show",
+	out, err := m.ask(ctx, "systemctl", "show",
 		"--property=ActiveState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus", unit)
 	if err != nil {
 		return State{}, err
@@ -91,7 +93,7 @@ func (m Machine) State(ctx context.Context, unit string) (State, error) {
 
 // LastWords costs a process.
 func (m Machine) LastWords(ctx context.Context, unit string) (string, error) {
-	out, err := m.Output(ctx, "journalctl", "--unit="+unit, "--lines=60", "--all", "--no-pager",
+	out, err := m.ask(ctx, "journalctl", "--unit="+unit, "--lines=60", "--all", "--no-pager",
 		"--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER")
 	return lastWords(out), err
 }
@@ -163,11 +165,27 @@ func (m Machine) Execute(ctx context.Context, name string, args ...string) error
 
 // Output puts the end of what the program complains of into the error.
 func (m Machine) Output(ctx context.Context, name string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, name, args...).Output()
+	command := exec.CommandContext(ctx, name, args...)
+	command.WaitDelay = time.Second // for children that keep the pipe
+	out, err := command.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = explain(err, exit.Stderr, name, args)
 	}
 	return string(out), err
+}
+
+// answerLimit is how long systemd may take to say how a unit is. All else waits meanwhile.
+var answerLimit = 10 * time.Second
+
+// ask is Output of what has its answer at once, unless systemd hangs.
+func (m Machine) ask(ctx context.Context, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("%s has not answered for %s", name, answerLimit))
+	defer cancel()
+	out, err := m.Output(ctx, name, args...)
+	if err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
+	}
+	return out, err
 }
 
 func explain(err error, output []byte, name string, args []string) error {
