@@ -24,9 +24,12 @@ type agent struct {
 	failed   int                       // tries of the hook that fails
 	retry    bool                      // it is time to try it again
 
-	breaks   int // hooks that will fail, by a fault
-	actions  []action
-	commands []command
+	breaks int // hooks that will fail, by a fault
+	// breaksPeers has it run relation-broken of peers in the unit's removal. Juju 4.1 was
+	// seen to do so for some units, though its source says that it does for none.
+	breaksPeers bool
+	actions     []action
+	commands    []command
 }
 
 // remote is the state of the model as the agent knows it.
@@ -98,6 +101,9 @@ func (a *agent) start(rebooted bool) {
 		for _, what := range a.unit.juju.topics() {
 			a.learn(what)
 		}
+		if a.local.installed {
+			a.remote.charm = a.local.charm // what came meanwhile is not taken: Juju 4.1 was seen so
+		}
 		if a.local.hook != nil && !a.local.queued { // it was cut off
 			a.tryAgain()
 		}
@@ -105,8 +111,8 @@ func (a *agent) start(rebooted bool) {
 	}))
 }
 
-// stop is the end of its process. A hook that runs ends with it, without having said
-// anything. Commands are answered with an error.
+// stop is the end of its process, killed or in the orderly way. A hook that runs ends with
+// it, without having said anything, and has failed. Commands are answered with an error.
 func (a *agent) stop() {
 	if !a.up {
 		return
@@ -219,7 +225,7 @@ func (a *agent) busy() string {
 		return "has yet to run " + l.hook.name
 	case len(a.late) > 0:
 		return "is about to hear of " + sortedKeys(a.late)[0]
-	case l.config != c.options+1 || l.charm != c.charm:
+	case l.config != c.options+1 || l.charm != a.remote.charm:
 		return "has not heard of the options or the charm"
 	}
 	return ""

@@ -3,6 +3,7 @@ package sim
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,18 @@ import (
 func Accept(history []Record) error {
 	history = slices.Clone(history)
 	slices.SortStableFunc(history, func(a, b Record) int { return cmp.Compare(a.Begin, b.Begin) })
-	h := accepted{units: map[string]*memoir{}, history: history}
+	h := accepted{units: map[string]*memoir{}}
+	for i, r := range history {
+		if !r.OK {
+			continue
+		}
+		w := writing{Record: r, told: math.MaxInt64}
+		if next := slices.IndexFunc(history[i+1:], func(o Record) bool { return o.Unit == r.Unit }); next >= 0 {
+			w.told = history[i+1+next].Begin
+		}
+		h.ended = append(h.ended, w)
+	}
+	slices.SortStableFunc(h.ended, func(a, b writing) int { return cmp.Compare(a.End, b.End) })
 	for _, r := range history {
 		if err := h.accept(r); err != nil {
 			return fmt.Errorf("%v: %w", r, err)
@@ -25,8 +37,15 @@ func Accept(history []Record) error {
 }
 
 type accepted struct {
-	units   map[string]*memoir
-	history []Record
+	units map[string]*memoir
+	ended []writing // by their ends
+}
+
+// writing is a record that ended well. What it has set is told to Juju some time later, but
+// before its unit runs anything else.
+type writing struct {
+	Record
+	told time.Duration
 }
 
 // memoir is what is known of a unit from its records so far.
@@ -44,9 +63,6 @@ type memoir struct {
 	seen      map[string]int             // numbers of peers, since the last hook about them
 	self      int
 }
-
-// flush is how long after the end of a hook Juju may take to have its settings seen.
-const flush = 2 * time.Second
 
 func (h *accepted) accept(r Record) error {
 	u := h.units[r.Unit]
@@ -102,6 +118,12 @@ func (u *memoir) follows(r Record) error {
 		}
 	case !u.installed:
 		return fmt.Errorf("it is not installed")
+	case u.stopped && r.Event != "remove" && r.Event != "start":
+		return fmt.Errorf("it has stopped")
+	case u.last.Event == "upgrade-charm" && r.Event != "config-changed":
+		return fmt.Errorf("config-changed follows upgrade-charm")
+	case r.Departing != "" && r.Departing != r.Remote && r.Departing != r.Unit:
+		return fmt.Errorf("%s does not depart", r.Departing)
 	case r.Event == "start" && !u.started && u.last.Event != "config-changed":
 		return fmt.Errorf("the first start follows config-changed")
 	case r.Event == "leader-elected" && !r.Leader:
@@ -156,52 +178,71 @@ func (u *memoir) ran(r Record) {
 
 // sees tells whether a hook may have seen what it saw.
 func (h *accepted) sees(u *memoir, r Record) error {
-	if r.Units == nil { // it has read nothing
+	if r.Read == 0 {
 		return nil
 	}
-	if r.Self > 1 && u.self > 0 && r.Self != u.self {
+	if first := u.self == 0 && r.Self <= initial; !first && r.Self != u.self {
 		return fmt.Errorf("it sees %d of itself, which has written %d", r.Self, u.self)
 	}
-	if oldest := h.newest(r.Begin-flush, func(w Record) int { return w.WroteApp }); r.App < oldest {
-		return fmt.Errorf("it sees %d of the application, which is older than %d", r.App, oldest)
+	err := h.newEnough(r, r.App, 0, func(w Record) int {
+		if w.application() != r.application() {
+			return 0
+		}
+		return w.WroteApp
+	})
+	if err != nil {
+		return fmt.Errorf("it sees %d of the application, %w", r.App, err)
 	}
-	if newest := h.newest(r.visible(), func(w Record) int { return w.WroteApp }); r.App > newest {
-		return fmt.Errorf("it sees %d of the application, which no hook had ended with", r.App)
-	}
-	about := strings.HasPrefix(r.Event, relations.PeersEndpoint+"-relation-")
-	if about {
+	if strings.HasPrefix(r.Event, relations.PeersEndpoint+"-relation-") {
 		delete(u.seen, r.Remote)
 	}
-	for name, number := range r.Units {
-		of := func(w Record) int {
+	for _, name := range sortedKeys(r.Units) {
+		number := r.Units[name]
+		before, known := u.seen[name]
+		if known && number != before {
+			return fmt.Errorf("it sees %d of %s, and saw %d, with no hook about it between", number, name, before)
+		}
+		if known {
+			continue
+		}
+		err := h.newEnough(r, number, initial, func(w Record) int {
 			if w.Unit != name {
 				return 0
 			}
 			return w.Wrote
-		}
-		before, known := u.seen[name]
-		switch oldest, newest := h.newest(r.Begin-flush, of), h.newest(r.visible(), of); {
-		case known && number != before:
-			return fmt.Errorf("it sees %d of %s, and saw %d, with no hook about it between", number, name, before)
-		case number > max(newest, 1): // the first settings are Juju's own
-			return fmt.Errorf("it sees %d of %s, which no hook had ended with", number, name)
-		case about && name == r.Remote && number < oldest:
-			return fmt.Errorf("it sees %d of %s, which is older than %d", number, name, oldest)
+		})
+		if err != nil {
+			return fmt.Errorf("it sees %d of %s, %w", number, name, err)
 		}
 		u.seen[name] = number
 	}
 	return nil
 }
 
-// visible is until when a hook can have read.
-func (r Record) visible() time.Duration { return max(r.End, r.Begin) }
+// initial is the number of the first settings of a unit, which are Juju's own.
+const initial = 1
 
-// newest is the highest number of a hook that had ended well by then.
-func (h *accepted) newest(by time.Duration, number func(Record) int) (newest int) {
-	for _, r := range h.history {
-		if r.OK && r.End <= by {
-			newest = max(newest, number(r))
+// newEnough tells whether a hook can have read a number anew: the last one that Juju was
+// told of for sure when it began, or one of a hook that had ended when it read.
+func (h *accepted) newEnough(r Record, number, first int, of func(Record) int) error {
+	var oldest, last Record
+	seen := number == first
+	for _, w := range h.ended {
+		switch wrote := of(w.Record); {
+		case wrote == 0 || w.End > r.Read:
+			continue
+		case w.told <= r.Begin:
+			oldest = w.Record
+		}
+		if of(w.Record) == number {
+			last, seen = w.Record, true
 		}
 	}
-	return newest
+	switch {
+	case !seen:
+		return fmt.Errorf("which no hook had ended with")
+	case last.End < oldest.End:
+		return fmt.Errorf("which is older than %d", of(oldest))
+	}
+	return nil
 }

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
-// Record is one hook, action or command of a unit, and what it saw. A probing charm on real
-// Juju writes the same: each of its hooks leaves its own number with its unit's settings, and
-// the leader's one with the application's, so that what is seen tells who has written it.
+// Record is one hook, action or command of a unit, and what it saw. The charm of package
+// probe writes the same on real Juju: its hooks leave their own numbers with their unit's
+// settings, and the leader's with the application's, so that what is seen tells who has
+// written it.
 type Record struct {
 	Unit      string `json:"unit"`
 	Life      int    `json:"life"`                // counts the starts of the unit's agent
@@ -18,8 +20,9 @@ type Record struct {
 	Remote    string `json:"remote,omitempty"`    // unit that the hook is about
 	Departing string `json:"departing,omitempty"` // unit that leaves the relation
 
-	Begin time.Duration `json:"begin"` // all on one clock
-	End   time.Duration `json:"end"`   // zero: it was cut off
+	Begin time.Duration `json:"begin"`          // all on one clock
+	Read  time.Duration `json:"read,omitempty"` // when it had read all; zero: it has read nothing
+	End   time.Duration `json:"end"`            // zero: it was cut off
 	OK    bool          `json:"ok"`
 
 	// What was seen. Units has the numbers of peers whose settings were read.
@@ -28,7 +31,8 @@ type Record struct {
 	Self   int            `json:"self"`
 	Units  map[string]int `json:"units,omitempty"`
 
-	Wrote    int `json:"wrote,omitempty"` // its own number; zero is none
+	// Its own numbers, which nobody may see if it was not OK; zero is none.
+	Wrote    int `json:"wrote,omitempty"`
 	WroteApp int `json:"wrote_app,omitempty"`
 }
 
@@ -41,6 +45,11 @@ const (
 // String is how errors name it.
 func (r Record) String() string {
 	return fmt.Sprintf("%s of %s %s at %.3f s", r.Event, r.Unit, r.Remote, r.Begin.Seconds())
+}
+
+func (r Record) application() string {
+	name, _, _ := strings.Cut(r.Unit, "/")
+	return name
 }
 
 // WriteHistory writes records, a line of JSON each.
@@ -105,6 +114,7 @@ func (ctx *hookContext) sees(leader bool, read []string) {
 	for _, name := range read {
 		r.Units[name] = ctx.unit.agent.seen[c.peers.id][name].version
 	}
+	r.Read = ctx.unit.now
 }
 
 func (ctx *hookContext) ends(err error, wrote, wroteApp int) {

@@ -191,7 +191,7 @@ func (c *controller) addUnit() *unit {
 	name := fmt.Sprintf("%s/%d", application, n)
 	u := &unit{world: c.world, name: name, machine: newMachine(c.world, fmt.Sprintf("10.0.0.%d", n+1), name)}
 	u.machine.unit = u
-	u.agent = &agent{unit: u}
+	u.agent = &agent{unit: u, breaksPeers: c.chance(50)}
 	u.super = &driver{unit: u}
 	c.units = append(c.units, u)
 	c.say("juju", "adds %s", name)
@@ -215,6 +215,12 @@ func (c *controller) configure(change func(*plan.Config)) {
 	change(&c.config)
 	c.options++
 	c.notify("config")
+	// Juju watches hashes of the application's and of the charm's options, and each of them
+	// has config-changed run.
+	c.soon(0, time.Second, func() {
+		c.options++
+		c.notify("config")
+	})
 }
 
 // refreshCharm is juju refresh.
@@ -283,7 +289,8 @@ func (c *controller) tick() {
 		c.leader = ""
 		c.notify("leader")
 	}
-	candidates := slices.DeleteFunc(c.members(), func(u *unit) bool { return !u.agent.connected() || u.life != alive })
+	// One that is dying leads on until it is dead.
+	candidates := slices.DeleteFunc(c.members(), func(u *unit) bool { return !u.agent.connected() })
 	switch leads := slices.IndexFunc(candidates, func(u *unit) bool { return u.name == c.leader }); {
 	case leads >= 0 && c.now >= c.lease-leaseTerm+leaseRenew:
 		c.claimLeadership(candidates[leads])

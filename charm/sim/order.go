@@ -8,6 +8,16 @@
 // then; builds go on without a web server. The coordinator is modelled by what it promises,
 // as it is explored in its own package. The supervisor's loop, which is not pure, is played
 // by driver.
+//
+// The model of Juju is held to the real one. Accept allows what the model does, and what
+// hooks of package probe were seen to do on real Juju: testdata has that as a history, with
+// Juju's version in its name. The scenario juju-model of the suite records it anew, and
+// has it accepted:
+//
+//	E2E_REQUIRE=juju go test ./e2e -count=1 -v -timeout 40m -run 'TestScenarios/^juju-model$'
+//
+// It leaves the history in artifacts/juju-model/history.jsonl, also if it was refused. What
+// real Juju does and Accept refuses, the model lacks.
 package sim
 
 import (

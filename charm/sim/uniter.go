@@ -16,7 +16,7 @@ func (a *agent) step() {
 	if a.remote.life == dead || l.removed {
 		return
 	}
-	if a.rebooted && idle {
+	if a.rebooted && (idle || !l.started) {
 		if a.rebooted = false; l.started {
 			a.run(&hook{name: "start"})
 			return
@@ -58,14 +58,16 @@ func (a *agent) step() {
 }
 
 // created enters the scope of relations that are new to the unit, and returns the hook
-// for one of them.
+// for one of them, in any order.
 func (a *agent) created() *hook {
 	l := &a.local
 	if !l.installed || l.hook != nil || a.remote.life == dying {
 		return nil
 	}
 	a.synchronize()
-	for _, id := range sortedKeys(a.remote.relations) {
+	ids := sortedKeys(a.remote.relations)
+	a.unit.rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	for _, id := range ids {
 		if local := l.relations[id]; local != nil && !local.created && a.remote.relations[id].life == alive {
 			return &hook{name: local.endpoint + "-relation-created", relation: id}
 		}
@@ -186,7 +188,7 @@ func (a *agent) nextOfRelation(id string, l *localRelation) *hook {
 		}
 	}
 	if broken {
-		if l.peer {
+		if l.peer && !a.breaksPeers {
 			return nil
 		}
 		return h("broken", "", 0)

@@ -35,6 +35,8 @@ type Inputs struct {
 	// Previous returns the path of a packed charm that came before it.
 	Previous func(ctx context.Context) (string, error)
 	Database cluster.App // provides postgresql_client as the endpoint `database`
+	Probe    string      // path of the packed charm that tells what hooks see
+	Dir      string      // folder for what the scenario leaves to be read
 	Mirror   cluster.Mirror
 	From, To Release // what is deployed, and what it is upgraded to
 	Old      Release // years before From, with another schema of the database

@@ -32,6 +32,7 @@ type Host interface {
 type Build struct {
 	Charm         string            // path of the packed charm
 	Database      cluster.App       // see scenarios.Inputs
+	Probe         string            // path of the packed probe
 	Old, From, To scenarios.Release // that the mirror serves
 	Archives      []string          // paths of their tarballs
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/pack"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/sim/probe"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/environment"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/mirror"
@@ -115,6 +116,10 @@ func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 	}
 	all.Go(func() (err error) { b.Charm, err = j.packCharm(ctx, root); return err })
 	all.Go(func() (err error) { b.Database, err = j.packDatabase(ctx); return err })
+	all.Go(func() error {
+		b.Probe = filepath.Join(j.dir, "probe.charm")
+		return probe.Pack(ctx, b.Probe)
+	})
 	all.Go(func() error {
 		j.observer = filepath.Join(j.dir, "observer")
 		return buildProgram(ctx, root, "./e2e/fixtures/observer/cmd/observer", j.observer)

@@ -292,6 +292,14 @@ func All() []Scenario {
 			Run:    scenarios.DiskFull,
 		},
 		{
+			Name:   "juju-model",
+			Group:  "simulation",
+			Proves: "The model of Juju that charm/sim explores allows what real Juju does.",
+			Needs:  Needs{Memory: 3 << 30},
+			Takes:  300 * time.Second,
+			Run:    scenarios.JujuModel,
+		},
+		{
 			Name:   "network",
 			Group:  "faults",
 			Proves: "A worker that is cut off costs the others nothing, is not ready unless it is registered, and is back without a human.",

@@ -198,6 +198,8 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 		Charm:    stage.Charm,
 		Previous: func(ctx context.Context) (string, error) { return s.host.Previous(ctx, say.observation) },
 		Database: stage.Database,
+		Probe:    stage.Probe,
+		Dir:      r.Evidence,
 		Mirror:   recorder.Mirror(),
 		From:     stage.From,
 		To:       stage.To,
