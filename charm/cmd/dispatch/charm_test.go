@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func (e environment) Get(name string) string {
 // unit is one unit under test: Juju's side is goopstest's, and the supervisor's part is
 // played by the test.
 type unit struct {
-	*testing.T
+	testing.TB
 	name   string
 	charm  charm
 	system *concoursetest.System
@@ -91,9 +92,9 @@ type unit struct {
 	files  supervisor.Files
 }
 
-func newUnit(t *testing.T, name string, leader bool) *unit {
+func newUnit(t testing.TB, name string, leader bool) *unit {
 	dir := t.TempDir()
-	u := &unit{T: t, name: name, system: concoursetest.New()}
+	u := &unit{TB: t, name: name, system: concoursetest.New()}
 	executable := filepath.Join(dir, "dispatch")
 	require.NoError(t, os.WriteFile(executable, []byte("binary"), 0o755))
 	u.charm = charm{
@@ -436,12 +437,12 @@ func TestStorageHooks(t *testing.T) {
 	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("concourse-data-storage-attached"))
 }
 
-// A worker reads little: with many peers each tool more is one for each of them.
-func TestHookToolsOfAWorker(t *testing.T) {
+// readyWorker is a unit with that many peers on which nothing changes any more.
+func readyWorker(t testing.TB, peers int) *unit {
 	u := newUnit(t, "ci/1", false)
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion] = "7.14.2", "7.14.2"
 	u.joins()
-	for i := range 50 {
+	for i := range peers {
 		u.state.PeerRelations[0].PeersData[goopstest.UnitID(fmt.Sprintf("ci/%d", i+2))] = goopstest.DataBag{}
 	}
 	u.hook("install")
@@ -450,9 +451,31 @@ func TestHookToolsOfAWorker(t *testing.T) {
 	u.serves("7.14.2")
 	u.hook("volume-changed")
 	u.system.Done()
+	return u
+}
+
+// A worker reads little: with many peers each tool more is one for each of them.
+func TestHookToolsOfAWorker(t *testing.T) {
+	u := readyWorker(t, 50)
 	require.Equal(t, "active Worker ready (v7.14.2)", u.hook("update-status"))
 	require.LessOrEqual(t, len(u.used), 12, "%v", u.used)
 	require.Empty(t, u.system.Done())
+}
+
+// BenchmarkHookOfAWorker measures the processor time of a hook that changes nothing, with
+// 50 peers. In place of Juju's tools are functions of the test, which count too.
+func BenchmarkHookOfAWorker(b *testing.B) {
+	u := readyWorker(b, 50)
+	used := func() time.Duration {
+		var usage syscall.Rusage
+		require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}
+	before := used()
+	for b.Loop() {
+		u.hook("update-status")
+	}
+	b.ReportMetric(float64((used()-before).Microseconds())/float64(b.N)/1000, "cpu-ms/op")
 }
 
 func TestRefreshReplacesTheSupervisor(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // onTheMachineOf is another unit there.
 func onTheMachineOf(first *unit, name string) *unit {
-	second := newUnit(first.T, name, false)
+	second := newUnit(first.TB, name, false)
 	second.charm, second.system, second.files = first.charm, first.system, first.files
 	for _, u := range []*unit{first, second} {
 		require.NoError(first, os.MkdirAll(u.agent(), 0o755))
