@@ -180,8 +180,10 @@ func (r *run) underWayOn(workers []string, each int, lasting time.Duration) (end
 		for b := range builds {
 			r.Logf("build %s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
 			r.in.Record.Build(b)
+			r.watched++
 		}
 		r.in.Record.Judge(judge.Always()...)
+		r.in.Report.Note("builds that ran when something happened, and succeeded", "%d", r.watched)
 	}
 }
 

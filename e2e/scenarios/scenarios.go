@@ -63,12 +63,13 @@ const patience = 10 * time.Minute
 // run is one scenario under way.
 type run struct {
 	T
-	ctx    context.Context
-	c      cluster.Cluster
-	in     Inputs
-	volume cluster.Volume // nil for a scenario without shared storage
-	fly    *fly           // nil until somebody has logged in
-	quiet  func()         // ends the builds beside, see login
+	ctx     context.Context
+	c       cluster.Cluster
+	in      Inputs
+	volume  cluster.Volume // nil for a scenario without shared storage
+	fly     *fly           // nil until somebody has logged in
+	quiet   func()         // ends the builds beside, see login
+	watched int            // builds, see underWayOn
 }
 
 // begin returns a scenario with a volume of that size; empty is as large as the pool.
