@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,14 +20,14 @@ import (
 const module = "github.com/concourse-ci-machine/concourse-ci-machine/"
 
 type pkg struct {
-	ImportPath string
-	Imports    []string
-	Deps       []string
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+	Deps                               []string // without those of tests
 }
 
 func list(t *testing.T, patterns ...string) []pkg {
 	t.Helper()
-	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, patterns...)...).Output()
+	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,TestImports,XTestImports,Deps"}, patterns...)...).Output()
 	require.NoError(t, err)
 	var pkgs []pkg
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
@@ -63,6 +64,7 @@ func TestImportsRunDownwards(t *testing.T) {
 		{"coordinator", "charm"}, {"coordinator", "e2e"}, {"coordinator", "bench"}, {"coordinator", "cmd"},
 		{"charm", "e2e"}, {"charm", "bench"}, {"charm", "cmd"},
 		{"e2e", "bench"}, {"e2e", "cmd"},
+		{"internal", "coordinator"}, {"internal", "charm"}, {"internal", "e2e"}, {"internal", "bench"}, {"internal", "cmd"},
 		// The supervisor knows no Juju, and settings are plain maps.
 		{"charm/internal/supervisor", "charm/internal/juju"}, {"charm/internal/supervisor", "charm/internal/plan"},
 		{"charm/internal/relations", "charm/internal/juju"}, {"charm/internal/relations", "charm/internal/supervisor"},
@@ -112,6 +114,35 @@ func TestHeavyDependenciesHaveOneHome(t *testing.T) {
 				if strings.HasPrefix(dep, heavy) {
 					t.Errorf("%s links %s", p.ImportPath, dep)
 				}
+			}
+		}
+	}
+}
+
+// Containers are for tests, and one package speaks with Docker for them: no product links
+// its client.
+func TestContainersAreForTests(t *testing.T) {
+	const home = module + "internal/postgrestest"
+	for _, p := range list(t, "./...") {
+		if p.ImportPath == home {
+			continue
+		}
+		for _, linked := range slices.Concat(p.Deps, p.TestImports, p.XTestImports) {
+			for _, container := range []string{"github.com/testcontainers/", "github.com/moby/moby/", "github.com/docker/"} {
+				if strings.HasPrefix(linked, container) {
+					t.Errorf("%s links %s", p.ImportPath, linked)
+				}
+			}
+		}
+	}
+}
+
+// Of the suite, the charm's tests know where its genuine releases are, and nothing else.
+func TestTheCharmsTestsKnowNoSuite(t *testing.T) {
+	for _, p := range list(t, "./charm/...") {
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			if strings.HasPrefix(imported, module+"e2e/") && imported != module+"e2e/fixtures/release/releasetest" {
+				t.Errorf("tests of %s import %s", p.ImportPath, imported)
 			}
 		}
 	}

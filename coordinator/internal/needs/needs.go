@@ -5,19 +5,16 @@ package needs
 
 import (
 	"os"
-	"slices"
-	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/internal/needs"
 )
 
 // Lack ends a test for want of something, "root" or "fuse".
 func Lack(t testing.TB, what, format string, args ...any) {
 	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("COORDINATOR_REQUIRE"), ","), what) {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
+	needs.Lack(t, "COORDINATOR_REQUIRE", what, format, args...)
 }
 
 // Root is for tests that mount what only root can.
