@@ -22,17 +22,17 @@ func newEnvCommand() *cobra.Command {
 	var o environment.Options
 	env := &cobra.Command{
 		Use:   "env",
-		Short: "Bring up, inspect and remove LXD and the Juju controller",
+		Short: "Bring up, inspect and remove LXD, the Juju controller, and Docker",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("env needs one of up, status, doctor, down")
+			return errors.New("env needs one of up, docker, status, doctor, down")
 		},
 	}
 	flags := env.PersistentFlags()
 	flags.StringVar(&o.Controller, "controller", "", "use this controller of yours (default $CCBENCH_CONTROLLER); needs --juju-data")
 	flags.StringVar(&o.JujuData, "juju-data", "", "client store that names your controller (default $CCBENCH_JUJU_DATA)")
 	flags.StringVar(&o.CacheDir, "cache", "", "folder for builds and state (default $CCBENCH_CACHE, else ccbench in your cache folder)")
-	env.AddCommand(newUpCommand(&o), newStatusCommand(&o), newDoctorCommand(&o), newDownCommand(&o))
+	env.AddCommand(newUpCommand(&o), newDockerCommand(&o), newStatusCommand(&o), newDoctorCommand(&o), newDownCommand(&o))
 	return env
 }
 
@@ -67,13 +67,29 @@ named ` + environment.ModelPrefix + `* are made.`,
 	}
 }
 
+func newDockerCommand(o *environment.Options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "docker",
+		Short: "Bring up Docker, in which tests run a PostgreSQL",
+		Long: `Bring up Docker, in which tests run a PostgreSQL; scenarios need none. One that
+answers is used as it is. Else it is installed from packages and started: by
+systemd, or by hand where that is missing, and then without a bridge and rules
+of its own. What was started by hand is removed by ` + "`ccbench env down`" + `.`,
+		Example: "  ccbench env docker",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withProgress(cmd, o, func(ctx context.Context) error { return environment.UpDocker(ctx, *o) })
+		},
+	}
+}
+
 func newDownCommand(o *environment.Options) *cobra.Command {
 	var purge bool
 	down := &cobra.Command{
 		Use:   "down",
-		Short: "Remove what up made, and nothing else",
+		Short: "Remove what up and docker made, and nothing else",
 		Long: `Remove the controller with its models, the machine image, and the pool, the
-bridge and the LXD daemon if up made them. Packages stay installed. Builds stay
+bridge, the LXD daemon and the Docker daemon if they were made here. Packages stay installed. Builds stay
 cached, so that the next up takes a minute.`,
 		Example: `  ccbench env down
   ccbench env down --purge    # the cached builds too`,
