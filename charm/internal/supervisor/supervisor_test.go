@@ -60,8 +60,10 @@ func newMirror(t testing.TB) *mirror {
 	m := &mirror{}
 	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := "/o/r/releases/download/v7.14.3/concourse-7.14.3-linux-amd64.tgz"
-		if strings.Contains(r.URL.Path, "7.14.2") {
-			name = strings.ReplaceAll(name, "7.14.3", "7.14.2")
+		for _, older := range []string{"7.6.0", "7.14.2"} {
+			if strings.Contains(r.URL.Path, older) {
+				name = strings.ReplaceAll(name, "7.14.3", older)
+			}
 		}
 		switch {
 		case m.down.Load():
