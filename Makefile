@@ -1,6 +1,6 @@
 # make help lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help e2e sabotage test bench charm options env lint clean
+.PHONY: help e2e sabotage test bench charm options env docker releases lint clean
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -16,7 +16,7 @@ e2e: env ## bring the environment up, then run the scenarios on real Juju and LX
 sabotage: env ## break the product on purpose and demand that the suite notices (root; NAMES="..." for some)
 	$(GO) run ./e2e/sabotage/cmd/sabotage $(NAMES)
 
-test: ## run every test but the scenarios; as root also those that mount file systems (minutes)
+test: ## run every test but the scenarios; as root also those that mount file systems, with Docker also those with a database (minutes)
 	$(GO) test -timeout 15m -parallel 8 $$($(GO) list ./... | grep -v /e2e$$)
 
 bench: ## measure the coordinator against what this machine can do at best, keep the samples in artifacts/bench.json
@@ -31,6 +31,12 @@ options: ## make config.yaml, docs/options.md and README's table from the table 
 
 env: ## bring up LXD and a Juju controller, or reuse what answers (root)
 	$(GO) run ./cmd/ccbench env up
+
+docker: ## bring up Docker, or reuse what answers (root)
+	$(GO) run ./cmd/ccbench env docker
+
+releases: ## build the genuine releases that tests and scenarios run, once (minutes)
+	E2E_REQUIRE=juju $(GO) test ./e2e/fixtures/release -count=1 -timeout 60m -run TestGenuine
 
 lint: ## gofmt, go vet for amd64 and arm64, staticcheck, go mod tidy
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
