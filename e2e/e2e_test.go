@@ -18,6 +18,9 @@
 //	                   commit, which needs the repository's history
 //	E2E_POSTGRESQL_CHANNEL=16/stable
 //	                   use Charmhub's PostgreSQL instead of the suite's own
+//	E2E_RELEASES=DIR   deploy the archives of Concourse in this folder instead of building
+//	                   them: under GitHub's names, with .sha1 and .sha256 beside them; its
+//	                   path is absolute
 //	E2E_HOST_PATH=DIR  volumes are directories in this one instead of LXD's own volumes
 //	E2E_ARTIFACTS=DIR  where evidence and reports go; the default is artifacts/
 //	                   in the repository, or with -artifacts go test's own place
@@ -71,6 +74,7 @@ func TestScenarios(t *testing.T) {
 		Charm:      os.Getenv("E2E_CHARM"),
 		Previous:   os.Getenv("E2E_PREVIOUS_CHARM"),
 		PostgreSQL: os.Getenv("E2E_POSTGRESQL_CHANNEL"),
+		Releases:   os.Getenv("E2E_RELEASES"),
 		HostPath:   os.Getenv("E2E_HOST_PATH"),
 	}), options)
 	t.Cleanup(func() {

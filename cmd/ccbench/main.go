@@ -65,6 +65,6 @@ suite of the Concourse CI machine charm on.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newEnvCommand(), newMirrorCommand(), newVolumeCommand(), newProbeHelpCommand(), newBenchCommand())
+	root.AddCommand(newEnvCommand(), newMirrorCommand(), newReleasesCommand(), newVolumeCommand(), newProbeHelpCommand(), newBenchCommand())
 	return root
 }

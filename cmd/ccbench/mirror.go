@@ -5,18 +5,16 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/environment"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/mirror"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/release"
-	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/step"
 )
 
 // mirrored are the releases that the suite upgrades from and to.
-var mirrored = []string{"7.14.2", "7.14.3"}
+var mirrored = []string{release.From, release.To}
 
 func newMirrorCommand() *cobra.Command {
 	var o environment.Options
@@ -36,10 +34,8 @@ Without a VERSION it serves those that the suite upgrades between.`,
 			if len(versions) == 0 {
 				versions = mirrored
 			}
-			for _, v := range versions {
-				if err := release.CheckVersion(v); err != nil {
-					return err
-				}
+			if err := checkVersions(versions); err != nil {
+				return err
 			}
 			return withProgress(cmd, &o, func(ctx context.Context) error {
 				return serveMirror(ctx, o, listen, ledger, versions, cmd.OutOrStdout())
@@ -64,17 +60,9 @@ func serveMirror(ctx context.Context, o environment.Options, listen, ledger stri
 		}
 		listen = net.JoinHostPort(look.LXD.Address, "8090")
 	}
-	archives := make([]string, len(versions))
-	for i, v := range versions {
-		err := o.Report.Run(ctx, "provide Concourse "+v, func(ctx context.Context, s *step.Step) error {
-			a, err := release.Build(ctx, filepath.Join(look.Cache.Dir, "releases"), v, func(part string) { o.Report.Say("%s", part) })
-			archives[i] = a.Path
-			s.Size(a.Size)
-			return err
-		})
-		if err != nil {
-			return err
-		}
+	archives, err := provideReleases(ctx, o, look.Cache.Dir, versions)
+	if err != nil {
+		return err
 	}
 	m, err := mirror.Options{Addr: listen, Archives: archives, LedgerFile: ledger}.Start()
 	if err != nil {

@@ -29,13 +29,6 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/scenarios"
 )
 
-// The releases that scenarios deploy and upgrade to.
-const (
-	oldVersion  = "7.6.0"
-	fromVersion = "7.14.2"
-	toVersion   = "7.14.3"
-)
-
 // module is the import path of this module.
 const module = "github.com/concourse-ci-machine/concourse-ci-machine"
 
@@ -58,6 +51,9 @@ type JujuOptions struct {
 	// PostgreSQL is a channel of Charmhub's PostgreSQL, such as "16/stable"; empty is
 	// the suite's own.
 	PostgreSQL string
+	// Releases is a folder with archives of Concourse and their digests, see
+	// release.Open; empty builds them from source.
+	Releases string
 	// HostPath is a directory for volumes, see juju.Options.
 	HostPath string
 }
@@ -100,11 +96,11 @@ func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 	releases := []struct {
 		version string
 		into    *scenarios.Release
-	}{{oldVersion, &b.Old}, {fromVersion, &b.From}, {toVersion, &b.To}}
+	}{{release.Old, &b.Old}, {release.From, &b.From}, {release.To, &b.To}}
 	b.Archives = make([]string, len(releases))
 	all, ctx := errgroup.WithContext(ctx)
 	for i, r := range releases {
-		archive, err := release.Build(ctx, filepath.Join(j.env.CacheDir, "releases"), r.version, log)
+		archive, err := j.release(ctx, r.version, log)
 		if err != nil {
 			return Build{}, err
 		}
@@ -129,6 +125,13 @@ func (j *Juju) Build(ctx context.Context, log func(string)) (Build, error) {
 	}
 	j.built = &b
 	return b, nil
+}
+
+func (j *Juju) release(ctx context.Context, version string, log func(string)) (release.Archive, error) {
+	if j.o.Releases != "" {
+		return release.Open(j.o.Releases, version)
+	}
+	return release.Build(ctx, filepath.Join(j.env.CacheDir, "releases"), version, log)
 }
 
 // Previous packs the charm of an earlier commit, which is cached, or finds the one that
