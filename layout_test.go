@@ -172,7 +172,7 @@ func TestDocumentsNameTests(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("docs", "coverage.md"))
 	require.NoError(t, err)
 	var tests strings.Builder
-	for _, pattern := range []string{"*/*_test.go", "*/*/*_test.go", "*/*/*/*_test.go", "*/*/*/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "*/*/*_test.go", "*/*/*/*_test.go", "*/*/*/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		for _, path := range files {
