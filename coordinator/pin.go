@@ -220,22 +220,6 @@ func (v *volume) madeAt(p entry) (int, error) {
 	return m.Generation, err
 }
 
-// WorkerDir makes, and returns, the directory for this unit's own state:
-// ROOT/worker/APP-N. Nobody but root can list it, but all can pass (mode 0711):
-// the root of a build's user namespace reaches its file system through it.
-func (c *Coordinator) WorkerDir(ctx context.Context) (string, error) {
-	dir := path.Join(workerDir, fileName(c.options.Unit))
-	full := filepath.Join(c.dir, dir)
-	return write(ctx, c, task{doing: "make", what: full}, func(_ context.Context, u *unit) (string, error) {
-		// One that is right costs no change: a volume that is full refuses even that.
-		if info, err := u.root.Lstat(dir); err == nil && info.Mode() == os.ModeDir|0o711 {
-			return full, nil
-		}
-		// Mkdir leaves one that is there as it is, with whatever mode.
-		return full, errors.Join(durable.Mkdir(u.root, dir, 0o711), u.root.Chmod(dir, 0o711))
-	})
-}
-
 // Units lists the units that have a pin, a worker directory or a note about their mount
 // on the volume, whether or not they still run.
 func (v *View) Units(ctx context.Context) ([]string, error) {
@@ -294,7 +278,7 @@ func (u *unit) forget(ctx context.Context, name string) error {
 	return errors.Join(
 		err,
 		tree.Remove(ctx, u.root, path.Join(probesDir, name)),
-		u.removeWorkerDir(ctx, path.Join(workerDir, name)),
+		removeWorkerDir(ctx, u.root, path.Join(workerDir, name)),
 		u.sweep(ctx, func(s staged) bool { return s.unit == name }),
 	)
 }
@@ -306,13 +290,4 @@ func (u *unit) unmounted(ctx context.Context, dir string) error {
 		err = fmt.Errorf("%w: %s", ErrMounted, mounts[0].Mountpoint)
 	}
 	return err
-}
-
-// removeWorkerDir removes what is on the volume itself. What a dead worker has mounted
-// there is in the way; what anybody else has is none of this unit's business.
-func (u *unit) removeWorkerDir(ctx context.Context, dir string) error {
-	full := filepath.Join(u.view.dir, dir)
-	_, err := tree.Unmount(ctx, full, tree.OverlayWithin(full))
-	u.warn("cannot unmount what a worker has left", err)
-	return tree.Remove(ctx, u.root, dir)
 }

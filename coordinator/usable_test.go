@@ -117,6 +117,21 @@ func TestCheckOfAProductWithoutPrograms(t *testing.T) {
 	require.NoError(t, c.Check(t.Context()))
 }
 
+// publicDir is a temporary directory that everybody can reach: those of tests are private.
+func publicDir(t *testing.T) string {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	for dir := top; dir != "/"; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		if info.Mode()&0o005 != 0o005 {
+			require.NoError(t, os.Chmod(dir, info.Mode()|0o005))
+			t.Cleanup(func() { os.Chmod(dir, info.Mode()) })
+		}
+	}
+	return top
+}
+
 // Root sees nothing of a mode that shuts out another user.
 func TestExecutable(t *testing.T) {
 	needs.Root(t)
@@ -126,15 +141,7 @@ func TestExecutable(t *testing.T) {
 	require.NoError(t, syscall.Setgroups([]int{0}), "as a service of root has it")
 	t.Cleanup(func() { syscall.Setgroups(groups) })
 	src := newSource(t, "7.14.3")
-	top := t.TempDir()
-	for dir := top; dir != "/"; dir = filepath.Dir(dir) { // those of tests are private
-		info, err := os.Stat(dir)
-		require.NoError(t, err)
-		if info.Mode()&0o005 != 0o005 {
-			require.NoError(t, os.Chmod(dir, info.Mode()|0o005))
-			t.Cleanup(func() { os.Chmod(dir, info.Mode()) })
-		}
-	}
+	top := publicDir(t)
 	root := filepath.Join(top, "volume")
 	c := open(t, root, "concourse-ci/0", src.URL)
 	installed(t, c, "7.14.3")
