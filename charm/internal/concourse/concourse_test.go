@@ -127,6 +127,12 @@ func TestDigests(t *testing.T) {
 	require.NotEqual(t, of(worker.Service(paths, "7.14.3")), of(elsewhere.Service(paths, "7.14.3")))
 	require.Equal(t, worker.Identity(), elsewhere.Identity(), "who describes it does not know the volume")
 	require.NotEqual(t, worker.Identity(), other.Identity(), "the web server has another key")
+	moved := worker
+	moved.LocalDir = "/mnt/fast"
+	require.NotEqual(t, worker.Identity(), moved.Identity(), "its state is to be elsewhere")
+	require.Equal(t, of(worker.Service(paths, "7.14.3")), of(moved.Service(paths, "7.14.3")), "until it is there")
+	worker.WorkDir = ""
+	require.Equal(t, worker.Service(concourse.Paths{}, "").RestartDigest(), worker.Identity(), "as it always was: a refresh of the charm starts no worker anew")
 }
 
 func TestKeys(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 type Worker struct {
 	Name          string `json:"name"`
 	WorkDir       string `json:"work_dir,omitempty"`
-	TSAHost       string `json:"tsa_host"`        // host:port
-	HostPublicKey string `json:"host_public_key"` // of the web server, an authorized_keys line
+	LocalDir      string `json:"local_dir,omitempty"` // of the machine, below which WorkDir is to be; empty for the volume
+	TSAHost       string `json:"tsa_host"`            // host:port
+	HostPublicKey string `json:"host_public_key"`     // of the web server, an authorized_keys line
 	LogLevel      string `json:"log_level"`
 	Options       string `json:"options,omitempty"` // variables, a line NAME=VALUE each
 	// What the machine has for the containers, which who describes the worker does not know:
@@ -58,8 +59,9 @@ func (w Worker) Service(p Paths, version string) Service {
 }
 
 // Identity changes whenever the worker has to be restarted for what it is told here,
-// whichever version it runs, wherever it keeps its state, and whatever its machine has.
+// whichever version it runs, wherever on the volume it keeps its state, and whatever its
+// machine has.
 func (w Worker) Identity() string {
-	w.WorkDir, w.NameServers, w.Certificates = "", "", ""
+	w.WorkDir, w.NameServers, w.Certificates = w.LocalDir, "", ""
 	return w.Service(Paths{}, "").RestartDigest()
 }

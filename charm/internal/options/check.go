@@ -3,6 +3,7 @@ package options
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -62,6 +63,27 @@ func checkProxy(o Option, c Config) string {
 	value := o.text(c)
 	return unless(value == "" || isURL(value, "http", "https", "socks5"),
 		"Malformed %[1]s: set %[1]s, or juju-%[1]s of the model, to the form http://proxy.example.com:3128", o.Name)
+}
+
+// workDirForm matches absolute paths in their shortest form, of names that mean nothing to
+// a mount, a shell or systemd.
+var workDirForm = regexp.MustCompile(`^(/[A-Za-z0-9_@+-][A-Za-z0-9_@+.-]*)+$`)
+
+// systemDirs are the directories that belong to the system with all that is in them, or
+// that it empties, and those of the charm.
+var systemDirs = []string{
+	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found", "/proc", "/root", "/run", "/sbin",
+	"/snap", "/sys", "/tmp", "/usr", "/var/cache", "/var/lib/dpkg", "/var/lib/juju", "/var/lib/systemd", "/var/lock",
+	"/var/log", "/var/run", "/var/snap", "/var/spool", "/var/tmp", "/var/lib/concourse", "/var/lib/concourse-ci-machine",
+}
+
+// checkWorkDir refuses what has a system directory in it, too.
+func checkWorkDir(_ Option, c Config) string {
+	within := func(dir, of string) bool { return dir == of || strings.HasPrefix(dir, of+"/") }
+	taken := func(of string) bool { return within(c.WorkerWorkDir, of) || within(of, c.WorkerWorkDir) }
+	return unless(c.WorkerWorkDir == "" || workDirForm.MatchString(c.WorkerWorkDir) && !slices.ContainsFunc(systemDirs, taken),
+		"Unusable worker-work-dir %q: use an absolute path such as /mnt/fast, of plain names, "+
+			"outside of the system's directories and of /var/lib/concourse", c.WorkerWorkDir)
 }
 
 // checkExtra shows no values, as there may be a password among them.

@@ -27,6 +27,7 @@ type Config struct {
 	ContainerdDNSProxyEnable       bool
 	Tag                            string
 	BaggageclaimDriver             string
+	WorkerWorkDir                  string
 	DrainTimeout                   time.Duration
 	ExtraEnv                       string
 

@@ -2,6 +2,7 @@ package options
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -115,6 +116,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 }
 
 func TestWrong(t *testing.T) {
+	const workDir = "Unusable worker-work-dir %q: use an absolute path such as /mnt/fast, of plain names, outside of the system's directories and of /var/lib/concourse"
 	for _, test := range []struct {
 		change func(*Config)
 		want   string // empty where it is fine
@@ -151,6 +153,30 @@ func TestWrong(t *testing.T) {
 		{func(c *Config) { c.Tag = "gpu, ssd" }, ""},
 		{func(c *Config) { c.BaggageclaimDriver = "zfs" }, `Unknown baggageclaim-driver "zfs": set baggageclaim-driver to one of naive, overlay, btrfs, detect`},
 		{func(c *Config) { c.BaggageclaimDriver = "" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/fast" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "/srv/ci_1/w.d" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "/var/lib/fast" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "/var/lib/concourse-fast" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "/usrlocal" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "" }, ""},
+		{func(c *Config) { c.WorkerWorkDir = "mnt/fast" }, fmt.Sprintf(workDir, "mnt/fast")},
+		{func(c *Config) { c.WorkerWorkDir = "/" }, fmt.Sprintf(workDir, "/")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/fast/" }, fmt.Sprintf(workDir, "/mnt/fast/")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt//fast" }, fmt.Sprintf(workDir, "/mnt//fast")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/../etc/x" }, fmt.Sprintf(workDir, "/mnt/../etc/x")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/./fast" }, fmt.Sprintf(workDir, "/mnt/./fast")},
+		{func(c *Config) { c.WorkerWorkDir = "/etc" }, fmt.Sprintf(workDir, "/etc")},
+		{func(c *Config) { c.WorkerWorkDir = "/usr/local/ci" }, fmt.Sprintf(workDir, "/usr/local/ci")},
+		{func(c *Config) { c.WorkerWorkDir = "/tmp/ci" }, fmt.Sprintf(workDir, "/tmp/ci")},
+		{func(c *Config) { c.WorkerWorkDir = "/var" }, fmt.Sprintf(workDir, "/var")},
+		{func(c *Config) { c.WorkerWorkDir = "/var/lib" }, fmt.Sprintf(workDir, "/var/lib")},
+		{func(c *Config) { c.WorkerWorkDir = "/var/lib/concourse" }, fmt.Sprintf(workDir, "/var/lib/concourse")},
+		{func(c *Config) { c.WorkerWorkDir = "/var/lib/concourse/worker" }, fmt.Sprintf(workDir, "/var/lib/concourse/worker")},
+		{func(c *Config) { c.WorkerWorkDir = "/var/lib/concourse-ci-machine/x" }, fmt.Sprintf(workDir, "/var/lib/concourse-ci-machine/x")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/a b" }, fmt.Sprintf(workDir, "/mnt/a b")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/a:b" }, fmt.Sprintf(workDir, "/mnt/a:b")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/a,b" }, fmt.Sprintf(workDir, "/mnt/a,b")},
+		{func(c *Config) { c.WorkerWorkDir = "/mnt/fast\n" }, fmt.Sprintf(workDir, "/mnt/fast\n")},
 		{func(c *Config) { c.ExtraEnv = "hunter2" }, "Malformed extra-env: use the form NAME=VALUE, one a line"},
 		{func(c *Config) { c.ExtraEnv = "A=hunter2,PATH=/x,CONCOURSE_TAG=t,HTTP_PROXY=p,CONCOURSE_GARDEN_BIN=b" },
 			"Unusable extra-env: take out PATH, CONCOURSE_TAG, HTTP_PROXY, CONCOURSE_GARDEN_BIN, which the charm or another option sets"},

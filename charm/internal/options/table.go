@@ -128,6 +128,14 @@ func Table() []Option {
 			`on every file system and in every container; the others are faster where the machine ` +
 			`lets them mount. Volumes that were made with another driver are of no use to the new one.`,
 	}, {
+		Name: "worker-work-dir", Default: "", Role: Worker, Variable: "CONCOURSE_WORK_DIR", Derived: true,
+		field: func(c *Config) any { return &c.WorkerWorkDir },
+		check: checkWorkDir,
+		Doc: `Directory on each unit's own machine, such as /mnt/fast on a fast disk, below which its ` +
+			`worker keeps its state. The charm makes APP-N in it, and removes that when it is not used ` +
+			`any more. Empty keeps the state on the volume, in worker/APP-N. A change starts workers ` +
+			`anew without what they had.`,
+	}, {
 		Name: "drain-timeout", Default: time.Hour, Role: Charm,
 		field: func(c *Config) any { return &c.DrainTimeout },
 		check: func(o Option, c Config) string {

@@ -28,6 +28,7 @@ func TestWhoReadsAnOption(t *testing.T) {
 		"containerd-dns-proxy-enable": func(c *plan.Config) { c.ContainerdDNSProxyEnable = true },
 		"tag":                         func(c *plan.Config) { c.Tag = "gpu" },
 		"baggageclaim-driver":         func(c *plan.Config) { c.BaggageclaimDriver = "overlay" },
+		"worker-work-dir":             func(c *plan.Config) { c.WorkerWorkDir = "/mnt/fast" },
 		"extra-env":                   func(c *plan.Config) { c.ExtraEnv = "CONCOURSE_ENABLE_ACROSS_STEP=true" },
 		"drain-timeout":               func(c *plan.Config) { c.DrainTimeout = time.Minute },
 	}

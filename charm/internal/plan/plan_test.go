@@ -119,6 +119,9 @@ func (u *unit) obey(answer plan.Plan) string {
 		u.in.Before = *answer.Spec
 		u.memory = u.memory.Note(u.in.Before)
 	}
+	if worker := u.in.Before.Worker; worker != nil && worker.LocalDir != "" {
+		u.seen.WorkDir = worker.LocalDir + "/ci-0"
+	}
 	var did []string
 	for range 5 {
 		due := supervisor.Next(concourse.Paths{Volume: u.in.Volume, State: "/var/lib/state"}, u.in.Before, u.seen, u.memory)
@@ -286,12 +289,23 @@ func TestMake(t *testing.T) {
 			name: "release URL without a scheme", unit: leader(config(func(c *plan.Config) { c.ReleaseURL = "example.com" })),
 			status: `blocked Malformed release-url "example.com": use the form https://github.com/concourse/concourse`,
 		}, {
+			name: "state of the worker on the system's disk", unit: follower(config(func(c *plan.Config) { c.WorkerWorkDir = "/etc/ci" })),
+			status: `blocked Unusable worker-work-dir "/etc/ci": use an absolute path such as /mnt/fast, of plain names, ` +
+				`outside of the system's directories and of /var/lib/concourse`,
+		}, {
+			name: "state of the worker where it cannot be", unit: follower(status(func(f *supervisor.Status) {
+				f.Stuck = "cannot make /mnt/fast/ci-0: mkdir /mnt/fast: not a directory"
+			})),
+			status: "blocked Cannot make /mnt/fast/ci-0: mkdir /mnt/fast: not a directory; it is tried again, see journalctl -u " + supervisor.Unit,
+			want:   old,
+		}, {
 			name: "all that is wrong at once", unit: leader(config(func(c *plan.Config) {
-				c.Mode, c.Version, c.LogLevel, c.ExternalURL = "cluster", "latest", "warn", "ci.example.com"
+				c.Mode, c.Version, c.LogLevel, c.ExternalURL, c.WorkerWorkDir = "cluster", "latest", "warn", "ci.example.com", "/"
 			})),
 			status: `blocked Unknown mode "cluster": set mode to one of auto, web, all; ` +
 				`Malformed external-url "ci.example.com": use the form https://ci.example.com; ` +
 				`Unknown log-level "warn": set log-level to one of debug, info, error, fatal; ` +
+				`Unusable worker-work-dir "/": use an absolute path such as /mnt/fast, of plain names, outside of the system's directories and of /var/lib/concourse; ` +
 				`Malformed version "latest": use the form 7.14.3`,
 		}, {
 			name: "malformed version", unit: leader(config(func(c *plan.Config) { c.Version = "latest" })),

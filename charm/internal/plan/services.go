@@ -63,7 +63,7 @@ func (m *maker) planWorker() {
 	case host != "" && key != "":
 		m.spec.Worker = &concourse.Worker{
 			Name: concourse.WorkerName(m.Juju.Unit), TSAHost: host, HostPublicKey: key, LogLevel: m.Config.LogLevel,
-			Options: m.Config.Environment(options.Worker),
+			LocalDir: m.Config.WorkerWorkDir, Options: m.Config.Environment(options.Worker),
 		}
 	}
 }

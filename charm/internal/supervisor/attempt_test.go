@@ -83,6 +83,12 @@ func (v *slowVolume) Installed(_ context.Context, version string) (coordinator.R
 
 func (v *slowVolume) WorkerDir(context.Context) (string, error) { return "/volume/worker/ci-0", nil }
 
+func (v *slowVolume) WorkerDirBelow(context.Context, string, []string) (string, error) {
+	return "", errors.ErrUnsupported
+}
+
+func (v *slowVolume) RemoveWorkerDir(context.Context) error { return errors.ErrUnsupported }
+
 func (v *slowVolume) Activate(context.Context, string) (coordinator.Activation, error) {
 	return coordinator.Activation{}, nil
 }

@@ -80,7 +80,7 @@ func (s *Supervisor) lookAtServices(ctx context.Context, seen *Seen) error {
 		s.status.Overdue = strings.TrimSpace(version + " " + s.spec.Try)
 	}
 	seen.Running = map[string]bool{concourse.ServerUnit: v.web.state.Running, concourse.WorkerUnit: v.worker.state.Running}
-	seen.WebServes = s.status.Web.Version != ""
+	seen.WebServes, seen.Works = s.status.Web.Version != "", s.status.Worker.Version != ""
 	s.lookAtWorkers(ctx, seen)
 	return nil
 }

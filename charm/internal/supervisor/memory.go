@@ -14,6 +14,11 @@ type Memory struct {
 	TSAHost  string             `json:"tsa_host,omitempty"`  // where the worker registers
 	Members  []string           `json:"members,omitempty"`   // of the spec before
 	Retire   []string           `json:"retire,omitempty"`    // units whose workers the web server has yet to forget
+	// WorkDirs are the directories that the worker was given, once one of them was outside of
+	// the volume. What is in those that it has left is to be removed. Clearing is the one of
+	// them with which that was begun: until it is done, no worker gets what remains of it.
+	WorkDirs []string `json:"work_dirs,omitempty"`
+	Clearing string   `json:"clearing,omitempty"`
 	// How far the unit has left.
 	Retired    bool `json:"retired,omitempty"`
 	Parted     bool `json:"parted,omitempty"` // see Due.Part
@@ -22,14 +27,16 @@ type Memory struct {
 
 // Started is how a service was started.
 type Started struct {
-	Restart string `json:"restart"` // its RestartDigest; empty while it is being started
-	Reload  string `json:"reload"`  // its ReloadDigest
-	Is      string `json:"is"`      // Identity of the Web or Worker
-	Version string `json:"version"` // from which
+	Restart string `json:"restart"`            // its RestartDigest; empty while it is being started
+	Reload  string `json:"reload"`             // its ReloadDigest
+	Is      string `json:"is"`                 // Identity of the Web or Worker
+	Version string `json:"version"`            // from which
+	WorkDir string `json:"work_dir,omitempty"` // of a worker
 }
 
 func (m Memory) clone() Memory {
 	m.Started, m.Members, m.Retire = maps.Clone(m.Started), slices.Clone(m.Members), slices.Clone(m.Retire)
+	m.WorkDirs = slices.Clone(m.WorkDirs)
 	return m
 }
 

@@ -16,7 +16,7 @@ type Seen struct {
 	CurrentBy string            // unit that activated it
 	Installed map[string]string // releases that are sound, with the digests of their archives
 	Contents  map[string]string // of these, see coordinator.Release
-	WorkDir   string            // this unit's own directory on the volume
+	WorkDir   string            // for the worker's state; empty while there is none that it may use
 	// What the machine has for the worker, see concourse.Worker.
 	NameServers, Certificates string
 
@@ -26,6 +26,7 @@ type Seen struct {
 	Schema    int64             // version of the database's schema; 0 where there is none yet
 	Supported map[string]int64  // newest schema that a web server of each release works with
 	WebServes bool              // the web server answers
+	Works     bool              // the worker answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
 	Here      bool              // this unit's worker has registered with this unit's web server, which has its builds
 	LandedFor time.Duration     // since the worker could have been told to land
@@ -53,6 +54,7 @@ type Task struct {
 	Is      string            // Identity of what is started
 	Version string            // from which
 	TSAHost string            // of a worker
+	WorkDir string            // of a worker
 }
 
 // Due is what to do next. Its parts do not depend on one another: what has to wait for
@@ -67,6 +69,7 @@ type Due struct {
 	Retire   string // unit whose worker the web server is to forget
 	Prune    string // worker that is to be forgotten, as no unit has it
 	Forget   string // unit whose files on the volume are to be removed
+	Clear    string // directory that the worker has left, to be removed
 	// A unit that leaves: it has the web server forget its worker, then stops, then
 	// removes what it has on the volume. A web server serves on for a moment, Part: where
 	// the whole application leaves, the others have to reach it.
@@ -103,6 +106,7 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	damaged := due.Run == "" && m.Running != ""
 	due.Web = nextWeb(paths, spec, seen, m, due.Run, ready, damaged)
 	due.Worker = nextWorker(paths, spec, seen, m, due.Run, ready, damaged)
+	due.Clear = leftDir(seen, m, due.Worker)
 	if spec.Web != nil && seen.WebServes {
 		if due.Prune = stranger(spec, seen.Workers, m); len(m.Retire) > 0 {
 			due.Retire = m.Retire[0]
@@ -114,6 +118,24 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 		}
 	}
 	return due
+}
+
+// leftDir returns a directory that the worker has left for another one, in which it works.
+// Until it does, it may be given the former one again, with all that is there.
+func leftDir(seen Seen, m Memory, worker Task) string {
+	started := m.Started[concourse.WorkerUnit]
+	switch {
+	case seen.Fault.severe():
+		return ""
+	case m.Clearing != "":
+		return m.Clearing
+	case worker.Verb != "" || !seen.Works || started.Restart == "" || started.WorkDir == "" || started.WorkDir != seen.WorkDir:
+		return ""
+	}
+	if i := slices.IndexFunc(m.WorkDirs, func(dir string) bool { return dir != seen.WorkDir }); i >= 0 {
+		return m.WorkDirs[i]
+	}
+	return ""
 }
 
 // stranger returns a worker that was a unit's of this application, and is nobody's now:
@@ -204,7 +226,7 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 	}
 	worker := *spec.Worker
 	worker.WorkDir, worker.NameServers, worker.Certificates = seen.WorkDir, seen.NameServers, seen.Certificates
-	t := start(Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost}, worker.Identity, seen, m)
+	t := start(Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost, WorkDir: worker.WorkDir}, worker.Identity, seen, m)
 	if t.Verb == Start {
 		former := formerWorker(worker, spec.TSA).Service(paths, version)
 		if m.Started[concourse.WorkerUnit].Restart == former.RestartDigest() {
@@ -283,7 +305,7 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 		m.Started = map[string]Started{}
 	}
 	m.Started[t.Service.Unit] = Started{
-		Restart: t.Service.RestartDigest(), Reload: t.Service.ReloadDigest(), Is: t.Is, Version: t.Version,
+		Restart: t.Service.RestartDigest(), Reload: t.Service.ReloadDigest(), Is: t.Is, Version: t.Version, WorkDir: t.WorkDir,
 	}
 	if t.TSAHost != "" {
 		m.TSAHost = t.TSAHost

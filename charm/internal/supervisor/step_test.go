@@ -172,6 +172,57 @@ func TestLeave(t *testing.T) {
 	require.False(t, m.Retired || m.LeftVolume)
 }
 
+// What a worker has left is removed when it works elsewhere, and not before: an operator may
+// want it back. What was begun with is no worker's any more.
+func TestClearsWhatAWorkerHasLeft(t *testing.T) {
+	worker := concourse.Worker{Name: "ci-0", WorkDir: "/fast/ci-0"}
+	for name, test := range map[string]struct {
+		change func(spec *supervisor.Spec, seen *supervisor.Seen, m *supervisor.Memory)
+		want   string
+	}{
+		"it works elsewhere": {func(*supervisor.Spec, *supervisor.Seen, *supervisor.Memory) {}, "/volume/ci-0"},
+		"it does not answer": {func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) { seen.Works = false }, ""},
+		"it is to be started anew": {func(spec *supervisor.Spec, _ *supervisor.Seen, _ *supervisor.Memory) {
+			spec.Worker = &concourse.Worker{Name: "ci-0", LogLevel: "debug"}
+		}, ""},
+		"it is being started": {func(spec *supervisor.Spec, _ *supervisor.Seen, m *supervisor.Memory) {
+			spec.TSA = "10.0.0.1" // for which it waits
+			*m = m.Begun(supervisor.Task{Verb: supervisor.Start, Service: concourse.Service{Unit: concourse.WorkerUnit}})
+		}, ""},
+		"it is to go back":             {func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) { seen.WorkDir = "/volume/ci-0" }, ""},
+		"there is no directory for it": {func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) { seen.WorkDir = "" }, ""},
+		"the former charm has started it": {func(_ *supervisor.Spec, _ *supervisor.Seen, m *supervisor.Memory) {
+			started := m.Started[concourse.WorkerUnit]
+			started.WorkDir = ""
+			m.Started[concourse.WorkerUnit] = started
+		}, ""},
+		"it has left nothing": {func(_ *supervisor.Spec, _ *supervisor.Seen, m *supervisor.Memory) {
+			m.WorkDirs = []string{"/fast/ci-0"}
+		}, ""},
+		"the volume is lost": {func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) {
+			seen.Fault = supervisor.NotMounted
+		}, ""},
+		"it was begun with": {func(_ *supervisor.Spec, seen *supervisor.Seen, m *supervisor.Memory) {
+			seen.Works, m.Clearing = false, "/volume/ci-0"
+		}, "/volume/ci-0"},
+		"the unit leaves": {func(spec *supervisor.Spec, _ *supervisor.Seen, m *supervisor.Memory) {
+			spec.Leaving, m.Clearing = true, "/volume/ci-0"
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := supervisor.Spec{Unit: "ci/0", Run: "7.14.2", Worker: &concourse.Worker{Name: "ci-0"}}
+			seen := supervisor.Seen{
+				Installed: map[string]string{"7.14.2": ""}, Current: "7.14.2", WorkDir: "/fast/ci-0", Works: true,
+				Running: map[string]bool{concourse.WorkerUnit: true},
+			}
+			m := supervisor.Memory{Running: "7.14.2", WorkDirs: []string{"/fast/ci-0", "/volume/ci-0"}}
+			m = m.Did(supervisor.Task{Verb: supervisor.Start, Service: worker.Service(paths, "7.14.2"), WorkDir: worker.WorkDir}, spec)
+			test.change(&spec, &seen, &m)
+			require.Equal(t, test.want, supervisor.Next(paths, spec, seen, m).Clear)
+		})
+	}
+}
+
 // Where the whole application leaves, workers have to reach the web server.
 func TestWebServerServesOnForAMoment(t *testing.T) {
 	spec := supervisor.Spec{Unit: "ci/0", Leaving: true, Web: &concourse.Web{}, Members: []string{"ci/1", "ci/0"}}

@@ -34,6 +34,8 @@ type Volume interface {
 	Recheck(ctx context.Context, version string) (coordinator.Release, error)
 	Verify(ctx context.Context, version string, progress func(done, total int64)) error
 	WorkerDir(ctx context.Context) (string, error)
+	WorkerDirBelow(ctx context.Context, dir string, made []string) (string, error)
+	RemoveWorkerDir(ctx context.Context) error
 	Ensure(ctx context.Context, version string) (coordinator.Release, error)
 	Activate(ctx context.Context, version string) (coordinator.Activation, error)
 	Pin(ctx context.Context, version string) (coordinator.Release, error)
@@ -89,6 +91,7 @@ type Supervisor struct {
 	watched  map[string]*watched // by address
 	services serviceView
 	machine  machineView
+	workDirs workDirsView
 	requests *downloads
 	schema   schemaView
 	jobs     map[string]*job
@@ -219,6 +222,7 @@ func (s *Supervisor) look(ctx context.Context) error {
 	looked := s.lookAtVolume(ctx)
 	s.lookForNewest(ctx)
 	s.lookAtReleases(ctx, &seen)
+	s.lookAtWorkDir(ctx, &seen)
 	s.lookForLost(ctx, &seen)
 	s.collectReleases(ctx)
 	s.lookAtWatched(ctx)

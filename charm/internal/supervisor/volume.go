@@ -148,7 +148,7 @@ func (s *Supervisor) openVolume(ctx context.Context) error {
 	default:
 		s.Log.Warn("cannot read what is active", "error", err)
 	}
-	if v.workDir == "" && !s.spec.Leaving { // for whatever role it gets
+	if v.workDir == "" && s.worksOnVolume() { // for whatever role it gets
 		if v.workDir, err = v.open.WorkerDir(ctx); err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ const recheck = 10 * time.Second
 // wanted installed.
 func (s *Supervisor) lookAtReleases(ctx context.Context, seen *Seen) {
 	v := &s.volume
-	seen.Fault, seen.Current, seen.CurrentBy, seen.WorkDir = s.status.Fault, v.current.Version, v.current.Unit, v.workDir
+	seen.Fault, seen.Current, seen.CurrentBy = s.status.Fault, v.current.Version, v.current.Unit
 	if v.open != nil {
 		for _, version := range []string{s.spec.Run, s.memory.Running, s.spec.Fetch} {
 			s.lookAtRelease(ctx, version)

@@ -23,7 +23,8 @@ const (
 	volumeWork   = 30 * time.Minute // to read a release, activate and pin it: a mount that hangs is seen by the looks
 	serviceLimit = 2 * time.Minute  // to start or stop a service: a worker has one minute to end
 	retireLimit  = 20 * time.Second // to have the web server let a worker go
-	leaveLimit   = 5 * time.Minute  // to remove what a worker has left on the volume
+	leaveLimit   = 5 * time.Minute  // to remove what a worker has left
+	clearLimit   = 30 * time.Minute // to do so when nobody waits for it
 )
 
 // work is something to do. The zero value is nothing.
@@ -65,6 +66,7 @@ func (s *Supervisor) do(ctx context.Context, due Due) {
 	s.run(ctx, "prune", s.prune(due.Prune))
 	s.run(ctx, "leave", s.leave(due))
 	s.run(ctx, "forget", s.forget(due.Forget))
+	s.run(ctx, "clear", s.clear(due.Clear))
 }
 
 func (s *Supervisor) job(kind string) *job {
@@ -305,12 +307,13 @@ func (s *Supervisor) leave(due Due) work {
 		return work{
 			what: "leave the volume", limit: leaveLimit,
 			try: func(ctx context.Context) error {
+				s.leaveLocalDirs(ctx, spec, memory)
 				if volume == nil {
 					return errors.New("the volume is not there")
 				}
 				return volume.Leave(ctx)
 			},
-			excuse: "Left " + filepath.Join(spec.Root, "worker", concourse.WorkerName(spec.Unit)) + " behind: %v",
+			excuse: "Left " + spec.volumeWorkDir() + " behind: %v",
 			done:   func(m *Memory) { m.LeftVolume = true },
 		}
 	}
