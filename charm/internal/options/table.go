@@ -134,7 +134,8 @@ func Table() []Option {
 		Doc: `Directory on each unit's own machine, such as /mnt/fast on a fast disk, below which its ` +
 			`worker keeps its state. The charm makes APP-N in it, and removes that when it is not used ` +
 			`any more. Empty keeps the state on the volume, in worker/APP-N. A change starts workers ` +
-			`anew without what they had.`,
+			`anew without what they had; builds may fail for want of it for the minutes in which the ` +
+			`web server has not noticed.`,
 	}, {
 		Name: "drain-timeout", Default: time.Hour, Role: Charm,
 		field: func(c *Config) any { return &c.DrainTimeout },
