@@ -32,10 +32,15 @@ var everyCall = map[string]func(t *testing.T, c *Coordinator) error{
 	"Rollback":  func(t *testing.T, c *Coordinator) error { _, err := c.Rollback(t.Context()); return err },
 	"Collect":   func(t *testing.T, c *Coordinator) error { _, err := c.Collect(t.Context()); return err },
 	"WorkerDir": func(t *testing.T, c *Coordinator) error { _, err := c.WorkerDir(t.Context()); return err },
-	"Leave":     func(t *testing.T, c *Coordinator) error { return c.Leave(t.Context()) },
-	"Forget":    func(t *testing.T, c *Coordinator) error { return c.Forget(t.Context(), "concourse-ci/1") },
-	"Units":     func(t *testing.T, c *Coordinator) error { _, err := c.Units(t.Context()); return err },
-	"Probe":     func(t *testing.T, c *Coordinator) error { _, err := c.Probe(t.Context()); return err },
+	"WorkerDirBelow": func(t *testing.T, c *Coordinator) error {
+		_, err := c.WorkerDirBelow(t.Context(), t.TempDir(), nil)
+		return err
+	},
+	"RemoveWorkerDir": func(t *testing.T, c *Coordinator) error { return c.RemoveWorkerDir(t.Context()) },
+	"Leave":           func(t *testing.T, c *Coordinator) error { return c.Leave(t.Context()) },
+	"Forget":          func(t *testing.T, c *Coordinator) error { return c.Forget(t.Context(), "concourse-ci/1") },
+	"Units":           func(t *testing.T, c *Coordinator) error { _, err := c.Units(t.Context()); return err },
+	"Probe":           func(t *testing.T, c *Coordinator) error { _, err := c.Probe(t.Context()); return err },
 }
 
 // changed rewrites volume.json.

@@ -50,17 +50,23 @@ func makeWorkerDir(root *os.Root, dir string) error {
 // them is somebody else's, unless it is empty: the error is fs.ErrExist. Other errors are
 // ErrOptions for a directory that is on the volume, ErrReadOnly, ErrNoExec as no build
 // could execute anything there, and ErrNoAccess if a directory above lets only its owner
-// pass. ErrHung is about the mount of DIR.
+// pass. ErrHung may be about the mount of DIR, too.
 func (c *Coordinator) WorkerDirBelow(ctx context.Context, dir string, made []string) (string, error) {
 	full := filepath.Join(dir, fileName(c.options.Unit))
 	made = slices.Clone(made) // the call may be left behind
+	volume, err := read(ctx, &c.View, task{doing: "make", what: full}, func(_ context.Context, in *volume) (string, error) {
+		return filepath.EvalSymlinks(in.view.dir)
+	})
+	if err != nil {
+		return "", err
+	}
 	real, err := mount.Call(ctx, mount.At(full), func(ctx context.Context) (string, error) {
-		return c.workerDirAt(ctx, full, made)
+		return workerDirOutside(ctx, volume, full, made)
 	})
 	return real, failed("make", full, err)
 }
 
-func (c *Coordinator) workerDirAt(ctx context.Context, full string, made []string) (string, error) {
+func workerDirOutside(ctx context.Context, volume, full string, made []string) (string, error) {
 	above, name := filepath.Dir(full), filepath.Base(full)
 	if err := os.MkdirAll(above, 0o755); err != nil {
 		return "", err
@@ -69,12 +75,8 @@ func (c *Coordinator) workerDirAt(ctx context.Context, full string, made []strin
 	if err != nil {
 		return "", err
 	}
-	volume, err := filepath.EvalSymlinks(c.dir)
-	if err != nil {
-		return "", err
-	}
 	if full = filepath.Join(above, name); strings.HasPrefix(full, volume+"/") {
-		return "", fmt.Errorf("%w: it is on the volume %s", ErrOptions, c.dir)
+		return "", fmt.Errorf("%w: it is on the volume %s", ErrOptions, volume)
 	}
 	root, err := os.OpenRoot(above)
 	if err != nil {
