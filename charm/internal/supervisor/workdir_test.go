@@ -133,7 +133,11 @@ func TestWorkerMoves(t *testing.T) {
 	w.put(w.at("faster"), "state")
 	w.worksIn("")
 	w.gone(w.at("faster"))
-	eventually(t, "rest", func() bool { m := w.remembers(); return len(m.WorkDirs) == 0 && m.Clearing == "" })
+	eventually(t, "rest", func() bool {
+		m := w.remembers()
+		left := func(dir string) bool { return dir != w.onVolume() }
+		return !slices.ContainsFunc(m.WorkDirs, left) && m.Clearing == ""
+	})
 	w.put(w.onVolume(), "state")
 	w.worksIn("fast")
 	w.gone(w.onVolume())
