@@ -68,6 +68,17 @@ func (m *migration) migrated(version string, args ...string) {
 	require.NoError(m, err, "%s", out)
 }
 
+// held begins a migration that waits in the middle, until it is released.
+func (m *migration) held() (up *exec.Cmd, release func()) {
+	m.Helper()
+	m.migrated("7.6.0", latest)
+	release = m.db.Lock("jobs")
+	up = m.migrate("7.14.2", latest)
+	require.NoError(m, up.Start())
+	require.Eventually(m, func() bool { return m.db.Waiting() == 1 }, time.Minute, 20*time.Millisecond)
+	return up, release
+}
+
 const latest = "--migrate-to-latest-version"
 
 // What the charm reads is what genuine releases write: on the way up, on the way down, and
@@ -104,11 +115,7 @@ func TestSchemaOfGenuineReleases(t *testing.T) {
 func TestSlowMigration(t *testing.T) {
 	t.Parallel()
 	m := newMigration(t)
-	m.migrated("7.6.0", latest)
-	release := m.db.Lock("jobs")
-	up := m.migrate("7.14.2", latest)
-	require.NoError(t, up.Start())
-	require.Eventually(t, func() bool { return m.db.Waiting() == 1 }, time.Minute, 20*time.Millisecond)
+	up, release := m.held()
 	for range 10 {
 		require.EqualValues(t, secondStep, m.schema())
 		time.Sleep(20 * time.Millisecond)
@@ -138,11 +145,7 @@ func TestFailingMigration(t *testing.T) {
 func TestMigrationDies(t *testing.T) {
 	t.Parallel()
 	m := newMigration(t)
-	m.migrated("7.6.0", latest)
-	release := m.db.Lock("jobs")
-	up := m.migrate("7.14.2", latest)
-	require.NoError(t, up.Start())
-	require.Eventually(t, func() bool { return m.db.Waiting() == 1 }, time.Minute, 20*time.Millisecond)
+	up, release := m.held()
 	require.NoError(t, up.Process.Kill())
 	require.Error(t, up.Wait())
 	release()
