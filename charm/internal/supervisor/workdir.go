@@ -122,7 +122,11 @@ func (s *Supervisor) clear(dir string) work {
 				*m = m.withoutWorkDir(dir)
 			}
 		},
-		after: func() { v.kept, v.keptFor = time.Now(), kept },
+		after: func() {
+			if v.kept, v.keptFor = time.Now(), kept; kept == nil && dir == v.dir {
+				v.below, v.dir = "", "" // it has to be made anew before a worker gets it
+			}
+		},
 	}
 }
 

@@ -175,18 +175,22 @@ func TestWorkerMovesAndTheSupervisorDies(t *testing.T) {
 	require.Empty(t, w.system.Done())
 
 	// It has removed a part of it, and the operator has changed their mind.
-	w.end()
-	require.NoError(t, os.Mkdir(w.onVolume(), 0o711))
-	w.put(w.onVolume(), "half")
-	m := w.remembers()
-	m.WorkDirs, m.Clearing = append(m.WorkDirs, w.onVolume()), w.onVolume()
-	data, err := json.Marshal(m)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(string(w.files), "memory.json"), data, 0o600))
-	w.wants("")
-	w.live()
-	w.startedIn(w.onVolume())
-	require.NoFileExists(t, filepath.Join(w.onVolume(), "half"), "no worker gets what remains")
+	for below, dir := range map[string]string{"": w.onVolume(), "fast": w.at("fast")} {
+		w.end()
+		require.NoError(t, os.Mkdir(dir, 0o711))
+		w.put(dir, "half")
+		m := w.remembers()
+		m.WorkDirs, m.Clearing = append(m.WorkDirs, dir), dir
+		data, err := json.Marshal(m)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(string(w.files), "memory.json"), data, 0o600))
+		w.wants(below)
+		w.live()
+		w.startedIn(dir)
+		require.NoFileExists(t, filepath.Join(dir, "half"), "no worker gets what remains")
+		w.worksIn("faster")
+		w.gone(dir)
+	}
 }
 
 // keeping is a volume whose directories cannot be removed for a while.
