@@ -17,6 +17,7 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/exec"
 	"github.com/testcontainers/testcontainers-go/log"
+	"github.com/testcontainers/testcontainers-go/wait"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/internal/needs"
 )
@@ -62,6 +63,7 @@ func run(t testing.TB, docker *testcontainers.DockerProvider, env map[string]str
 		// away is refused. Docker's own forwarding accepts first.
 		HostConfigModifier: func(c *container.HostConfig) { c.NetworkMode, c.AutoRemove = "host", true },
 		ConfigModifier:     func(c *container.Config) { c.OpenStdin, c.StdinOnce = true, true },
+		WaitingFor:         wait.ForLog(started).WithStartupTimeout(startLimit).WithPollInterval(20 * time.Millisecond),
 		LifecycleHooks:     []testcontainers.ContainerLifecycleHooks{{PreStarts: []testcontainers.ContainerHook{hold}}},
 	})
 	t.Cleanup(func() {

@@ -41,8 +41,11 @@ COPY --chown=999:999 empty /var/run/postgresql
 USER 999:999
 ENV PGDATA=/data LC_ALL=C.UTF-8
 RUN ["initdb", "--no-sync", "--username=postgres", "--pwfile=/etc/administrator", "--auth-host=scram-sha-256", "--auth-local=trust"]
-ENTRYPOINT ["sh", "-c", "` + start + ` && read forever"]
+ENTRYPOINT ["sh", "-c", "` + start + ` && echo '` + started + `' && read forever"]
 `
+
+// started is what a container logs when its server answers, and nothing else runs in it.
+const started = "PostgreSQL has started."
 
 // start starts the server, which takes its port from PGPORT, and waits until it answers.
 // What the log goes to is what the container logs.
