@@ -75,6 +75,32 @@ func TestBroken(t *testing.T) {
 		{"a worker that makes room is stopped", specified(func(_ plan.Input, s *supervisor.Spec) {
 			s.Land = false
 		}), []error{ErrLost}, nil},
+		{"workers do not wait for a turn", specified(func(_ plan.Input, s *supervisor.Spec) {
+			s.Turn = supervisor.NoTurn
+		}), []error{ErrLost}, nil},
+		{"workers take two turns at a time", planned(func(in *plan.Input, answer func() *plan.Plan) plan.Plan {
+			in.Config.MaxUnavailable = 2
+			return *answer()
+		}), []error{ErrTurns}, nil},
+		{"a worker is told once to land", func(p *Protocol) {
+			p.Next = func(paths concourse.Paths, spec supervisor.Spec, seen supervisor.Seen, m supervisor.Memory) supervisor.Due {
+				due := supervisor.Next(paths, spec, seen, m)
+				if due.Worker.Verb == supervisor.Land && !m.Started[concourse.WorkerUnit].Told.IsZero() {
+					due.Worker = supervisor.Task{}
+				}
+				return due
+			}
+		}, []error{ErrUnsettled}, func(o Order) bool {
+			return strings.HasPrefix(o.Change, "option") && strings.HasPrefix(o.Fault, "lost connection") && !o.Early
+		}},
+		{"a web server stops while a worker lands", func(p *Protocol) {
+			p.Next = func(paths concourse.Paths, spec supervisor.Spec, seen supervisor.Seen, m supervisor.Memory) supervisor.Due {
+				due := supervisor.Next(paths, spec, seen, m)
+				spec.Landing, seen.Lands = nil, false
+				due.Web = supervisor.Next(paths, spec, seen, m).Web
+				return due
+			}
+		}, []error{ErrLost}, func(o Order) bool { return o.Change == twoOptions }},
 		{"ready is said of what is installed", planned(func(in *plan.Input, answer func() *plan.Plan) plan.Plan {
 			a := answer()
 			if run := in.Status.Run; run != "" && a.Changes.Status.Level != juju.Blocked {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
 )
@@ -12,11 +13,18 @@ type change struct {
 	make func(w *world) *excuse
 }
 
-func configured(loses bool, set func(w *world, c *plan.Config)) func(*world) *excuse {
+func configured(set func(w *world, c *plan.Config)) func(*world) *excuse {
 	return func(w *world) *excuse {
 		w.juju.configure(func(c *plan.Config) { set(w, c) })
-		return &excuse{losesAll: loses}
+		return &excuse{}
 	}
+}
+
+// twoOptions is a change with another one soon after it, and no rest in between.
+const twoOptions = "option of workers, then of the web server"
+
+func externalURL(w *world, c *plan.Config) {
+	c.ExternalURL = fmt.Sprintf("https://ci-%d.example.com", w.rand.IntN(1000))
 }
 
 func removed(choose func(*world) *unit) func(*world) *excuse {
@@ -33,16 +41,20 @@ func removed(choose func(*world) *unit) func(*world) *excuse {
 // changes are all that an operator may do.
 var changes = []change{
 	{"nothing", func(*world) *excuse { return &excuse{} }},
-	{"option of the web server", configured(false, func(w *world, c *plan.Config) {
-		c.ExternalURL = fmt.Sprintf("https://ci-%d.example.com", w.rand.IntN(1000))
-	})},
-	{"option of every process", configured(true, func(_ *world, c *plan.Config) { c.LogLevel = "debug" })},
-	{"option version", configured(true, func(_ *world, c *plan.Config) { c.Version = newerVersion })},
-	{"option version of a broken release", func(w *world) *excuse {
-		w.juju.configure(func(c *plan.Config) { c.Version = brokenVersion })
-		return &excuse{losesAll: w.juju.config.Mode != "auto"} // there, workers wait for the web server
+	{"option of the web server", configured(externalURL)},
+	{"option of every process", configured(func(_ *world, c *plan.Config) { c.LogLevel = "debug" })},
+	{twoOptions, func(w *world) *excuse {
+		w.juju.configure(func(c *plan.Config) { c.Tag = "gpu" })
+		w.coming++
+		w.after(time.Duration(w.rand.Int64N(int64(time.Minute))), func() {
+			w.juju.configure(func(c *plan.Config) { externalURL(w, c) })
+			w.coming--
+		})
+		return &excuse{}
 	}},
-	{"mode", configured(true, func(_ *world, c *plan.Config) {
+	{"option version", configured(func(_ *world, c *plan.Config) { c.Version = newerVersion })},
+	{"option version of a broken release", configured(func(_ *world, c *plan.Config) { c.Version = brokenVersion })},
+	{"mode", configured(func(_ *world, c *plan.Config) {
 		if c.Mode == "auto" {
 			c.Mode = "all"
 		} else {
@@ -53,7 +65,7 @@ var changes = []change{
 		u := w.one()
 		u.agent.actions = append(u.agent.actions, action{"upgrade", newerVersion})
 		w.soon(0, 1, u.agent.once(u.agent.step))
-		return &excuse{losesAll: true}
+		return &excuse{}
 	}},
 	{"unit added", func(w *world) *excuse {
 		u := w.juju.addUnit()

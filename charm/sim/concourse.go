@@ -27,6 +27,7 @@ type registration struct {
 	name, state, version string
 	at                   string // address of the web server with which it has registered
 	heard                time.Duration
+	began                int64   // when its process began, in seconds
 	worker               *worker // the process that registered last
 }
 

@@ -187,8 +187,8 @@ func (d *driver) look(err error) {
 	if looked {
 		seen.Busy, seen.Stale = d.busy(), d.stale
 		due := d.ask(seen)
-		_, works := d.unit.files.memory.Started[concourse.WorkerUnit]
-		d.status.Run, d.status.Left, d.status.Landing = due.Run, due.Left, d.spec.Land && works
+		d.unit.files.memory.Stays = due.Stays
+		d.status.Note(d.spec, seen, d.unit.files.memory, due)
 		d.do(due)
 	} else {
 		d.do(supervisor.Due{})

@@ -163,6 +163,12 @@ var faults = []fault{
 	})},
 	{"killed web server", lasting(1, 2), on((*world).serving, false, killed(concourse.ServerUnit))},
 	{"hung web server", lasting(5, 240), on((*world).serving, false, hungWeb)},
+	{"lost connection of a worker", lasting(1, 2), on((*world).one, false, func(u *unit) func() {
+		if w := u.machine.worker; w != nil {
+			w.to = nil // it dials anew
+		}
+		return nil
+	})},
 	{"killed worker", lasting(1, 2), on((*world).one, true, killed(concourse.WorkerUnit))},
 	{"machine removed by force", lasting(1, 2), func(w *world) (*excuse, func() func()) {
 		if len(w.living()) < 2 {

@@ -77,7 +77,8 @@ func (d *driver) service(unit string) (*health, *supervisor.Answer) {
 func (d *driver) lookAtService(unit string, wanted bool, ask func() (version string, ok bool)) {
 	h, answer := d.service(unit)
 	started, runs := d.unit.files.memory.Started[unit]
-	started.Restart, started.Reload = "", ""
+	told := !started.Told.IsZero()
+	started = supervisor.Started{Is: started.Is, Version: started.Version}
 	if runs = runs && wanted; !runs {
 		started = supervisor.Started{}
 	}
@@ -85,7 +86,7 @@ func (d *driver) lookAtService(unit string, wanted bool, ask func() (version str
 		*h, *answer = health{started: started, turned: d.unit.now}, supervisor.Answer{Is: started.Is}
 	}
 	pause := askSystemd
-	if d.spec.Land && unit == concourse.WorkerUnit {
+	if (d.spec.Land || told) && unit == concourse.WorkerUnit {
 		pause = askLanding
 	}
 	if well := !runs || h.answers && h.missed == 0; !well || !h.known || d.unit.now-h.asked >= pause {

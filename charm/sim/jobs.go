@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -186,6 +187,7 @@ func (d *driver) changeService(t supervisor.Task) work {
 		return work{}
 	}
 	machine := d.unit.machine
+	t.At = d.unit.time()
 	return work{
 		what: string(t.Verb) + " " + t.Service.RestartDigest() + t.Service.ReloadDigest(), limit: serviceLimit,
 		try: func(f *flight) {
@@ -200,10 +202,7 @@ func (d *driver) changeService(t supervisor.Task) work {
 					machine.writeFiles(t.Service)
 					machine.reload(t.Service.Unit, f.end)
 				case t.Verb == supervisor.Land:
-					if d.unit.files.journal++; machine.worker != nil {
-						machine.worker.land()
-					}
-					f.end(nil)
+					d.land(f)
 				default:
 					machine.remove(t.Service.Unit, f.end)
 				}
@@ -213,12 +212,35 @@ func (d *driver) changeService(t supervisor.Task) work {
 		after: func() {
 			switch t.Verb {
 			case supervisor.Land:
-				d.workers.setState(d.unit.worker(), concourse.Landing)
+				d.workers.told = d.unit.now
+				d.workers.listed.SetState(d.unit.worker(), concourse.Landing)
 			case supervisor.Start, supervisor.Stop:
 				d.startedAnew(t.Service.Unit)
 			}
 		},
 	}
+}
+
+// land tells the worker to, where a web server answers.
+func (d *driver) land(f *flight) {
+	found := d.spec.Web != nil && d.unit.machine.web.serves()
+	for _, address := range d.spec.Watch {
+		host, _, _ := net.SplitHostPort(address)
+		found = found || d.spec.Web == nil && d.unit.machine.dial(host).serves()
+	}
+	if !found {
+		f.end(errSilent)
+		return
+	}
+	d.unit.soon(5*time.Millisecond, 100*time.Millisecond, func() {
+		if d.unit.files.journal++; !f.dead() && d.unit.machine.worker != nil {
+			if d.spec.Worker != nil {
+				d.unit.judge.lands(d.unit)
+			}
+			d.unit.machine.worker.land()
+		}
+		f.end(nil)
+	})
 }
 
 // retireOther has the web server of this unit forget a worker; that it could not is no
@@ -261,7 +283,7 @@ func (d *driver) prune(due supervisor.Due) work {
 			})
 		},
 		done:  func(m supervisor.Memory) supervisor.Memory { return m },
-		after: func() { d.workers.setState(due.Prune, "") },
+		after: func() { d.workers.listed.SetState(due.Prune, "") },
 	}
 }
 

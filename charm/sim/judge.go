@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 var (
 	ErrDownloads = errors.New("a release is downloaded more than once")
 	ErrLost      = errors.New("a build is lost that no fault explains")
+	ErrTurns     = errors.New("more workers are away than may be")
 	ErrNoWeb     = errors.New("no web server answers, though one can")
 	ErrNotReady  = errors.New("a unit is said to be ready that is not")
 	ErrSchema    = errors.New("an old web server meets a newer schema")
@@ -36,6 +38,7 @@ type judge struct {
 	wanted   map[string]time.Duration // versions that were asked for, and until when
 	untrue   map[*unit]time.Duration  // since when a unit is not as it says
 	unproven map[*worker]bool         // see nextRunsTarget
+	away     map[*unit]bool           // whose workers were told to land in a turn, and have not registered since
 	upgraded time.Duration            // when the settings said last that an upgrade was under way
 	strict   bool                     // no weakness is known
 	webless  time.Duration            // since when no web server answers, and one could
@@ -90,6 +93,15 @@ func (j *judge) downloads(v *volume, version string) {
 	}
 	if j.fetched[v][version]++; j.fetched[v][version] > 1 {
 		j.violate(ErrDownloads, "%s", version)
+	}
+}
+
+// lands holds that no more workers are away by turns than may be.
+func (j *judge) lands(u *unit) {
+	j.away[u] = true
+	maps.DeleteFunc(j.away, func(u *unit, _ bool) bool { return u.life == dead })
+	if len(j.away) > j.juju.config.MaxUnavailable && !j.troubled(2*slack) {
+		j.violate(ErrTurns, "%d with %s", len(j.away), u.name)
 	}
 }
 

@@ -156,7 +156,7 @@ func (w *world) inject(f fault) {
 func (w *world) settle(after string) {
 	for quiet, still := time.Duration(0), time.Duration(0); w.judge.err == nil; {
 		why := w.unsettled()
-		if still += time.Second; why != "" || w.judge.troubled(0) {
+		if still += time.Second; why != "" || w.coming > 0 || w.judge.troubled(0) {
 			still = 0
 		}
 		if still > calm {

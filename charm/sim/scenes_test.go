@@ -58,7 +58,7 @@ func (w *world) fault(why string, begin func(), loses ...*unit) *excuse {
 func upgraded(w *world) *excuse {
 	w.say("operator", "upgrade")
 	w.juju.configure(func(c *plan.Config) { c.Version = newerVersion })
-	return w.judge.excuse(excuse{why: "upgrade", losesAll: true})
+	return w.judge.excuse(excuse{why: "upgrade"})
 }
 
 // A leader that moves restarts nothing and loses no build.

@@ -77,105 +77,62 @@ func (d *driver) watch(address string, w *watched) {
 	}
 }
 
-// workersView is what the web server of this unit says of the workers: workers.go of the
-// supervisor.
+// workersView is what the supervisor knows of the workers: workers.go of that package.
 type workersView struct {
-	list         attempt
-	listed       map[string]string // the list under way
-	listedHere   map[string]bool
-	asked        time.Duration
-	states       map[string]string
-	here         map[string]bool // have registered with this web server
-	absent       string
-	since, lands time.Duration
-	took         time.Duration
+	list   attempt
+	answer supervisor.Listing // of the list under way
+	listed supervisor.Listed
+	lands  time.Duration
+	told   time.Duration // when the worker was told last; zero for never
 }
 
-const (
-	listEvery = 10 * time.Second
-	listOften = 2 * time.Second
-	awaited   = 2 * time.Minute
-)
+const listEvery = 10 * time.Second
+
+// time is that of the virtual clock, as the supervisor has it.
+func (c *clock) time() time.Time { return time.Unix(0, int64(c.now)).UTC() }
 
 func (d *driver) lookAtWorkers(seen *supervisor.Seen) {
-	v := &d.workers
-	if d.spec.Web == nil {
-		v.states, d.status.Workers, v.lands, v.took = nil, "", 0, 0
-		return
-	}
-	if seen.WebServes && (v.asked == 0 || d.unit.now-v.asked >= d.listInterval()) {
+	v, now := &d.workers, d.unit.time()
+	if d.spec.Web != nil && seen.WebServes && v.listed.Due(now, d.spec, listEvery) {
 		d.listWorkers()
 	}
-	if d.unit.now-v.asked > absence {
-		v.states, d.status.Workers = nil, ""
-	}
+	v.listed.Tell(now, d.spec, absence, takeUp, seen, &d.status)
 	if !d.spec.Land {
-		v.lands, v.took = 0, 0
+		v.lands = 0
 	} else if v.lands == 0 {
 		v.lands = d.unit.now
 	}
-	if d.spec.Land && v.took == 0 && v.here[d.unit.worker()] && seen.WebServes {
-		v.took = d.unit.now
+	if seen.ToldAgo = d.unit.now - v.told; v.told == 0 {
+		seen.ToldAgo = time.Hour
 	}
-	if v.lands > 0 {
+	if told := d.unit.files.memory.Started[concourse.WorkerUnit].Told; d.spec.Land {
 		seen.LandedFor = d.unit.now - v.lands
+	} else if !told.IsZero() {
+		seen.LandedFor = now.Sub(told)
 	}
-	seen.Workers, seen.Here = v.states, v.took > 0 && d.unit.now-v.took >= takeUp
 }
 
 func (d *driver) listWorkers() {
-	v, here := &d.workers, d.spec.Web.Address
+	v := &d.workers
 	done, _ := v.list.poll(d, func(f *flight) {
 		d.unit.soon(10*time.Millisecond, 500*time.Millisecond, func() {
 			if !d.unit.machine.web.serves() {
 				f.end(errSilent)
 				return
 			}
-			v.listed, v.listedHere = map[string]string{}, map[string]bool{}
-			for name, r := range d.unit.ci.workers {
-				v.listed[name], v.listedHere[name] = r.state, r.at == here
+			v.answer = supervisor.Listing{Idle: (d.spec.Land || len(d.spec.Landing) > 0) && len(d.unit.ci.builds) == 0}
+			for _, name := range sortedKeys(d.unit.ci.workers) {
+				r := d.unit.ci.workers[name]
+				listed := concourse.ListedWorker{Name: name, State: r.state, Version: r.version, Began: r.began}
+				if r.at != "" {
+					listed.Address = net.JoinHostPort(r.at, "40000")
+				}
+				v.answer.Workers = append(v.answer.Workers, listed)
 			}
 			f.end(nil)
 		})
 	})
-	if !done {
-		return
-	}
-	v.asked, v.states, v.here = d.unit.now, v.listed, v.listedHere
-	var running, absent []string
-	for _, unit := range d.spec.Members {
-		name := concourse.WorkerName(unit)
-		if v.states[name] == concourse.Running && (v.here[name] || d.spec.Worker != nil) {
-			running = append(running, name)
-		} else if unit != d.spec.Unit || d.spec.Worker != nil {
-			absent = append(absent, name)
-		}
-	}
-	slices.Sort(running)
-	d.status.Workers = strings.Join(running, " ")
-	if missing := strings.Join(absent, " "); missing != v.absent {
-		v.absent, v.since = missing, d.unit.now
-	}
-}
-
-func (d *driver) listInterval() time.Duration {
-	if v := &d.workers; v.absent != "" && d.unit.now-v.since < awaited || d.spec.Land {
-		return listOften
-	}
-	return listEvery
-}
-
-// setState changes what the list says of a worker, until it is read again. The step has
-// seen the list as it was.
-func (v *workersView) setState(name, state string) {
-	states := map[string]string{}
-	for other, s := range v.states {
-		states[other] = s
-	}
-	if delete(states, name); state != "" {
-		states[name] = state
-	}
-	if v.states != nil {
-		v.states = states
+	if done {
+		v.listed.Read(d.unit.time(), d.spec, v.answer)
 	}
 }

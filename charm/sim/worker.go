@@ -14,6 +14,7 @@ type worker struct {
 	name, version string
 	tsa           string // where it registers, host:port
 	hostKey, key  string
+	began         int64
 	up            bool // its parts answer
 	landing       bool
 	stopping      bool
@@ -25,7 +26,7 @@ type worker struct {
 func newWorker(m *machine, version string, env map[string]string) *worker {
 	return &worker{
 		machine: m, name: env["CONCOURSE_NAME"], version: version, tsa: env["CONCOURSE_TSA_HOST"],
-		hostKey: strings.TrimSpace(m.files[env["CONCOURSE_TSA_PUBLIC_KEY"]]), key: m.unit.key(),
+		began: m.time().Unix(), hostKey: strings.TrimSpace(m.files[env["CONCOURSE_TSA_PUBLIC_KEY"]]), key: m.unit.key(),
 	}
 }
 
@@ -75,15 +76,23 @@ func (w *worker) register(to *webServer) {
 		w.ci.workers[w.name] = r
 	}
 	r.state, r.version, r.at, r.heard, r.worker = concourse.Running, w.version, to.address, w.now, w
-	w.landing = false
+	w.landing, r.began = false, w.began
+	delete(w.judge.away, w.unit)
 	w.say(w.unit.name, "the worker is registered with %s", to.unit.name)
 }
 
 // land is SIGUSR1: it takes no new builds, and ends when a web server says that the last
-// has ended.
+// has ended. It tells that to a TSA at once, and ends with its builds if there is none.
 func (w *worker) land() {
+	host, _, _ := strings.Cut(w.tsa, ":")
+	r, to := w.ci.workers[w.name], w.dial(host)
+	if r == nil || to == nil || !to.serves() {
+		w.end("it is told to land and finds no TSA")
+		w.exited(concourse.WorkerUnit)
+		return
+	}
 	w.landing = true
-	if r := w.ci.workers[w.name]; w.connected() {
+	if r.state != concourse.Landed {
 		r.state = concourse.Landing
 	}
 }

@@ -574,3 +574,28 @@ func TestSupervisorThatEndsAgainAndAgain(t *testing.T) {
 	require.NoError(t, os.Chtimes(filepath.Join(string(u.files), "status.json"), long, long))
 	require.Equal(t, "blocked The supervisor has not looked at this unit for 5m0s; it is tried again, see journalctl -u "+supervisor.Unit, u.hook("update-status"))
 }
+
+// A worker whose release has changed says that it is due, and takes the turn that the leader
+// gives to its process.
+func TestWorkerTakesItsTurn(t *testing.T) {
+	u := readyWorker(t, 2)
+	u.app()[relations.Turns] = relations.None
+	serving := u.state.PeerRelations[0].PeersData["ci/0"]
+	serving[relations.RunningWorkers], serving[relations.MayLand] = "ci-1", relations.None
+	u.hook("update-status")
+	require.Equal(t, supervisor.Wait, u.spec().Turn)
+	status, err := u.files.Status()
+	require.NoError(t, err)
+	status.Due, status.Process = "7.14.3", "100"
+	u.is(status)
+	require.Equal(t, "maintenance Waiting for its turn to replace the worker (v7.14.3)...", u.hook("volume-changed"))
+	require.Equal(t, []string{"7.14.3", "100"}, []string{u.self()[relations.WorkerDue], u.self()[relations.WorkerProcess]})
+	u.app()[relations.Turns], serving[relations.MayLand] = "ci/1=100", "ci-1"
+	u.hook("peers-relation-changed")
+	require.Equal(t, supervisor.TakeTurn, u.spec().Turn)
+	require.True(t, u.spec().MayLand)
+	status.Due = ""
+	u.is(status)
+	u.hook("volume-changed")
+	require.Empty(t, u.self()[relations.WorkerDue])
+}

@@ -39,6 +39,7 @@ type ListedWorker struct {
 	State   string `json:"state"` // such as Running
 	Address string `json:"addr"`  // of the web server that it has registered with, and a port; empty for one that has landed
 	Version string `json:"version"`
+	Began   int64  `json:"start_time"` // when its process began, by the clock of its machine, in seconds
 }
 
 // States of a worker.
@@ -60,6 +61,30 @@ func (a *API) Workers(ctx context.Context) ([]ListedWorker, error) {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
 	return workers, nil
+}
+
+// lastBuilds is how many builds are asked for. Where there were more, one that runs may be
+// older than these.
+const lastBuilds = 500
+
+// Idle tells whether no build runs for sure. One that is pending has nothing on any worker.
+func (a *API) Idle(ctx context.Context) (bool, error) {
+	var builds []struct {
+		Status string `json:"status"`
+	}
+	_, body, err := request(ctx, a.client, http.MethodGet, fmt.Sprintf("%s/api/v1/builds?limit=%d", a.url, lastBuilds))
+	if err == nil {
+		err = json.Unmarshal(body, &builds)
+	}
+	if err != nil {
+		return false, fmt.Errorf("list builds: %w", err)
+	}
+	for _, b := range builds {
+		if b.Status == "started" {
+			return false, nil
+		}
+	}
+	return len(builds) < lastBuilds, nil
 }
 
 // Prune has the web server forget a worker that does not run any more. One that it does

@@ -29,6 +29,7 @@ type Config struct {
 	BaggageclaimDriver             string
 	WorkerWorkDir                  string
 	DrainTimeout                   time.Duration
+	MaxUnavailable                 int
 	ExtraEnv                       string
 
 	malformed map[string]string // texts of options that are no value of their field, by name

@@ -146,6 +146,14 @@ func Table() []Option {
 		Doc: `How long a worker that has to stop may go on with its builds, such as 30m or 1h30m. ` +
 			`With 0s it stops at once.`,
 	}, {
+		Name: "max-unavailable", Default: 1, Role: Charm,
+		field: func(c *Config) any { return &c.MaxUnavailable },
+		check: func(_ Option, c Config) string {
+			return unless(c.MaxUnavailable >= 1, "Unusable max-unavailable %d: set max-unavailable to 1 or more", c.MaxUnavailable)
+		},
+		Doc: `How many workers at most end with their builds at the same time, to start on another ` +
+			`version or with other options. The others go on meanwhile.`,
+	}, {
 		Name: "extra-env", Default: "", Role: Both, Secret: true,
 		field: func(c *Config) any { return &c.ExtraEnv },
 		check: checkExtra,

@@ -13,6 +13,7 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/options"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/turns"
 )
 
 // Config is the charm's configuration, named as its users know it.
@@ -82,7 +83,9 @@ func Make(in Input) Plan {
 	m.watchWeb()
 	m.planWeb()
 	m.planWorker()
+	m.planTurns()
 	m.tellPeers()
+	m.giveTurns()
 	m.spec.Collect = m.settled()
 	m.explain()
 	return Plan{Spec: &m.spec, Changes: m.changes}
@@ -103,6 +106,7 @@ type maker struct {
 	active        string // version that the web server has proven
 	try           string // see relations.UpgradeTry
 	newest        bool   // the target is still to be found
+	turns         []turns.Turn
 
 	spec    supervisor.Spec
 	changes juju.Changes
@@ -152,13 +156,14 @@ func (m *maker) tellPeers() {
 	self[relations.WebIP] = m.Juju.Address
 	self[relations.OverdueVersion] = m.Status.Overdue
 	self[relations.RunningWorkers] = m.Status.Workers
+	m.tellTurns()
 	if m.serves() {
 		self[relations.ConcourseVersion] = m.Status.Run
 	}
 	if !m.Juju.Leader {
 		return
 	}
-	if m.webUnit() == m.Juju.Unit && m.serves() {
+	if m.webUnit() == m.Juju.Unit && m.webServes() {
 		m.prove(m.Status.Run)
 	}
 	if m.keys != nil {
@@ -196,14 +201,17 @@ func (m *maker) settled() bool {
 // the version that the unit should run.
 func (m *maker) serves() bool {
 	run := m.Status.Run
-	if run == "" || m.web && m.spec.Web == nil || m.worker && m.spec.Worker == nil {
+	if run == "" || m.web && !m.webServes() || m.worker && m.spec.Worker == nil {
 		return false
-	}
-	if m.web && m.Status.Web != (supervisor.Answer{Version: run, Is: m.spec.Web.Identity()}) {
-		return false
-	}
-	if m.web && (m.Status.Database != "" || m.Status.Schema.Release == run) {
-		return false // it only answers
 	}
 	return !m.worker || m.Status.Worker == (supervisor.Answer{Version: run, Is: m.spec.Worker.Identity()})
+}
+
+// webServes tells that of the web server alone: a worker beside it may wait for its turn.
+func (m *maker) webServes() bool {
+	run := m.Status.Run
+	if run == "" || m.spec.Web == nil || m.Status.Web != (supervisor.Answer{Version: run, Is: m.spec.Web.Identity()}) {
+		return false
+	}
+	return m.Status.Database == "" && m.Status.Schema.Release != run // else it only answers
 }

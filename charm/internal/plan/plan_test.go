@@ -85,7 +85,7 @@ func at(leads bool) unit {
 			},
 			Config: plan.Config{
 				Mode: "auto", Version: old, ReleaseURL: "https://example.com/o/r", SharedStorage: "lxc",
-				WebPort: 8080, InitialAdminUsername: "admin", LogLevel: "info",
+				WebPort: 8080, InitialAdminUsername: "admin", LogLevel: "info", MaxUnavailable: 1,
 			},
 			Hostname: "juju-1-0", Volume: "/var/lib/concourse",
 			Status: supervisor.Status{WorkerKey: "ssh-rsa OWN", VolumeID: "v1", Current: old, Installed: old, Run: old, Answering: "10.0.0.9:8080"},

@@ -72,6 +72,11 @@ var (
 	waitingFor  = text{juju.Maintenance, "Waiting for binaries v%s..."}
 	starting    = text{juju.Maintenance, "Starting Concourse v%s..."}
 
+	waitsForTurn   = text{juju.Maintenance, "Waiting for its turn to replace the worker (v%s)..."}
+	landing        = text{juju.Maintenance, "Landing the worker for v%s: it ends with its builds, in %s at most..."}
+	rolling        = text{juju.Maintenance, "Replacing the workers: %d of %d are through..."}
+	rollingWithout = text{juju.Maintenance, "Replacing the workers: %d of %d are through, and there is no worker of %s..."}
+
 	ready    = text{juju.Active, "Ready (v%s)"}
 	webReady = text{juju.Active, "Web server ready (v%s)"}
 
@@ -175,6 +180,11 @@ func (m *maker) explain() {
 		m.say(cannotInstall, m.target, oneLine(reason))
 	case s.Changed != "":
 		m.say(changedRelease, s.Changed)
+	case s.Landing && s.Due != "":
+		m.say(landing, s.Due, m.Config.DrainTimeout)
+	case s.Due != "":
+		m.checkTurns()
+		m.say(waitsForTurn, s.Due)
 	case run != "" && (run != m.target || m.first && m.active != "" && m.active != m.target):
 		m.say(upgrading, m.target)
 	case run == "" && s.Trying == m.target && s.Holder == m.Juju.Unit:
@@ -189,6 +199,16 @@ func (m *maker) explain() {
 		m.say(waitingForWeb, m.webAt(m.serving))
 	case m.worker && !m.registered():
 		m.say(registering)
+	default:
+		m.checkTurns()
+		m.explainReady()
+	}
+}
+
+// explainReady says that the unit is as it should be.
+func (m *maker) explainReady() {
+	s, run := m.Status, m.Status.Run
+	switch {
 	case m.web && m.worker:
 		m.say(ready, run)
 	case m.web && s.Landing:

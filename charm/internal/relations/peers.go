@@ -25,16 +25,35 @@ const (
 	// AcceptedVolume is the state of a volume that an action has accepted.
 	AcceptedVolume = "accepted-volume"
 
+	// Turns are the units that may land their workers, as UNIT=PROCESS, or None. A leader that
+	// knows no turns does not set it.
+	Turns = "turns"
+
 	WorkerPublicKey  = "worker-public-key"
 	ConcourseVersion = "concourse-version" // what the unit runs
 	WebIP            = "web-ip"
 	OverdueVersion   = "overdue-version" // with which its web server has not answered in time
 	RunningWorkers   = "running-workers" // names of those that its web server lists as running
 	UpgradeRequest   = "upgrade-request" // "NONCE VERSION": an action asked for it on this unit
+
+	// Of turns, see package turns.
+	WorkerDue      = "worker-due"      // version that its worker has to become, also if it runs that with other options
+	WorkerProcess  = "worker-process"  // names the process of the worker: when it was started, in seconds
+	WorkerSettings = "worker-settings" // digest of the options with which its worker runs
+	WorkersBegan   = "workers-began"   // "WORKER=SECONDS": when the processes of RunningWorkers began
+	MissingWorkers = "missing-workers" // that its web server has not listed for long
+	// MayLand are workers that its web server waits for while they land, or None. A unit that
+	// knows no turns does not set it.
+	MayLand = "may-land"
+	// LandedWorkers have landed, says its web server, or have no builds any more.
+	LandedWorkers = "landed-workers"
 )
 
 // PeersEndpoint is the name of the peer relation.
 const PeersEndpoint = "peers"
+
+// None is an empty list: settings have no empty values.
+const None = "none"
 
 // Newest is the ConfigVersion of an empty option: settings have no empty values.
 const Newest = "newest"

@@ -20,7 +20,7 @@ type serviceView struct {
 
 // health is what is known of a service since it was started as it is described now.
 type health struct {
-	started Started // without digests
+	started Started // what, and from which version
 	asked   time.Time
 	state   concourse.State // when systemd was asked
 	missed  int             // checks in a row
@@ -97,7 +97,8 @@ func (s *Supervisor) service(unit string) (*health, *Answer) {
 func (s *Supervisor) lookAtService(ctx context.Context, unit string, wanted bool, ask func(context.Context) (string, error)) error {
 	h, answer := s.service(unit)
 	started, runs := s.memory.Started[unit]
-	started.Restart, started.Reload = "", ""
+	told := !started.Told.IsZero()
+	started = Started{Is: started.Is, Version: started.Version}
 	if runs = runs && wanted; !runs {
 		started = Started{}
 	}
@@ -106,7 +107,7 @@ func (s *Supervisor) lookAtService(ctx context.Context, unit string, wanted bool
 	}
 	// A question to systemd costs a process.
 	pause := askSystemd
-	if s.spec.Land && unit == concourse.WorkerUnit {
+	if (s.spec.Land || told) && unit == concourse.WorkerUnit {
 		pause = askLanding
 	}
 	if well := !runs || h.answers && h.missed == 0; !well || time.Since(h.asked) >= pause {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
 // Memory is what the supervisor has done, and has to know after it was started anew.
@@ -19,6 +20,7 @@ type Memory struct {
 	// them with which that was begun: until it is done, no worker gets what remains of it.
 	WorkDirs []string `json:"work_dirs,omitempty"`
 	Clearing string   `json:"clearing,omitempty"`
+	Stays    []string `json:"stays,omitempty"` // units of Spec.Landing for which the web server stays
 	// How far the unit has left.
 	Retired    bool `json:"retired,omitempty"`
 	Parted     bool `json:"parted,omitempty"` // see Due.Part
@@ -32,6 +34,9 @@ type Started struct {
 	Is      string `json:"is"`                 // Identity of the Web or Worker
 	Version string `json:"version"`            // from which
 	WorkDir string `json:"work_dir,omitempty"` // of a worker
+	// At is when it was started, and Told when it was told first to land; zero is never.
+	At   time.Time `json:"at,omitzero"`
+	Told time.Time `json:"told,omitzero"`
 }
 
 func (m Memory) clone() Memory {

@@ -54,7 +54,16 @@ type Spec struct {
 	// Land has a worker that is not described any more end with its builds, once it has
 	// registered with the web server of this unit.
 	Land bool `json:"land,omitempty"`
-	// DrainTimeout is how long its builds may go on.
+	// Turn is when a worker that runs may be replaced by the one that is described.
+	Turn Turn `json:"turn,omitempty"`
+	// MayLand says that the web server of another unit lists the worker as running, and stays
+	// while it lands.
+	MayLand bool `json:"may_land,omitempty"`
+	Landed  bool `json:"landed,omitempty"` // or that the worker has landed, and may end
+	// Landing are the units that have a turn to land their workers, for which the web server
+	// of this unit stays as it is.
+	Landing []string `json:"landing,omitempty"`
+	// DrainTimeout is how long the builds of a worker that lands may go on.
 	DrainTimeout time.Duration `json:"drain_timeout,omitempty"`
 
 	// Watch are the addresses, host:port, of web servers to watch. One that has not
@@ -69,6 +78,15 @@ type Spec struct {
 
 	Again bool `json:"again,omitempty"` // wake the charm soon, whatever happens
 }
+
+// Turn is a unit's among those whose workers have to be replaced.
+type Turn string
+
+const (
+	NoTurn   Turn = ""     // none is needed: the worker has no builds, or the units take no turns
+	Wait     Turn = "wait" // for one
+	TakeTurn Turn = "take" // land the worker
+)
 
 // volumeID is that of the shared volume which the unit has to use; empty before the first.
 func (s Spec) volumeID(m Memory) string {

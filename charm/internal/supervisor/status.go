@@ -1,5 +1,12 @@
 package supervisor
 
+import (
+	"strconv"
+	"strings"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
 // Status is what a unit is, as its supervisor saw it last. Hooks read it. The zero value
 // is that of a supervisor that has not looked yet.
 type Status struct {
@@ -45,13 +52,42 @@ type Status struct {
 	Workers   string `json:"workers,omitempty"`
 	Answering string `json:"answering,omitempty"`
 	Silent    string `json:"silent,omitempty"`
-	Landing   bool   `json:"landing,omitempty"` // see Spec.Land
+	// Began are when the processes of Workers began, as NAME=SECONDS. Missing are members that
+	// were not listed for long though the web server answers.
+	Began   string `json:"began,omitempty"`
+	Missing string `json:"missing,omitempty"`
+	// MayLand are the names of workers that may be told to land now: they are listed as
+	// running, and this unit's web server stays while they land.
+	MayLand string `json:"may_land,omitempty"`
+	Landed  string `json:"landed,omitempty"`  // names of workers that have landed, or have no builds
+	Landing bool   `json:"landing,omitempty"` // the worker was told to land, or is to be: see Spec.Land
+	// Due says what the worker that runs has to become, and Process when that was started, in
+	// seconds, by this unit's clock.
+	Due     string `json:"due,omitempty"`
+	Process string `json:"process,omitempty"`
 	// Stuck says what the supervisor could not do, and why; it goes on trying.
 	Stuck string `json:"stuck,omitempty"`
 	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving
 	// Lost are units that are gone, of which something is on the volume. It is removed when
 	// a hook has written a spec that still does not know them.
 	Lost string `json:"lost,omitempty"`
+}
+
+// Note says what was decided.
+func (s *Status) Note(spec Spec, seen Seen, m Memory, due Due) {
+	worker, works := m.Started[concourse.WorkerUnit]
+	s.Run, s.Left, s.Due, s.Process = due.Run, due.Left, due.Due, ""
+	s.Landing = works && (spec.Land || !worker.Told.IsZero())
+	if works && !worker.At.IsZero() {
+		s.Process = strconv.FormatInt(worker.At.Unix(), 10)
+	}
+	var may []string
+	for _, unit := range due.Stays {
+		if name := concourse.WorkerName(unit); seen.Workers[name] == concourse.Running {
+			may = append(may, name)
+		}
+	}
+	s.MayLand = strings.Join(may, " ")
 }
 
 // Fault says what is wrong with a volume.

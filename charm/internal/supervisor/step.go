@@ -28,8 +28,10 @@ type Seen struct {
 	WebServes bool              // the web server answers
 	Works     bool              // the worker answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
-	Here      bool              // this unit's worker has registered with this unit's web server, which has its builds
-	LandedFor time.Duration     // since the worker could have been told to land
+	Lands     bool              // a unit's worker is among them that lands, and not for longer than it may
+	TakenUp   map[string]bool   // workers that have registered with this unit's web server, which has their builds
+	LandedFor time.Duration     // since the worker was told to land, or could have been
+	ToldAgo   time.Duration     // since it was told last; long, if this supervisor has not told it
 	Lost      []string          // units that have something on the volume, and are gone for a while
 	Busy      bool              // something that writes to the volume, or changes a service, is under way
 	// Stale is a spec that no hook has written since the supervisor was started: the unit
@@ -55,6 +57,7 @@ type Task struct {
 	Version string            // from which
 	TSAHost string            // of a worker
 	WorkDir string            // of a worker
+	At      time.Time         // when it was begun: who does it says so
 }
 
 // Due is what to do next. Its parts do not depend on one another: what has to wait for
@@ -66,10 +69,12 @@ type Due struct {
 	TSA      string // addresses that concourse.TSAName is to mean
 	Web      Task
 	Worker   Task
-	Retire   string // unit whose worker the web server is to forget
-	Prune    string // worker that is to be forgotten, as no unit has it
-	Forget   string // unit whose files on the volume are to be removed
-	Clear    string // directory that the worker has left, to be removed
+	Due      string   // what the worker that runs has to become, see Status
+	Stays    []string // see Memory
+	Retire   string   // unit whose worker the web server is to forget
+	Prune    string   // worker that is to be forgotten, as no unit has it
+	Forget   string   // unit whose files on the volume are to be removed
+	Clear    string   // directory that the worker has left, to be removed
 	// A unit that leaves: it has the web server forget its worker, then stops, then
 	// removes what it has on the volume. A web server serves on for a moment, Part: where
 	// the whole application leaves, the others have to reach it.
@@ -85,7 +90,11 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	if spec.Leaving {
 		return leave(spec, seen, m)
 	}
-	due := Due{Run: chooseRun(spec, seen, m)}
+	wanted := chooseRun(spec, seen, m)
+	due := Due{Run: wanted}
+	if spec.Web == nil && stays(spec, seen, m) {
+		due.Run = keepsRunning(spec, seen, m, wanted)
+	}
 	if spec.TSA != seen.TSA && spec.TSA != "" {
 		due.TSA = spec.TSA
 	}
@@ -104,8 +113,12 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	// Services start from what is active, and kept from being collected.
 	ready := due.Run != "" && due.Activate == "" && due.Pin == ""
 	damaged := due.Run == "" && m.Running != ""
-	due.Web = nextWeb(paths, spec, seen, m, due.Run, ready, damaged)
-	due.Worker = nextWorker(paths, spec, seen, m, due.Run, ready, damaged)
+	due.Web, due.Stays = stay(spec, seen, m, ready, nextWeb(paths, spec, seen, m, due.Run, ready, damaged))
+	due.Worker = nextWorker(paths, spec, seen, m, wanted, damaged)
+	due.Worker, due.Due = inTurn(spec, seen, m, wanted, due.Worker)
+	if due.Worker.Verb == Start && !ready {
+		due.Worker = Task{}
+	}
 	due.Clear = leftDir(seen, m, due.Worker)
 	if spec.Web != nil && seen.WebServes {
 		if due.Prune = stranger(spec, seen.Workers, m); len(m.Retire) > 0 {
@@ -213,41 +226,30 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 
 // nextWorker stops a worker whose volume went away: it would fill the directory
 // underneath. One whose release is being repaired stays.
-func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
+func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, damaged bool) Task {
 	switch {
-	case spec.Worker == nil && spec.Land && !seen.Fault.severe() && seen.LandedFor < spec.DrainTimeout:
+	case spec.Worker == nil && spec.Land && seen.Running[concourse.WorkerUnit] && !seen.Fault.severe() && !drained(spec, seen):
 		return land(spec, seen, m)
 	case spec.Worker == nil || seen.Fault.severe():
 		return stop(concourse.WorkerUnit, seen, m)
-	case !ready || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
+	case version == "" || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
 		return Task{}
 	case outdated(spec, seen, version):
 		return Task{} // builds would go to an old worker that is about to be replaced
 	}
 	worker := *spec.Worker
 	worker.WorkDir, worker.NameServers, worker.Certificates = seen.WorkDir, seen.NameServers, seen.Certificates
-	t := start(Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost, WorkDir: worker.WorkDir}, worker.Identity, seen, m)
-	if t.Verb == Start {
-		former := formerWorker(worker, spec.TSA).Service(paths, version)
-		if m.Started[concourse.WorkerUnit].Restart == former.RestartDigest() {
-			t.Service = former // it runs as the former charm has described it
-			return start(t, worker.Identity, seen, m)
-		}
+	described := Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost, WorkDir: worker.WorkDir}
+	t, before := start(described, worker.Identity, seen, m), m.Started[concourse.WorkerUnit]
+	if former := formerWorker(worker, spec.TSA).Service(paths, version); t.Verb == Start && before.Restart == former.RestartDigest() {
+		t.Service = former // it runs as the former charm has described it
+		t = start(t, worker.Identity, seen, m)
+	}
+	if t.Verb != Start && !before.Told.IsZero() { // it ends, though it is what it should be
+		described.Verb, described.Is = Start, worker.Identity()
+		return described
 	}
 	return t
-}
-
-// land lets the worker end with its builds. The web server lists it as running when it
-// has forgotten that it was told to, as it does whenever the worker registers anew.
-func land(spec Spec, seen Seen, m Memory) Task {
-	state := seen.Workers[concourse.WorkerName(spec.Unit)]
-	switch {
-	case state == concourse.Landed || !seen.Running[concourse.WorkerUnit]: // or it had ended before
-		return stop(concourse.WorkerUnit, seen, m)
-	case seen.WebServes && seen.Here && state == concourse.Running:
-		return Task{Verb: Land, Service: concourse.Service{Unit: concourse.WorkerUnit}}
-	}
-	return Task{}
 }
 
 // start is due where a service does not run as it is described.
@@ -292,6 +294,10 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 	m = m.clone()
 	switch t.Verb {
 	case Land:
+		if started, ok := m.Started[t.Service.Unit]; ok && started.Told.IsZero() {
+			started.Told = t.At
+			m.Started[t.Service.Unit] = started
+		}
 		return m
 	case Stop:
 		delete(m.Started, t.Service.Unit)
@@ -306,6 +312,7 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 	}
 	m.Started[t.Service.Unit] = Started{
 		Restart: t.Service.RestartDigest(), Reload: t.Service.ReloadDigest(), Is: t.Is, Version: t.Version, WorkDir: t.WorkDir,
+		At: t.At,
 	}
 	if t.TSAHost != "" {
 		m.TSAHost = t.TSAHost

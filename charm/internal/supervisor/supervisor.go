@@ -242,8 +242,12 @@ func (s *Supervisor) look(ctx context.Context) error {
 	}
 	seen.Busy, seen.Stale = s.busy(), s.stale
 	due := Next(s.Paths, s.spec, seen, s.memory)
-	_, works := s.memory.Started[concourse.WorkerUnit]
-	s.status.Run, s.status.Left, s.status.Landing = due.Run, due.Left, s.spec.Land && works
+	memory := s.memory
+	memory.Stays = due.Stays
+	if err := s.keep(memory); err != nil {
+		return err
+	}
+	s.status.Note(s.spec, seen, s.memory, due)
 	s.do(ctx, due)
 	return nil
 }

@@ -194,6 +194,7 @@ func (s *Supervisor) changeService(t Task) work {
 	if t.Verb == "" {
 		return work{}
 	}
+	t.At = time.Now()
 	return work{
 		what:  string(t.Verb) + " " + t.Service.RestartDigest() + t.Service.ReloadDigest(),
 		limit: serviceLimit,
@@ -217,6 +218,9 @@ func (s *Supervisor) changeService(t Task) work {
 				}
 				return s.System.Reload(ctx, t.Service.Unit)
 			case Land:
+				if err := s.findWeb(ctx); err != nil {
+					return err
+				}
 				s.say("Landing the worker: it ends with its builds")
 				return s.System.Signal(ctx, t.Service.Unit, "SIGUSR1")
 			}
@@ -226,14 +230,29 @@ func (s *Supervisor) changeService(t Task) work {
 		after: func() {
 			switch t.Verb {
 			case Land: // or it would be told again before the web server has heard of it
-				if s.workers.states != nil {
-					s.workers.states[concourse.WorkerName(s.spec.Unit)] = concourse.Landing
-				}
+				s.workers.told = time.Now()
+				s.workers.listed.SetState(concourse.WorkerName(s.spec.Unit), concourse.Landing)
 			case Start, Stop:
 				s.startedAnew(t.Service.Unit)
 			}
 		},
 	}
+}
+
+// findWeb returns an error unless a web server answers right now: a worker that is told to
+// land and cannot say so to one ends with its builds.
+func (s *Supervisor) findWeb(ctx context.Context) (err error) {
+	if s.spec.Web != nil {
+		_, err = concourse.WebVersion(ctx, s.Client, s.spec.Web.Port)
+		return err
+	}
+	for _, address := range s.spec.Watch {
+		well := false
+		if well, err = concourse.WebAnswers(ctx, s.Client, address); well {
+			return nil
+		}
+	}
+	return fmt.Errorf("land the worker: no web server answers: %w", cmp.Or(err, errors.New("it has an error")))
 }
 
 // retireOther has the web server of this unit forget a worker. Any key that is authorized
@@ -271,7 +290,7 @@ func (s *Supervisor) prune(worker string) work {
 		try: func(ctx context.Context) error { return api.Prune(ctx, worker) },
 		after: func() {
 			s.say("Pruned worker %s, which no unit has", worker)
-			delete(s.workers.states, worker)
+			s.workers.listed.SetState(worker, "")
 		},
 	}
 }

@@ -22,10 +22,11 @@ type webServer struct {
 	mu     sync.Mutex
 	states map[string]string // of workers, by name; " elsewhere" follows for another web server's
 	pruned []string
+	builds string
 }
 
 func newWebServer(t testing.TB, states map[string]string) *webServer {
-	web, mux := &webServer{states: states}, http.NewServeMux()
+	web, mux := &webServer{states: states, builds: `[{"status":"succeeded"},{"status":"started"}]`}, http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/info", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":"7.14.3"}`) })
 	mux.HandleFunc("POST /sky/issuer/token", func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("username") != "admin" || r.FormValue("password") != "secret" || r.FormValue("grant_type") != "password" {
@@ -52,6 +53,11 @@ func newWebServer(t testing.TB, states map[string]string) *webServer {
 			list = append(list, concourse.ListedWorker{Name: name, State: state, Address: address})
 		}
 		_ = json.NewEncoder(w).Encode(list)
+	})
+	mux.HandleFunc("GET /api/v1/builds", func(w http.ResponseWriter, _ *http.Request) {
+		web.mu.Lock()
+		defer web.mu.Unlock()
+		fmt.Fprint(w, web.builds)
 	})
 	mux.HandleFunc("PUT /api/v1/workers/{name}/prune", func(_ http.ResponseWriter, r *http.Request) {
 		web.mu.Lock()
@@ -168,6 +174,31 @@ func TestLandsWithItsBuilds(t *testing.T) {
 	require.Zero(t, done["start "+concourse.WorkerUnit])
 }
 
+// A worker without builds ends as soon as it takes no new ones: Concourse itself looks for
+// that every 30 s.
+func TestEndsWithoutBuilds(t *testing.T) {
+	web := newWebServer(t, map[string]string{"ci-0": "landing"})
+	m, c := newMirror(t), start(t)
+	spec := web.serving(m, t.TempDir(), "ci/0")
+	spec.Worker = &concourse.Worker{Name: "ci-0"}
+	require.NoError(t, c.files.PutSpec(spec))
+	works := func() bool { return slices.Contains(c.system.Up(), concourse.WorkerUnit) }
+	eventually(t, "the worker", works)
+	spec.Worker, spec.Land, spec.DrainTimeout = nil, true, time.Hour
+	for _, busy := range []string{web.builds, "nonsense"} {
+		web.mu.Lock()
+		web.builds = busy
+		web.mu.Unlock()
+		require.NoError(t, c.files.PutSpec(spec))
+		time.Sleep(200 * time.Millisecond)
+		require.True(t, works(), "it may have builds: %s", busy)
+	}
+	web.mu.Lock()
+	web.builds = `[{"status":"succeeded"},{"status":"pending"}]`
+	web.mu.Unlock()
+	eventually(t, "its end", func() bool { return !works() })
+}
+
 // A worker that has to end, and cannot register with the web server that took its place,
 // ends after the drain timeout: such as one that the former charm has started, which knows
 // the address of the web server before.
@@ -184,4 +215,52 @@ func TestWorkerThatNeverRegistersHereEnds(t *testing.T) {
 	web.set("ci-0", "stalled elsewhere")
 	require.Eventually(t, func() bool { return !slices.Contains(c.system.Up(), concourse.WorkerUnit) }, 5*time.Second, 20*time.Millisecond,
 		"the worker goes on for ever, 25 drain timeouts later")
+}
+
+// A worker is replaced in its turn, when it has landed. It is told so while a web server
+// answers, as else it would end with its builds; who was told is known to the next supervisor.
+func TestLandsInItsTurn(t *testing.T) {
+	web := newWebServer(t, map[string]string{})
+	m, c := newMirror(t), newCharm(t)
+	end := c.run(t)
+	const signal, begin = "SIGUSR1 " + concourse.WorkerUnit, "start " + concourse.WorkerUnit
+	did := func(what string) func() bool {
+		return func() bool { return slices.Contains(c.system.Done(), what) }
+	}
+	spec := m.serving(t.TempDir(), 1, "7.14.3")
+	spec.Web, spec.Turn, spec.DrainTimeout = nil, supervisor.Wait, time.Hour
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the worker", did(begin))
+	eventually(t, "that it is known", c.saw(func(s supervisor.Status) bool { return s.Process != "" && s.Due == "" }))
+	spec.Worker = &concourse.Worker{Name: "ci-0", LogLevel: "debug"}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "that it is due", c.saw(func(s supervisor.Status) bool { return s.Due == "7.14.3" }))
+	spec.Turn, spec.MayLand, spec.Watch = supervisor.TakeTurn, true, []string{"127.0.0.1:1"}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "why it cannot land", c.saw(func(s supervisor.Status) bool { return strings.Contains(s.Stuck, "no web server answers") }))
+	require.Empty(t, c.system.Done(), "it goes on as it is")
+	spec.Watch = []string{fmt.Sprintf("127.0.0.1:%d", web.port)}
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the signal", did(signal))
+	eventually(t, "that it lands", c.saw(func(s supervisor.Status) bool { return s.Landing }))
+	end()
+	spec.Turn, spec.MayLand = supervisor.Wait, false
+	require.NoError(t, c.files.PutSpec(spec))
+	end = c.run(t)
+	time.Sleep(200 * time.Millisecond)
+	require.Empty(t, c.system.Done(), "who was told is not told again, nor started anew")
+	c.system.Stop(concourse.WorkerUnit)
+	eventually(t, "the next worker", did(begin))
+	eventually(t, "that it is through", c.saw(func(s supervisor.Status) bool { return !s.Landing && s.Due == "" }))
+
+	// One whose builds do not end is not waited for.
+	spec.Worker = &concourse.Worker{Name: "ci-0", LogLevel: "info"}
+	spec.Turn, spec.MayLand = supervisor.TakeTurn, true
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the signal again", did(signal))
+	end()
+	spec.DrainTimeout = time.Millisecond
+	require.NoError(t, c.files.PutSpec(spec))
+	c.run(t)
+	eventually(t, "the worker after that", did(begin))
 }

@@ -1,0 +1,92 @@
+package supervisor
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+)
+
+// tellAgain is how long a worker whose web server is elsewhere is not told again to land:
+// what the list says of it arrives by way of two hooks.
+const tellAgain = 30 * time.Second
+
+// stays tells whether the worker that runs goes on as it is, whatever is described: it waits
+// for its turn, or lands. Who was told to land stays told.
+func stays(spec Spec, seen Seen, m Memory) bool {
+	worker, started := m.Started[concourse.WorkerUnit]
+	if !started || worker.Restart == "" || !seen.Running[concourse.WorkerUnit] || spec.Worker == nil {
+		return false
+	}
+	if !worker.Told.IsZero() {
+		return !drained(spec, seen)
+	}
+	return spec.Turn == Wait || spec.Turn == TakeTurn && spec.DrainTimeout > 0
+}
+
+// drained tells whether a worker that was told to land has no builds, or they have had their
+// time.
+func drained(spec Spec, seen Seen) bool {
+	return seen.LandedFor >= spec.DrainTimeout || spec.Landed || seen.Workers[concourse.WorkerName(spec.Unit)] == concourse.Landed
+}
+
+// keepsRunning is the version that the unit runs while its worker stays, if that is still as
+// it was: it is pinned, and what is to follow is not.
+func keepsRunning(spec Spec, seen Seen, m Memory, wanted string) string {
+	spec.Run = m.Started[concourse.WorkerUnit].Version
+	if version := chooseRun(spec, seen, m); version == spec.Run {
+		return version
+	}
+	return wanted
+}
+
+// inTurn has a worker that is to be replaced wait for its turn, and land in it. Due says what
+// it is to become, until that was started.
+func inTurn(spec Spec, seen Seen, m Memory, wanted string, t Task) (now Task, due string) {
+	worker, started := m.Started[concourse.WorkerUnit]
+	told := !worker.Told.IsZero()
+	if spec.Worker != nil && (told || started && t.Verb == Start && (spec.Turn == TakeTurn || stays(spec, seen, m))) {
+		due = cmp.Or(wanted, spec.Run)
+	}
+	switch {
+	case t.Verb != Start || !stays(spec, seen, m):
+		return t, due
+	case told || spec.Turn == TakeTurn:
+		return land(spec, seen, m), due
+	}
+	return Task{}, due
+}
+
+// land tells a worker to end with its builds, where its web server is sure to stay. That
+// lists it as running when it has forgotten that it was told to, as it does whenever the
+// worker registers anew.
+func land(spec Spec, seen Seen, m Memory) Task {
+	may := seen.WebServes && seen.TakenUp[concourse.WorkerName(spec.Unit)]
+	switch {
+	case spec.Web == nil:
+		may = spec.MayLand && seen.ToldAgo >= tellAgain
+	case spec.Worker != nil:
+		may = may && slices.Contains(m.Stays, spec.Unit)
+	}
+	if spec.Web != nil && seen.Workers[concourse.WorkerName(spec.Unit)] != concourse.Running || !may {
+		return Task{}
+	}
+	return Task{Verb: Land, Service: concourse.Service{Unit: concourse.WorkerUnit}}
+}
+
+// stay holds up a change of a web server that serves: a worker that lands and finds none
+// ends with its builds. It returns the units with a turn that can rely on that. No other is
+// told so while there is something to change.
+func stay(spec Spec, seen Seen, m Memory, ready bool, change Task) (now Task, stays []string) {
+	changes := change.Verb == Start || change.Verb == Stop
+	for _, unit := range spec.Landing {
+		if slices.Contains(m.Stays, unit) || ready && !changes && seen.WebServes && seen.TakenUp[concourse.WorkerName(unit)] {
+			stays = append(stays, unit)
+		}
+	}
+	if changes && seen.WebServes && (seen.Lands || len(stays) > 0) {
+		return Task{}, stays
+	}
+	return change, stays
+}
