@@ -42,7 +42,7 @@ func TestKnown(t *testing.T) {
 	} {
 		t.Run(string(test.what), func(t *testing.T) {
 			t.Parallel()
-			for seed := range sceneSeeds {
+			for seed := range 3 * sceneSeeds {
 				if play(t, seed, test.mode, test.shared, test.units, test.act).judge.err != nil {
 					return
 				}
