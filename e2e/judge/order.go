@@ -12,14 +12,15 @@ var orderRules = []Rule{
 }
 
 // These are the statuses that Juju records in the log: of a web server that has answered,
-// and of a leader that has a complaint to show in place of that.
+// or of a leader that knows one which has, and of a leader that has a complaint to show in
+// place of that.
 var (
-	webReady  = regexp.MustCompile(`status-history \(status: "active", status-message: "(?:Web server ready|Ready) \(v([^()\s"]+)\)"`)
+	webReady  = regexp.MustCompile(`status-history \(status: "(?:active|maintenance)", status-message: "(?:Web server ready|Ready|Replacing the workers) \(v([^()\s"]+)\)`)
 	complaint = regexp.MustCompile(`status-history \(status: "blocked", status-message: "(?:Unknown|Unusable|Malformed|Upgrade) `)
 )
 
 // startedTooEarly compares when a worker was first seen to run a release with when the
-// first web server said that it was ready with it. A worker beside a web server is
+// first web server was said to be ready with it. A worker beside a web server is
 // left out: the two are ready together. So is a log without statuses.
 func startedTooEarly(r observation.Record) []string {
 	var f findings

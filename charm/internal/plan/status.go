@@ -74,8 +74,8 @@ var (
 
 	waitsForTurn   = text{juju.Maintenance, "Waiting for its turn to replace the worker (v%s)..."}
 	landing        = text{juju.Maintenance, "Landing the worker for v%s: it ends with its builds, in %s at most..."}
-	rolling        = text{juju.Maintenance, "Replacing the workers: %d of %d are through..."}
-	rollingWithout = text{juju.Maintenance, "Replacing the workers: %d of %d are through, and there is no worker of %s..."}
+	rolling        = text{juju.Maintenance, "Replacing the workers (v%s): %d of %d are through..."}
+	rollingWithout = text{juju.Maintenance, "Replacing the workers (v%s): %d of %d are through, and there is no worker of %s..."}
 
 	ready    = text{juju.Active, "Ready (v%s)"}
 	webReady = text{juju.Active, "Web server ready (v%s)"}

@@ -174,9 +174,9 @@ func (m *maker) checkTurns() {
 	switch {
 	case through+len(missing) == all:
 	case len(missing) > 0:
-		m.say(rollingWithout, through, all, strings.Join(missing, ", "))
+		m.say(rollingWithout, m.target, through, all, strings.Join(missing, ", "))
 	default:
-		m.say(rolling, through, all)
+		m.say(rolling, m.target, through, all)
 	}
 }
 
