@@ -33,7 +33,7 @@ func (m *maker) planTurns() {
 	m.spec.MayLand = slices.Contains(strings.Fields(settings[relations.MayLand]), name)
 	m.spec.Landed = slices.Contains(strings.Fields(settings[relations.LandedWorkers]), name)
 	switch {
-	case m.peers.App[relations.Turns] == "" || settings[relations.MayLand] == "":
+	case m.peers.App[relations.Turns] == "" || len(settings) > 0 && settings[relations.MayLand] == "":
 		m.spec.Turn = supervisor.NoTurn // a neighbouring revision of the charm leads, or serves
 	case m.missing(m.Juju.Unit):
 		m.spec.Turn = supervisor.NoTurn

@@ -31,6 +31,7 @@ func TestTurn(t *testing.T) {
 	}{
 		"the leader knows no turns":     {[]func(*unit){knows}, supervisor.NoTurn, false},
 		"the web server knows none":     {[]func(*unit){none}, supervisor.NoTurn, false},
+		"its web server is gone":        {[]func(*unit){none, func(u *unit) { delete(u.in.Juju.Peers.Units, "ci/9") }}, supervisor.Wait, false},
 		"nobody has one":                {[]func(*unit){knows, none}, supervisor.Wait, false},
 		"another has one":               {[]func(*unit){knows, app(relations.Turns, "ci/1=100"), runs}, supervisor.Wait, false},
 		"it has one":                    {[]func(*unit){knows, app(relations.Turns, "ci/1=7 ci/0=100"), runs}, supervisor.TakeTurn, false},
