@@ -51,6 +51,9 @@ func (w *world) unsettled() string {
 	if target == "" || app[relations.ActiveVersion] != target {
 		return fmt.Sprintf("the target is %q and %q has answered", target, app[relations.ActiveVersion])
 	}
+	if given := app[relations.Turns]; given != "" && given != relations.None {
+		return "workers have their turns: " + given
+	}
 	if w.judge.excused(schemaStays, nil) {
 		return ""
 	}
