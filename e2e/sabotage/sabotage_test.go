@@ -84,7 +84,7 @@ func TestDocuments(t *testing.T) {
 		if s.By.Test != "" {
 			row = fmt.Sprintf("\n| %s | | `%s` in `%s` | ", s.Name, s.By.Test, s.By.Package)
 		}
-		require.Contains(t, string(readme), row)
+		require.True(t, strings.Contains(string(readme), row), "the README has no row %q", row)
 	}
 	var none []string
 	for _, rule := range append(judge.Always(), judge.Seen()) {

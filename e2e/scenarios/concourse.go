@@ -23,7 +23,7 @@ const buildsPerWorker = 12
 // login logs in at the web server that an observation has found, with the password that
 // the charm made and the release's own fly. From then on observations have the workers,
 // and builds run beside whatever the scenario does, one after another, until it calls
-// quiet. A scenario does so before what is known to lose builds, or leaves no worker.
+// quiet. A scenario does so before what loses builds, or leaves no worker.
 func (r *run) login(o observation.Observation, release Release) {
 	r.Helper()
 	r.quiet()
@@ -254,10 +254,9 @@ func (r *run) upgrade(leader, version string) error {
 }
 
 // changeRelease asks for another release, waits until all units run it, and logs in at its web
-// server. No builds run beside it: an upgrade is known to lose them.
+// server. The builds beside the scenario go on.
 func (r *run) changeRelease(phase string, target time.Duration, to Release, ask func() error) observation.Observation {
 	r.Helper()
-	r.quiet()
 	units := len(r.in.Record.Record().Last().Status.Units(app))
 	r.phase(phase, target, func() cluster.Held {
 		require.NoError(r, ask())

@@ -12,21 +12,6 @@ import (
 // toGo is how long builds still run when something happens that must not end them.
 const toGo = time.Minute
 
-// UpgradeWithBuilds upgrades a cluster while a build runs on each worker. None may be
-// lost.
-func UpgradeWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
-	r := begin(ctx, t, c, in, "")
-	deployed := r.deployed(3)
-	r.quiet()
-	ended := r.underWayOn(workersOf(deployed), 1, toGo)
-	r.phase("upgrade beside builds", 0, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
-		return r.active(3, in.To.Version)
-	})
-	r.login(r.atRest("upgrade beside builds", in.To.Version), in.To)
-	ended()
-}
-
 // FailoverWithBuilds takes the web server's machine away while a build runs on each
 // worker. They go on, and their results are known to the next web server.
 func FailoverWithBuilds(ctx context.Context, t T, c cluster.Cluster, in Inputs) {

@@ -73,13 +73,12 @@ func All() []Scenario {
 			Run:    scenarios.Schema,
 		},
 		{
-			Name:   "upgrade-with-builds",
+			Name:   "turns",
 			Group:  "cluster",
-			Proves: "No build is lost in an upgrade.",
-			Needs:  Needs{Memory: 4 << 30},
-			Takes:  170 * time.Second,
-			Known:  Known{Rule: "no-lost-build", Missing: "workers are restarted without landing"},
-			Run:    scenarios.UpgradeWithBuilds,
+			Proves: "Workers take turns in an upgrade and for an option, and lose no build.",
+			Needs:  Needs{Memory: 5 << 30},
+			Takes:  500 * time.Second,
+			Run:    scenarios.Turns,
 		},
 		{
 			Name:   "failover-with-builds",

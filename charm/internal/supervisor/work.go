@@ -221,7 +221,11 @@ func (s *Supervisor) changeService(t Task) work {
 				if err := s.findWeb(ctx); err != nil {
 					return err
 				}
-				s.say("Landing the worker: it ends with its builds")
+				if s.spec.Worker != nil {
+					s.say("Landing the worker in its turn: it ends with its builds")
+				} else {
+					s.say("Landing the worker for good: it ends with its builds")
+				}
 				return s.System.Signal(ctx, t.Service.Unit, "SIGUSR1")
 			}
 			return s.System.Remove(ctx, t.Service.Unit)
