@@ -2,7 +2,10 @@ package judge
 
 import (
 	"slices"
+	"strings"
+	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/observation"
 )
 
@@ -23,7 +26,7 @@ func lostBuilds(r observation.Record) []string {
 	for _, b := range r.Builds {
 		switch b.Result {
 		case "succeeded":
-			if b.Begun > 1 && !explained(r, b) {
+			if b.Begun > 1 && !explained(r, b) && !unheard(r, b) {
 				f.note("build %s on %q from %s to %s: its task was begun %d times, and no fault explains it: what it had done was lost",
 					b.Name, b.Worker, clock(b.Started), clock(b.Ended), b.Begun)
 			}
@@ -46,6 +49,24 @@ func lostBuilds(r observation.Record) []string {
 			b.Name, b.Worker, clock(b.Started), clock(b.Ended), b.Result, b.Output)
 	}
 	return f
+}
+
+// deaf is how long a web server that is started anew does not hear of a task that ends. It
+// has let go of its builds when it is stopped, and takes them up 10 s after its start, by
+// what CONCOURSE_BUILD_TRACKER_INTERVAL is. A task that has ended by then is run again.
+// The line in the log is written by a hook, some seconds late.
+const (
+	deaf = 15 * time.Second
+	late = 5 * time.Second
+)
+
+// unheard tells whether the end of a build was due while a web server was not there to hear
+// of it.
+func unheard(r observation.Record, b observation.Build) bool {
+	return !b.Due.IsZero() && slices.ContainsFunc(r.Log, func(line cluster.LogLine) bool {
+		after := b.Due.Sub(line.Time)
+		return strings.HasPrefix(line.Unit, r.App+"/") && strings.Contains(line.Message, "Starting "+server) && after > -late && after < deaf
+	})
 }
 
 func explained(r observation.Record, b observation.Build) bool {

@@ -15,6 +15,14 @@ func ends(r *observed, result string, faults ...observation.Fault) {
 	r.Faults = faults
 }
 
+// rerun has a build's task be run twice, whose end was due then, and the web server be
+// started anew at 220 s.
+func rerun(r *observation.Record, due float64) {
+	ends(r, "succeeded")
+	logged(r, 220, "ci/0", "unit.juju-log", "Starting concourse-server.service from Concourse v7.14.3")
+	r.Builds[1].Begun, r.Builds[1].Due = 2, at(due)
+}
+
 var buildTables = []table{
 	{rule: "no-lost-build",
 		breaks: []row{
@@ -26,6 +34,13 @@ var buildTables = []table{
 				ends(r, "succeeded", fault("ci/0: killed", 212, 230, "ci/0"))
 				r.Builds[1].Begun = 2
 			}, `its task was begun 2 times, and no fault explains it`},
+			{"a task that was begun again, and ended when its web server was there", func(r *observed) {
+				rerun(r, 240)
+			}, `begun 2 times`},
+			{"an error while the web server is started anew", func(r *observed) {
+				rerun(r, 235)
+				r.Builds[1].Result = "errored"
+			}, `"errored"`},
 			{"an end without a result", func(r *observed) { ends(r, "") }, `""`},
 			{"a fault on another worker", func(r *observed) { ends(r, "errored", fault("ci/1: machine stopped", 212, 230, "ci/1")) }, `"errored"`},
 			{"a fault on the web server", func(r *observed) { ends(r, "errored", fault("ci/0: killed", 212, 230, "ci/0")) }, `"errored"`},
@@ -50,6 +65,7 @@ var buildTables = []table{
 				ends(r, "succeeded", fault("ci/2: machine stopped", 212, 230, "ci/2"))
 				r.Builds[1].Begun = 2
 			}, ""},
+			{"a task that ended while the web server was started anew", func(r *observed) { rerun(r, 225) }, ""},
 			{"a fault that goes on", func(r *observed) {
 				ends(r, "failed", observation.Fault{Name: "ci/2: machine stopped", Units: []string{"ci/2"}, Begin: at(180)})
 			}, ""},

@@ -190,6 +190,8 @@ type Build struct {
 	// Begun is how often its task was seen to begin: more than once if what it had done
 	// was lost.
 	Begun int `json:"begun"`
+	// Due is when the task would have ended that was begun first; zero if nobody knows.
+	Due time.Time `json:"due,omitzero"`
 	// Beside tells that it ran beside the scenario, which did not ask for it.
 	Beside bool   `json:"beside,omitempty"`
 	Output string `json:"output,omitempty"` // of one that did not succeed

@@ -159,7 +159,8 @@ func (f *fly) build(ctx context.Context, lasting time.Duration, begun func(worke
 func (f *fly) task(ctx context.Context, command string, lasting time.Duration, begun func(worker string)) observation.Build {
 	n := f.builds.Add(1)
 	nonce := fmt.Sprintf("%d-%d", time.Now().UnixNano(), n)
-	return f.account(ctx, fmt.Sprint(n), lasting, nonce, func(ctx context.Context) (string, error) {
+	var due time.Time
+	b := f.account(ctx, fmt.Sprint(n), lasting, nonce, func(ctx context.Context) (string, error) {
 		dir := filepath.Join(f.home, fmt.Sprintf("build-%d", n))
 		if err := os.MkdirAll(filepath.Join(dir, "in"), 0o755); err != nil {
 			return "", err
@@ -172,14 +173,15 @@ func (f *fly) task(ctx context.Context, command string, lasting time.Duration, b
 		if err != nil {
 			return "", err
 		}
-		runs := false
 		return f.watch(ctx, func(printed string) {
-			if !runs && printedLine(printed, "begun "+nonce) {
-				runs = true
+			if due.IsZero() && printedLine(printed, "begun "+nonce) {
+				due = time.Now().UTC().Add(lasting)
 				begun(lastWorker(printed))
 			}
 		}, "execute", "--config", config, "--input", "in="+filepath.Join(dir, "in"))
 	})
+	b.Due = due
+	return b
 }
 
 // jobs makes a pipeline with a job.

@@ -28,7 +28,7 @@ func Turns(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		{"an option of the workers", in.To, func() { r.changeWorkers(workers, "containerd-dns-proxy-enable", "true") }},
 		{"back", in.From, func() { require.NoError(t, r.upgrade(r.leader(deployed), in.From.Version)) }},
 	} {
-		ended := r.underWayOn(workers, 3, toGo)
+		ended := r.underWayOn(workers, 3, 2*toGo) // it takes a while until so many run
 		longest := in.Record.WatchWeb(ctx, url)
 		r.phase(event.name+" beside builds", 0, func() cluster.Held {
 			event.happens()
