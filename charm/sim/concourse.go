@@ -20,12 +20,14 @@ type cluster struct {
 	builds   []*build // that run
 
 	started int // builds
+	ports   int
 }
 
 // registration is a worker as a web server lists it.
 type registration struct {
 	name, state, version string
 	at                   string // address of the web server with which it has registered
+	port                 int    // there, another for each time
 	heard                time.Duration
 	began                int64   // when its process began, in seconds
 	worker               *worker // the process that registered last
@@ -35,6 +37,7 @@ type registration struct {
 type build struct {
 	number int
 	worker *worker
+	by     *webServer // that follows it; it may be over
 	ended  bool
 }
 
@@ -53,6 +56,7 @@ var releases = map[string]release{
 const (
 	firstVersion, newerVersion, brokenVersion = "7.14.2", "7.14.3", "7.14.4"
 	stalledAfter                              = 30 * time.Second
+	trackerInterval                           = 10 * time.Second
 )
 
 func newCluster(w *world) *cluster { return &cluster{world: w, workers: map[string]*registration{}} }
@@ -75,6 +79,12 @@ func (c *cluster) servers() []*webServer {
 // tick has the web servers do what they do now and then.
 func (c *cluster) tick() {
 	servers := c.servers()
+	for _, s := range servers {
+		if c.now >= s.tracks {
+			s.tracks = c.now + trackerInterval
+			s.takeUp()
+		}
+	}
 	for _, name := range sortedKeys(c.workers) {
 		r := c.workers[name]
 		switch {
@@ -92,15 +102,15 @@ func (c *cluster) tick() {
 			}
 		}
 		if len(servers) > 0 && r.state == concourse.Running && r.worker.connected() && len(r.worker.builds) < 2 && c.chance(20) {
-			c.start(r.worker)
+			c.start(r.worker, servers[0])
 		}
 	}
 	c.after(time.Second, c.tick)
 }
 
-func (c *cluster) start(w *worker) {
+func (c *cluster) start(w *worker, by *webServer) {
 	c.started++
-	b := &build{number: c.started, worker: w}
+	b := &build{number: c.started, worker: w, by: by}
 	w.builds, c.builds = append(w.builds, b), append(c.builds, b)
 	c.soon(10*time.Second, 60*time.Second, func() {
 		if !b.ended {
@@ -126,6 +136,22 @@ type webServer struct {
 	hung     bool
 	draining bool // it was told to end
 	over     bool
+	tracks   time.Duration // when it looks next for builds that nobody follows
+}
+
+// takeUp follows builds that nobody does. One whose worker takes no builds just then is
+// begun again on another.
+func (s *webServer) takeUp() {
+	for _, b := range slices.Clone(s.ci.builds) {
+		if b.by.serves() {
+			continue
+		}
+		b.by = s
+		if r := s.ci.workers[b.worker.unit.worker()]; r != nil && r.worker == b.worker && r.state != concourse.Running && r.state != concourse.Stalled {
+			s.judge.loses(b.worker, b, "it is "+r.state+" when its web server takes builds up")
+			s.ci.finish(b)
+		}
+	}
 }
 
 func newWebServer(m *machine, version string, env map[string]string) *webServer {
@@ -136,7 +162,7 @@ func newWebServer(m *machine, version string, env map[string]string) *webServer 
 func (s *webServer) begin() {
 	s.reload()
 	s.hostKey = s.files[s.env["CONCOURSE_TSA_HOST_KEY"]]
-	s.soon(time.Second, 5*time.Second, func() {
+	s.soon(100*time.Millisecond, 5*time.Second, func() {
 		if s.over {
 			return
 		}
@@ -155,7 +181,7 @@ func (s *webServer) begin() {
 // migrate takes the schema up. A newer one is met without a complaint, and no job runs
 // from then on: see judge.
 func (s *webServer) migrate() {
-	least, most := 500*time.Millisecond, 3*time.Second
+	least, most := 100*time.Millisecond, 3*time.Second
 	if schema := releases[s.version].schema; schema > s.ci.schema {
 		least, most = 2*time.Second, 15*time.Second
 	}
@@ -165,7 +191,7 @@ func (s *webServer) migrate() {
 		}
 		s.judge.meets(s, s.ci.schema)
 		s.ci.schema = max(s.ci.schema, releases[s.version].schema)
-		s.up = true
+		s.up, s.tracks = true, s.now+trackerInterval
 		s.say(s.unit.name, "the web server answers with %s", s.version)
 		s.judge.serves(s)
 	})

@@ -81,7 +81,7 @@ func (d *driver) lookAtVolume(err error) bool {
 	}
 	if err != nil {
 		v.forget()
-		s.Current, s.Installed = "", ""
+		s.Current, s.CurrentAs, s.Installed = "", 0, ""
 		s.VolumeID = d.unit.files.memory.VolumeID
 		return true
 	}
@@ -92,7 +92,7 @@ func (d *driver) lookAtVolume(err error) bool {
 	if v.workDir == "" && !d.spec.Leaving {
 		v.workDir = paths.Volume + "/worker/" + d.unit.worker()
 	}
-	s.Current = v.current.version
+	s.Current, s.CurrentAs = v.current.version, v.current.generation
 	if d.spec.Shared {
 		d.unit.files.memory.VolumeID, s.VolumeID = "volume", "volume"
 	}
@@ -123,7 +123,7 @@ func (d *driver) lookForNewest() {
 func (d *driver) lookAtReleases() supervisor.Seen {
 	v := &d.volume
 	seen := supervisor.Seen{
-		Fault: d.status.Fault, Current: v.current.version, CurrentBy: v.current.unit, WorkDir: v.workDir,
+		Fault: d.status.Fault, Current: v.current.version, CurrentBy: v.current.unit, CurrentAs: v.current.generation, WorkDir: v.workDir,
 		Installed: map[string]string{}, Contents: map[string]string{},
 	}
 	if v.open {

@@ -179,6 +179,7 @@ func (m *machine) exec(unit string) {
 	}
 	m.say(m.unit.name, "%s %s begins", unit, version)
 	m.judge.begins++
+	s.state.PID++
 	if unit == concourse.ServerUnit {
 		m.web = newWebServer(m, version, fields)
 		m.web.begin()

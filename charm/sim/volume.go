@@ -24,7 +24,10 @@ type claim struct {
 	renewed time.Duration
 }
 
-type activation struct{ version, unit string }
+type activation struct {
+	version, unit string
+	generation    int
+}
 
 // lease is how long a silent holder is waited for: claim.DefaultLease.
 const lease = 20 * time.Second
@@ -112,7 +115,7 @@ func (v *volume) activate(unit, version string, decidedOn activation) {
 	if v.current() != decidedOn || v.current().version == version {
 		return
 	}
-	v.activations = append(v.activations, activation{version, unit})
+	v.activations = append(v.activations, activation{version, unit, len(v.activations) + 1})
 	v.say(unit, "%s is current", version)
 	v.judge.activates(v, unit, version)
 }

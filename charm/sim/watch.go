@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,6 +85,7 @@ type workersView struct {
 	listed supervisor.Listed
 	lands  time.Duration
 	told   time.Duration // when the worker was told last; zero for never
+	known  time.Duration // until when it was not supervisor.Unlisted
 }
 
 const listEvery = 10 * time.Second
@@ -93,6 +95,9 @@ func (c *clock) time() time.Time { return time.Unix(0, int64(c.now)).UTC() }
 
 func (d *driver) lookAtWorkers(seen *supervisor.Seen) {
 	v, now := &d.workers, d.unit.time()
+	if v.listed.Forget(d.health.web.state.PID) {
+		v.list.giveUp()
+	}
 	if d.spec.Web != nil && seen.WebServes && v.listed.Due(now, d.spec, listEvery) {
 		d.listWorkers()
 	}
@@ -102,6 +107,10 @@ func (d *driver) lookAtWorkers(seen *supervisor.Seen) {
 	} else if v.lands == 0 {
 		v.lands = d.unit.now
 	}
+	if d.spec.Turn != supervisor.Unlisted || v.known == 0 {
+		v.known = d.unit.now
+	}
+	seen.UnlistedFor = d.unit.now - v.known
 	if seen.ToldAgo = d.unit.now - v.told; v.told == 0 {
 		seen.ToldAgo = time.Hour
 	}
@@ -125,7 +134,7 @@ func (d *driver) listWorkers() {
 				r := d.unit.ci.workers[name]
 				listed := concourse.ListedWorker{Name: name, State: r.state, Version: r.version, Began: r.began}
 				if r.at != "" {
-					listed.Address = net.JoinHostPort(r.at, "40000")
+					listed.Address = net.JoinHostPort(r.at, strconv.Itoa(r.port))
 				}
 				v.answer.Workers = append(v.answer.Workers, listed)
 			}

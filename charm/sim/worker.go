@@ -77,6 +77,8 @@ func (w *worker) register(to *webServer) {
 	}
 	r.state, r.version, r.at, r.heard, r.worker = concourse.Running, w.version, to.address, w.now, w
 	w.landing, r.began = false, w.began
+	w.ci.ports++
+	r.port = w.ci.ports
 	delete(w.judge.away, w.unit)
 	w.say(w.unit.name, "the worker is registered with %s", to.unit.name)
 }

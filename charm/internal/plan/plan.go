@@ -66,7 +66,7 @@ func Make(in Input) Plan {
 		Unit: in.Juju.Unit, Root: in.Volume, Shared: in.Config.Shared(),
 		Source: in.Config.Source(), Digest: in.Config.ReleaseDigest, Proxies: in.Config.Proxies(),
 		Fetch: m.target, Contents: m.contents(), Newest: m.newest, Run: m.active, Proven: m.active,
-		Try: m.try, Activate: m.first || !in.Config.Shared(), Over: in.Status.Current,
+		Try: m.try, Activate: m.first || !in.Config.Shared(), Over: in.Status.Current, OverAs: in.Status.CurrentAs,
 		Members: m.members(),
 
 		DrainTimeout: in.Config.DrainTimeout,

@@ -31,12 +31,13 @@ func (m *maker) planTurns() {
 	}
 	name, settings := concourse.WorkerName(m.Juju.Unit), m.listedBy(m.Juju.Unit)
 	m.spec.MayLand = slices.Contains(strings.Fields(settings[relations.MayLand]), name)
-	m.spec.Landed = slices.Contains(strings.Fields(settings[relations.LandedWorkers]), name)
+	landed, told := began(settings[relations.LandedWorkers], name)
+	m.spec.Landed = told && landed >= process(m.Status.Process) // and not the process before
 	switch {
 	case m.peers.App[relations.Turns] == "" || len(settings) > 0 && settings[relations.MayLand] == "":
 		m.spec.Turn = supervisor.NoTurn // a neighbouring revision of the charm leads, or serves
-	case m.missing(m.Juju.Unit):
-		m.spec.Turn = supervisor.NoTurn
+	case m.missing(m.Juju.Unit) && m.worker:
+		m.spec.Turn = supervisor.Unlisted
 	case m.spec.Turn == supervisor.NoTurn && m.worker:
 		m.spec.Turn = supervisor.Wait
 	}
@@ -145,14 +146,24 @@ func (m *maker) runs(unit string) bool {
 	if !slices.Contains(strings.Fields(by[relations.RunningWorkers]), name) {
 		return false
 	}
-	process, _ := strconv.ParseInt(m.said(unit)[relations.WorkerProcess], 10, 64) // 0 for one of the former charm
-	for entry := range strings.FieldsSeq(by[relations.WorkersBegan]) {
-		if seconds, ok := strings.CutPrefix(entry, name+"="); ok {
-			began, _ := strconv.ParseInt(seconds, 10, 64)
-			return began >= process
+	seconds, told := began(by[relations.WorkersBegan], name)
+	return !told || seconds >= process(m.said(unit)[relations.WorkerProcess])
+}
+
+// began is when the process of a worker began that a web server speaks of.
+func began(list, worker string) (seconds int64, told bool) {
+	for entry := range strings.FieldsSeq(list) {
+		if text, ok := strings.CutPrefix(entry, worker+"="); ok {
+			return process(text), true
 		}
 	}
-	return true
+	return 0, false
+}
+
+// process is when a worker's process was started; 0 for one of the former charm.
+func process(text string) int64 {
+	seconds, _ := strconv.ParseInt(text, 10, 64)
+	return seconds
 }
 
 // checkTurns has the leader say how far the workers are, until all are through, and who is

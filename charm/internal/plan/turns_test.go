@@ -32,18 +32,21 @@ func TestTurn(t *testing.T) {
 		"the leader knows no turns":     {[]func(*unit){knows}, supervisor.NoTurn, false},
 		"the web server knows none":     {[]func(*unit){none}, supervisor.NoTurn, false},
 		"its web server is gone":        {[]func(*unit){none, func(u *unit) { delete(u.in.Juju.Peers.Units, "ci/9") }}, supervisor.Wait, false},
+		"its process has landed":        {[]func(*unit){none, runs, served(map[string]string{relations.MayLand: relations.None, relations.LandedWorkers: "ci-1=7 ci-0=100"})}, supervisor.Wait, false},
+		"the process before has landed": {[]func(*unit){none, runs, served(map[string]string{relations.MayLand: relations.None, relations.LandedWorkers: "ci-1=7 ci-0=99"})}, supervisor.Wait, false},
 		"nobody has one":                {[]func(*unit){knows, none}, supervisor.Wait, false},
 		"another has one":               {[]func(*unit){knows, app(relations.Turns, "ci/1=100"), runs}, supervisor.Wait, false},
 		"it has one":                    {[]func(*unit){knows, app(relations.Turns, "ci/1=7 ci/0=100"), runs}, supervisor.TakeTurn, false},
 		"the process before had one":    {[]func(*unit){knows, app(relations.Turns, "ci/0=99"), runs}, supervisor.Wait, false},
 		"one of the former charm":       {[]func(*unit){knows, app(relations.Turns, "ci/0=")}, supervisor.TakeTurn, false},
 		"it may land":                   {[]func(*unit){served(map[string]string{relations.MayLand: "ci-1 ci-0"}), app(relations.Turns, "ci/0=100"), runs}, supervisor.TakeTurn, true},
-		"no web server has it for long": {[]func(*unit){knows, none, served(map[string]string{relations.MissingWorkers: "ci-0"})}, supervisor.NoTurn, false},
+		"no web server has it for long": {[]func(*unit){knows, none, served(map[string]string{relations.MissingWorkers: "ci-0"})}, supervisor.Unlisted, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := plan.Make(follower(test.changes...).in).Spec
 			require.Equal(t, test.turn, spec.Turn)
 			require.Equal(t, test.may, spec.MayLand)
+			require.Equal(t, name == "its process has landed", spec.Landed)
 			require.Empty(t, spec.Landing, "its web server is elsewhere")
 		})
 	}

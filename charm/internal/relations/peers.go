@@ -45,7 +45,8 @@ const (
 	// MayLand are workers that its web server waits for while they land, or None. A unit that
 	// knows no turns does not set it.
 	MayLand = "may-land"
-	// LandedWorkers have landed, says its web server, or have no builds any more.
+	// LandedWorkers have landed, says its web server, or have no builds any more: each as in
+	// WorkersBegan.
 	LandedWorkers = "landed-workers"
 )
 

@@ -24,10 +24,12 @@ func (s Spec) lands() bool { return s.Land || len(s.Landing) > 0 }
 // Listed is what the web server of a unit says of the workers, from list to list.
 type Listed struct {
 	read    time.Time // last; zero for never
+	process int       // of the web server
 	states  map[string]string
 	here    map[string]bool // names of those that have registered with this web server
 	began   map[string]int64
-	takenUp map[string]time.Time // since when they are registered here
+	address map[string]string    // at which the web server finds those; another for each registration
+	takenUp map[string]time.Time // since when they are registered so
 	landing map[string]time.Time // since when they land
 	unseen  map[string]time.Time // units of the application, since when their workers are not there
 	absent  string               // those whose workers do not run
@@ -54,10 +56,21 @@ func (l *Listed) Due(now time.Time, spec Spec, usually time.Duration) bool {
 	return l.read.IsZero() || now.Sub(l.read) >= l.Interval(now, spec, usually)
 }
 
+// Forget tells whether another process of the web server is there than before. It has yet to
+// take up the builds of all workers, and a list that was asked for before says nothing.
+func (l *Listed) Forget(process int) bool {
+	if l.process == process {
+		return false
+	}
+	l.process, l.takenUp, l.unseen = process, nil, nil
+	return true
+}
+
 // Read takes a list over.
 func (l *Listed) Read(now time.Time, spec Spec, listing Listing) {
-	takenUp, landing, unseen := l.takenUp, l.landing, l.unseen
+	takenUp, landing, unseen, address := l.takenUp, l.landing, l.unseen, l.address
 	*l = Listed{
+		process: l.process, address: map[string]string{},
 		read: now, states: map[string]string{}, here: map[string]bool{}, began: map[string]int64{}, absent: l.absent, since: l.since,
 		takenUp: map[string]time.Time{}, landing: map[string]time.Time{}, unseen: map[string]time.Time{},
 	}
@@ -70,6 +83,9 @@ func (l *Listed) Read(now time.Time, spec Spec, listing Listing) {
 		host, _, _ := net.SplitHostPort(w.Address) // none for one that has landed
 		l.states[w.Name], l.here[w.Name], l.began[w.Name] = w.State, host == spec.Web.Address, w.Began
 		if l.here[w.Name] {
+			if l.address[w.Name] = w.Address; w.Address != address[w.Name] {
+				delete(takenUp, w.Name)
+			}
 			if note(l.takenUp, takenUp, w.Name); listing.Idle {
 				l.takenUp[w.Name] = time.Unix(0, 0) // there is nothing to take up
 			}
@@ -114,12 +130,12 @@ func (l *Listed) runs(spec Spec, name string) bool {
 // Tell says what is known. A list that is older than absence says nothing.
 func (l *Listed) Tell(now time.Time, spec Spec, absence, takeUp time.Duration, seen *Seen, status *Status) {
 	if now.Sub(l.read) > absence || spec.Web == nil {
-		*l = Listed{read: l.read, absent: l.absent, since: l.since}
+		*l = Listed{process: l.process, read: l.read, absent: l.absent, since: l.since}
 	}
 	if !seen.WebServes { // the next one has yet to take the builds up
 		l.takenUp, l.unseen = nil, nil
 	}
-	seen.Workers, seen.TakenUp = l.states, map[string]bool{}
+	seen.Workers, seen.Began, seen.TakenUp = l.states, l.began, map[string]bool{}
 	for name, since := range l.takenUp {
 		seen.TakenUp[name] = now.Sub(since) >= takeUp
 	}
@@ -130,7 +146,7 @@ func (l *Listed) Tell(now time.Time, spec Spec, absence, takeUp time.Duration, s
 			began = append(began, name+"="+strconv.FormatInt(l.began[name], 10))
 		}
 		if l.states[name] == concourse.Landed {
-			landed = append(landed, name)
+			landed = append(landed, name+"="+strconv.FormatInt(l.began[name], 10))
 		}
 		if since := l.unseen[name]; !since.IsZero() && now.Sub(since) >= awaited {
 			missing = append(missing, name)

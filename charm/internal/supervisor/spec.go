@@ -43,6 +43,7 @@ type Spec struct {
 	Activate bool   `json:"activate,omitempty"` // this unit says what is current on the volume
 	Try      string `json:"try,omitempty"`      // the time for the web server's answer begins anew when it changes
 	Over     string `json:"over,omitempty"`     // what was, when that was decided: a unit that leads no more replaces nothing else
+	OverAs   int    `json:"over_as,omitempty"`  // generation of that
 
 	// What the unit runs; nil is none.
 	Web    *concourse.Web    `json:"web,omitempty"`
@@ -83,7 +84,8 @@ type Spec struct {
 type Turn string
 
 const (
-	NoTurn   Turn = ""     // none is needed: the worker has no builds, or the units take no turns
+	NoTurn   Turn = ""     // none is needed: the units take no turns
+	Unlisted Turn = "none" // none is needed: no web server lists the worker, if that stays so
 	Wait     Turn = "wait" // for one
 	TakeTurn Turn = "take" // land the worker
 )

@@ -18,8 +18,9 @@ type Status struct {
 	VolumeID string `json:"volume_id,omitempty"` // that the unit has to use
 	// Mounted is the state of a foreign volume that is mounted instead, for Spec.Accepted;
 	// empty if that has no id.
-	Mounted string `json:"mounted,omitempty"`
-	Current string `json:"current,omitempty"` // the active release
+	Mounted   string `json:"mounted,omitempty"`
+	Current   string `json:"current,omitempty"`    // the active release
+	CurrentAs int    `json:"current_as,omitempty"` // its generation
 
 	// Installed is Spec.Fetch once it is there. Trying is the version that is being
 	// installed, Holder the unit that downloads it, Percent how far this unit's own
@@ -59,7 +60,7 @@ type Status struct {
 	// MayLand are the names of workers that may be told to land now: they are listed as
 	// running, and this unit's web server stays while they land.
 	MayLand string `json:"may_land,omitempty"`
-	Landed  string `json:"landed,omitempty"`  // names of workers that have landed, or have no builds
+	Landed  string `json:"landed,omitempty"`  // those that have landed, or have no builds, as in Began
 	Landing bool   `json:"landing,omitempty"` // the worker was told to land, or is to be: see Spec.Land
 	// Due says what the worker that runs has to become, and Process when that was started, in
 	// seconds, by this unit's clock.

@@ -14,6 +14,7 @@ type Seen struct {
 	Fault     Fault
 	Current   string            // active release
 	CurrentBy string            // unit that activated it
+	CurrentAs int               // generation of that
 	Installed map[string]string // releases that are sound, with the digests of their archives
 	Contents  map[string]string // of these, see coordinator.Release
 	WorkDir   string            // for the worker's state; empty while there is none that it may use
@@ -29,11 +30,14 @@ type Seen struct {
 	Works     bool              // the worker answers
 	Workers   map[string]string // states of the workers that the web server lists, by name
 	Lands     bool              // a unit's worker is among them that lands, and not for longer than it may
+	Began     map[string]int64  // when their processes began, in seconds
 	TakenUp   map[string]bool   // workers that have registered with this unit's web server, which has their builds
 	LandedFor time.Duration     // since the worker was told to land, or could have been
-	ToldAgo   time.Duration     // since it was told last; long, if this supervisor has not told it
-	Lost      []string          // units that have something on the volume, and are gone for a while
-	Busy      bool              // something that writes to the volume, or changes a service, is under way
+	// UnlistedFor is since when the spec's turn is Unlisted.
+	UnlistedFor time.Duration
+	ToldAgo     time.Duration // since it was told last; long, if this supervisor has not told it
+	Lost        []string      // units that have something on the volume, and are gone for a while
+	Busy        bool          // something that writes to the volume, or changes a service, is under way
 	// Stale is a spec that no hook has written since the supervisor was started: the unit
 	// may have been off, and the others gone on to another release.
 	Stale bool
@@ -102,7 +106,8 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 		// Of two leaders whose applications share a volume the last to change its
 		// version has said what is current.
 		others := seen.Current != "" && application(seen.CurrentBy) != application(spec.Unit)
-		knew := seen.Current == "" || seen.Current == spec.Over || seen.CurrentBy == spec.Unit
+		knew := seen.Current == "" || seen.CurrentBy == spec.Unit ||
+			seen.Current == spec.Over && (spec.OverAs == 0 || seen.CurrentAs == spec.OverAs) // 0 is said by a former charm
 		if spec.Activate && knew && due.Run == spec.Run && !seen.Stale && due.Run != seen.Current && (!others || due.Run != m.Running) {
 			due.Activate = due.Run
 		}
@@ -228,7 +233,7 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 // underneath. One whose release is being repaired stays.
 func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, damaged bool) Task {
 	switch {
-	case spec.Worker == nil && spec.Land && seen.Running[concourse.WorkerUnit] && !seen.Fault.severe() && !drained(spec, seen):
+	case spec.Worker == nil && spec.Land && seen.Running[concourse.WorkerUnit] && !seen.Fault.severe() && !drained(spec, seen, m):
 		return land(spec, seen, m)
 	case spec.Worker == nil || seen.Fault.severe():
 		return stop(concourse.WorkerUnit, seen, m)

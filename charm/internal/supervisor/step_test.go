@@ -64,6 +64,19 @@ func TestContents(t *testing.T) {
 	}
 }
 
+// A unit that leads no more, and has not heard of it, replaces what it knew: not what is
+// current anew, of the same version.
+func TestReplacesWhatItKnew(t *testing.T) {
+	spec := supervisor.Spec{Unit: "ci/1", Run: "7.14.3", Activate: true, Over: "7.14.2", OverAs: 4}
+	seen := supervisor.Seen{Installed: map[string]string{"7.14.3": ""}, Current: "7.14.2", CurrentBy: "ci/0"}
+	for as, activates := range map[int]string{4: "7.14.3", 6: ""} {
+		seen.CurrentAs = as
+		require.Equal(t, activates, supervisor.Next(paths, spec, seen, supervisor.Memory{}).Activate)
+	}
+	spec.OverAs = 0
+	require.Equal(t, "7.14.3", supervisor.Next(paths, spec, seen, supervisor.Memory{}).Activate, "a former charm has not said it")
+}
+
 // Services start from what is active, and kept from being collected.
 func TestServicesWaitForTheVolume(t *testing.T) {
 	spec := supervisor.Spec{Unit: "ci/0", Run: "7.14.2", Activate: true, Web: &concourse.Web{}, Worker: &concourse.Worker{}}

@@ -12,6 +12,10 @@ import (
 // what the list says of it arrives by way of two hooks.
 const tellAgain = 30 * time.Second
 
+// unlisted is how long a worker that no web server lists goes on: one that was cut off, and
+// registers again, gets builds before its unit hears that it is listed.
+const unlisted = 30 * time.Second
+
 // stays tells whether the worker that runs goes on as it is, whatever is described: it waits
 // for its turn, or lands. Who was told to land stays told.
 func stays(spec Spec, seen Seen, m Memory) bool {
@@ -20,15 +24,17 @@ func stays(spec Spec, seen Seen, m Memory) bool {
 		return false
 	}
 	if !worker.Told.IsZero() {
-		return !drained(spec, seen)
+		return !drained(spec, seen, m)
 	}
-	return spec.Turn == Wait || spec.Turn == TakeTurn && spec.DrainTimeout > 0
+	return spec.Turn == Wait || spec.Turn == Unlisted && seen.UnlistedFor < unlisted || spec.Turn == TakeTurn && spec.DrainTimeout > 0
 }
 
 // drained tells whether a worker that was told to land has no builds, or they have had their
 // time.
-func drained(spec Spec, seen Seen) bool {
-	return seen.LandedFor >= spec.DrainTimeout || spec.Landed || seen.Workers[concourse.WorkerName(spec.Unit)] == concourse.Landed
+func drained(spec Spec, seen Seen, m Memory) bool {
+	name := concourse.WorkerName(spec.Unit)
+	landed := seen.Workers[name] == concourse.Landed && seen.Began[name] >= m.Started[concourse.WorkerUnit].At.Unix() // and not the one before
+	return seen.LandedFor >= spec.DrainTimeout || spec.Landed || landed
 }
 
 // keepsRunning is the version that the unit runs while its worker stays, if that is still as

@@ -45,6 +45,11 @@ func TestTurns(t *testing.T) {
 	back := func(spec *supervisor.Spec, _ *supervisor.Seen, _ *supervisor.Memory) {
 		spec.Run, spec.Proven = "7.14.2", "7.14.2"
 	}
+	listed := func(state string, began int64) change {
+		return func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) {
+			seen.Workers, seen.Began = map[string]string{"ci-1": state}, map[string]int64{"ci-1": began}
+		}
+	}
 	for name, test := range map[string]struct {
 		turn    supervisor.Turn
 		changes []change
@@ -54,6 +59,10 @@ func TestTurns(t *testing.T) {
 	}{
 		"it waits":                       {supervisor.Wait, nil, "7.14.3", "7.14.2", keep},
 		"no turn is needed":              {supervisor.NoTurn, nil, "", "7.14.3", keep}, // once it is pinned
+		"no web server lists it":         {supervisor.Unlisted, nil, "7.14.3", "7.14.2", keep},
+		"none does so for long":          {supervisor.Unlisted, []change{func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) { seen.UnlistedFor = time.Minute }}, "", "7.14.3", keep},
+		"the one before has landed":      {supervisor.TakeTurn, []change{told(time.Minute), listed(concourse.Landed, 99)}, "7.14.3", "7.14.2", keep},
+		"it has landed":                  {supervisor.TakeTurn, []change{told(time.Minute), listed(concourse.Landed, 100)}, "7.14.3", "7.14.3", keep},
 		"there is nothing to do":         {supervisor.Wait, []change{back}, "", "7.14.2", keep},
 		"it does not run":                {supervisor.Wait, []change{ended}, "", "7.14.3", keep},
 		"its web server may not stay":    {supervisor.TakeTurn, nil, "7.14.3", "7.14.2", keep},
@@ -196,7 +205,7 @@ func TestListedWithoutBuilds(t *testing.T) {
 		l.Read(now, spec, supervisor.Listing{Idle: idle, Workers: []concourse.ListedWorker{{Name: "ci-1", State: "landing", Address: "10.0.0.1:7000"}}})
 		seen, status := supervisor.Seen{WebServes: true}, supervisor.Status{}
 		l.Tell(now, spec, time.Minute, time.Minute, &seen, &status)
-		require.Equal(t, map[bool]string{true: "ci-1"}[idle], status.Landed)
+		require.Equal(t, map[bool]string{true: "ci-1=0"}[idle], status.Landed)
 		require.Equal(t, idle, seen.TakenUp["ci-1"])
 		require.Equal(t, !idle, seen.Lands)
 	}

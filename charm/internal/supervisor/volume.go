@@ -101,11 +101,11 @@ func (s *Supervisor) lookAtVolume(ctx context.Context) bool {
 	}
 	if s.status.Fault.severe() || s.volume.open == nil { // such as one that is full before it is one
 		s.forgetVolume()
-		s.status.Current, s.status.Installed = "", ""
+		s.status.Current, s.status.CurrentAs, s.status.Installed = "", 0, ""
 		s.status.VolumeID = s.spec.volumeID(s.memory)
 		return true
 	}
-	s.status.Current = s.volume.current.Version
+	s.status.Current, s.status.CurrentAs = s.volume.current.Version, s.volume.current.Generation
 	if s.spec.Shared {
 		s.status.VolumeID = s.volume.open.VolumeID()
 	}
@@ -233,7 +233,7 @@ const recheck = 10 * time.Second
 // wanted installed.
 func (s *Supervisor) lookAtReleases(ctx context.Context, seen *Seen) {
 	v := &s.volume
-	seen.Fault, seen.Current, seen.CurrentBy = s.status.Fault, v.current.Version, v.current.Unit
+	seen.Fault, seen.Current, seen.CurrentBy, seen.CurrentAs = s.status.Fault, v.current.Version, v.current.Unit, v.current.Generation
 	if v.open != nil {
 		for _, version := range []string{s.spec.Run, s.memory.Running, s.spec.Fetch} {
 			s.lookAtRelease(ctx, version)

@@ -15,6 +15,7 @@ type workersView struct {
 	listed Listed
 	lands  time.Time // since when this unit's worker is to land for good
 	told   time.Time // when it was told last
+	known  time.Time // until when it was not Unlisted
 }
 
 // lookAtWorkers lists the workers every now and then, where the web server is.
@@ -22,6 +23,9 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	v, now := &s.workers, time.Now()
 	if web := s.spec.Web; web != nil && (v.api == nil || v.apiOf != *web) {
 		v.api, v.apiOf = concourse.NewAPI(s.Client, *web), *web
+		v.list.giveUp()
+	}
+	if v.listed.Forget(s.services.web.state.PID) {
 		v.list.giveUp()
 	}
 	if seen.WebServes && s.spec.Web != nil && v.listed.Due(now, s.spec, s.Workers) {
@@ -33,7 +37,10 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	} else if v.lands.IsZero() {
 		v.lands = now
 	}
-	seen.ToldAgo = now.Sub(v.told)
+	if s.spec.Turn != Unlisted || v.known.IsZero() {
+		v.known = now
+	}
+	seen.ToldAgo, seen.UnlistedFor = now.Sub(v.told), now.Sub(v.known)
 	if told := s.memory.Started[concourse.WorkerUnit].Told; s.spec.Land {
 		seen.LandedFor = now.Sub(v.lands)
 	} else if !told.IsZero() {

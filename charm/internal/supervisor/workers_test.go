@@ -50,7 +50,7 @@ func newWebServer(t testing.TB, states map[string]string) *webServer {
 			if elsewhere {
 				address = "10.0.0.9:40001"
 			}
-			list = append(list, concourse.ListedWorker{Name: name, State: state, Address: address})
+			list = append(list, concourse.ListedWorker{Name: name, State: state, Address: address, Began: time.Now().Unix()})
 		}
 		_ = json.NewEncoder(w).Encode(list)
 	})
@@ -172,6 +172,59 @@ func TestLandsWithItsBuilds(t *testing.T) {
 	})
 	eventually(t, "that it has landed", c.saw(func(s supervisor.Status) bool { return !s.Landing }))
 	require.Zero(t, done["start "+concourse.WorkerUnit])
+}
+
+// A web server that is started anew has yet to take builds up, however soon it answers: until
+// then no worker is told to land.
+func TestTakesBuildsUpAnew(t *testing.T) {
+	web := newWebServer(t, map[string]string{"ci-1": "running"})
+	const takeUp = time.Second
+	m, c := newMirror(t), start(t, func(s *supervisor.Supervisor) { s.TakeUp = takeUp })
+	spec := web.serving(m, t.TempDir(), "ci/0", "ci/1")
+	spec.DrainTimeout = time.Hour
+	mayLand := func(name string) func() bool {
+		return c.saw(func(s supervisor.Status) bool { return s.MayLand == name })
+	}
+	lands := func(units ...string) {
+		spec.Landing = units
+		require.NoError(t, c.files.PutSpec(spec))
+	}
+	lands("ci/1")
+	eventually(t, "that it may land", mayLand("ci-1"))
+	lands()
+	eventually(t, "that it may not", mayLand(""))
+	c.system.Done()
+	changed := time.Now()
+	spec.Web.ExternalURL = "https://ci.example.com"
+	lands()
+	eventually(t, "another web server", func() bool { return slices.Contains(c.system.Done(), "start "+concourse.ServerUnit) })
+	lands("ci/1")
+	eventually(t, "that it may land again", mayLand("ci-1"))
+	require.GreaterOrEqual(t, time.Since(changed), takeUp)
+}
+
+// What a web server knows of a worker is of one registration, and of one process of its own.
+func TestListedByOneProcess(t *testing.T) {
+	const takeUp = 30 * time.Second
+	var l supervisor.Listed
+	spec := supervisor.Spec{Unit: "ci/0", Members: []string{"ci/1"}, Web: &concourse.Web{Address: "10.0.0.1"}}
+	now := time.Unix(1000, 0)
+	takenUp := func(after time.Duration, port string) bool {
+		now = now.Add(after)
+		l.Read(now, spec, supervisor.Listing{Workers: []concourse.ListedWorker{{Name: "ci-1", State: "running", Address: "10.0.0.1:" + port}}})
+		seen := supervisor.Seen{WebServes: true}
+		l.Tell(now, spec, time.Minute, takeUp, &seen, &supervisor.Status{})
+		return seen.TakenUp["ci-1"]
+	}
+	require.True(t, l.Forget(7), "the first process")
+	require.False(t, takenUp(0, "40001"))
+	require.True(t, takenUp(takeUp, "40001"))
+	require.False(t, takenUp(time.Second, "40002"), "it has registered again")
+	require.True(t, takenUp(takeUp, "40002"))
+	require.False(t, l.Forget(7))
+	require.True(t, takenUp(0, "40002"))
+	require.True(t, l.Forget(8), "another process")
+	require.False(t, takenUp(0, "40002"))
 }
 
 // A worker without builds ends as soon as it takes no new ones: Concourse itself looks for
