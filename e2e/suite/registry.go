@@ -97,6 +97,14 @@ func All() []Scenario {
 			Run:    scenarios.KeptBuilds,
 		},
 		{
+			Name:   "leader-stops",
+			Group:  "faults",
+			Proves: "An upgrade comes to its end when the leader's machine stops in any of its phases.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  600 * time.Second,
+			Run:    scenarios.LeaderStops,
+		},
+		{
 			Name:   "web-restart",
 			Group:  "cluster",
 			Proves: "An option of the web server silences it for a moment only.",
