@@ -84,6 +84,9 @@ type Cluster interface {
 	// RunAction returns the action's results once it has ended. An action that
 	// failed is ErrAction.
 	RunAction(ctx context.Context, unit, action string, params map[string]any) (map[string]string, error)
+	// Shell runs a script as somebody at a terminal would, for whom the commands juju and lxc
+	// mean this cluster, with variables of his own, and hands on each line that it prints.
+	Shell(ctx context.Context, script string, variables map[string]string, line func(string)) error
 	// Machine is the one that a unit is on. The unit need not exist yet: what the
 	// machine is asked for is ErrNoUnit until it does.
 	Machine(unit string) Machine

@@ -32,6 +32,7 @@ const destroyPatience = 3 * time.Minute
 type Options struct {
 	JujuData   string // directory with controllers.yaml and accounts.yaml
 	Controller string // name in controllers.yaml
+	Juju       string // path of the juju command, for Shell
 	LXDSocket  string // unix socket of the LXD that the controller's cloud is
 	Pool       string // LXD storage pool for volumes
 	// HostPath is a directory of this host, root's own. Volumes are then directories in

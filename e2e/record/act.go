@@ -41,14 +41,15 @@ func (c recorded) Deploy(ctx context.Context, app cluster.App) error {
 	if v, ok := app.Volume.(recordedVolume); ok {
 		app.Volume = v.Volume // The cluster knows only those that it has made.
 	}
-	c.r.deploys(app)
+	c.r.Deploys(app)
 	c.r.Act("deploy %s: %d units%s%s", app.Name, app.Units, settings(app.Config), settings(app.Storage))
 	return c.Cluster.Deploy(ctx, app)
 }
 
-// deploys takes note of an application whose machines are to be looked at. The first is
-// the one that the record is about.
-func (r *Recorder) deploys(app cluster.App) {
+// Deploys takes note of an application whose machines are to be looked at, and that the
+// scenario deploys by other means than its cluster. The first is the one that the record is
+// about.
+func (r *Recorder) Deploys(app cluster.App) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if slices.Contains(r.o.Others, app.Name) || slices.Contains(r.apps, app.Name) {
@@ -103,6 +104,11 @@ func (c recorded) RemoveApp(ctx context.Context, app string) error {
 func (c recorded) Refresh(ctx context.Context, app, charm string) error {
 	c.r.Act("refresh %s", app)
 	return c.Cluster.Refresh(ctx, app, charm)
+}
+
+func (c recorded) Shell(ctx context.Context, script string, variables map[string]string, line func(string)) error {
+	c.r.Act("run a script")
+	return c.Cluster.Shell(ctx, script, variables, line)
 }
 
 func (c recorded) Configure(ctx context.Context, app string, options map[string]string) error {

@@ -202,6 +202,7 @@ func (j *Juju) NewCluster(ctx context.Context) (cluster.Cluster, error) {
 	c, err := juju.New(ctx, juju.Options{
 		JujuData:   j.env.JujuData,
 		Controller: j.env.Controller,
+		Juju:       j.env.JujuBinary,
 		LXDSocket:  j.env.LXDSocket,
 		Pool:       j.env.Pool,
 		HostPath:   j.o.HostPath,

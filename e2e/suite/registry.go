@@ -105,6 +105,22 @@ func All() []Scenario {
 			Run:    scenarios.LeaderStops,
 		},
 		{
+			Name:   "specification-auto",
+			Group:  "cluster",
+			Proves: "The commands that the specification has for mode=auto do what it says.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  400 * time.Second,
+			Run:    scenarios.SpecificationAuto,
+		},
+		{
+			Name:   "specification-all",
+			Group:  "cluster",
+			Proves: "The commands that the specification has for mode=all do what it says.",
+			Needs:  Needs{Memory: 3 << 30},
+			Takes:  240 * time.Second,
+			Run:    scenarios.SpecificationAll,
+		},
+		{
 			Name:   "web-restart",
 			Group:  "cluster",
 			Proves: "An option of the web server silences it for a moment only.",

@@ -65,6 +65,10 @@ func (c *Cluster) Storage(_ context.Context, unit string) (cluster.Storage, erro
 	return cluster.Storage{Volume: &Volume{c}, ID: "data/0"}, c.call("storage of", unit)
 }
 
+func (c *Cluster) Shell(_ context.Context, script string, _ map[string]string, _ func(string)) error {
+	return c.call("shell", script)
+}
+
 func (c *Cluster) RemoveStorage(_ context.Context, id string) error {
 	return c.call("remove storage", id)
 }
