@@ -15,8 +15,21 @@ var buildRules = []Rule{
 }
 
 // knownFlaws of Concourse make a build end as errored for no fault of anybody.
-var knownFlaws = []string{
-	"concourse#7056", // "load proc: no running process found", of a process that ends in milliseconds
+var knownFlaws = map[string]func(observation.Record, observation.Build) bool{
+	// "load proc: no running process found", of a process that ends in milliseconds
+	"concourse#7056": func(observation.Record, observation.Build) bool { return true },
+	// "proc closeio: process does not exist": the worker goes on waiting for the process on
+	// behalf of the web server that was killed. Where that wait is the first to see the end, it
+	// takes the process away from the one that counts. There is mended what comes right after.
+	"concourse#6959": func(r observation.Record, b observation.Build) bool {
+		return slices.ContainsFunc(r.Log, func(line cluster.LogLine) bool {
+			return startsServer(r, line) && line.Time.After(b.Started) && line.Time.Before(b.Ended)
+		})
+	},
+}
+
+func startsServer(r observation.Record, line cluster.LogLine) bool {
+	return strings.HasPrefix(line.Unit, r.App+"/") && strings.Contains(line.Message, "Starting "+server)
 }
 
 // lostBuilds takes no fault of a web server's machine for an explanation, unless the
@@ -36,7 +49,7 @@ func lostBuilds(r observation.Record) []string {
 				continue // it has not ended yet
 			}
 		case "errored":
-			if slices.Contains(knownFlaws, b.Flaw) {
+			if known := knownFlaws[b.Flaw]; known != nil && known(r, b) {
 				continue
 			}
 			fallthrough
@@ -65,7 +78,7 @@ const (
 func unheard(r observation.Record, b observation.Build) bool {
 	return !b.Due.IsZero() && slices.ContainsFunc(r.Log, func(line cluster.LogLine) bool {
 		after := b.Due.Sub(line.Time)
-		return strings.HasPrefix(line.Unit, r.App+"/") && strings.Contains(line.Message, "Starting "+server) && after > -late && after < deaf
+		return startsServer(r, line) && after > -late && after < deaf
 	})
 }
 

@@ -50,6 +50,10 @@ var buildTables = []table{
 				ends(r, "errored")
 				r.Builds[1].Flaw = "concourse#1"
 			}, `"errored"`},
+			{"a flaw of web servers that are started anew, where none was", func(r *observed) {
+				ends(r, "errored")
+				r.Builds[1].Flaw = "concourse#6959"
+			}, `"errored"`},
 			{"a known flaw in a task that failed", func(r *observed) {
 				ends(r, "failed")
 				r.Builds[1].Flaw = "concourse#7056"
@@ -72,6 +76,11 @@ var buildTables = []table{
 			{"a known flaw", func(r *observed) {
 				ends(r, "errored")
 				r.Builds[1].Flaw = "concourse#7056"
+			}, ""},
+			{"a flaw of web servers that are started anew", func(r *observed) {
+				ends(r, "errored")
+				r.Builds[1].Flaw = "concourse#6959"
+				logged(r, 212, "ci/0", "unit.juju-log", "Starting concourse-server.service from Concourse v7.14.3")
 			}, ""},
 			{"a build that goes on", func(r *observed) {
 				r.Builds = append(r.Builds, observation.Build{Name: "3", Started: at(290)})

@@ -140,7 +140,8 @@ var (
 
 // flaws are errors of Concourse itself that end a build now and then.
 var flaws = map[string]string{
-	"load proc: no running process found": "concourse#7056",
+	"load proc: no running process found":  "concourse#7056",
+	"proc closeio: process does not exist": "concourse#6959",
 }
 
 // notBegun is the result of a build that the web server has not taken.

@@ -2,8 +2,10 @@ package scenarios
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -39,11 +41,32 @@ func LeaderStops(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 				r.wait("another unit to lead", ledByOther(leader))
 				in.Mirror.Repair(in.To.Version)
 			})
+			r.resolveCutOff(leader)
 			return r.active(3, phase.release.Version)
 		})
 		r.login(r.atRest(name, phase.release.Version), phase.release)
 		r.buildOn("a build on every worker after it", workersOf(held.Status))
 	}
+}
+
+// resolveCutOff waits for the agent of a unit whose machine was stopped, and has it run the
+// hook again that this has cut off. Juju takes that for failed, and the suite's models have it
+// retry nothing by itself.
+func (r *run) resolveCutOff(unit string) {
+	r.Helper()
+	require.NoError(r, cluster.Poll(r.ctx, "the agent of "+unit, time.Second, patience, func(ctx context.Context) (bool, error) {
+		status, err := r.c.Status(ctx)
+		if err != nil {
+			return false, err
+		}
+		switch u, _ := status.Unit(unit); u.Workload {
+		case "unknown":
+			return false, fmt.Errorf("%s is %s", unit, u.Message)
+		case "error":
+			return false, errors.Join(fmt.Errorf("%s: %s", unit, u.Message), r.c.Resolve(ctx, unit))
+		}
+		return true, nil
+	}))
 }
 
 // waitToHear waits until a unit says something.
