@@ -54,7 +54,8 @@ var changes = []change{
 	}},
 	{"option version", configured(func(_ *world, c *plan.Config) { c.Version = newerVersion })},
 	{"option version of a broken release", configured(func(_ *world, c *plan.Config) { c.Version = brokenVersion })},
-	{"mode", configured(func(_ *world, c *plan.Config) {
+	{"mode", configured(func(w *world, c *plan.Config) {
+		w.judge.mode = w.now
 		if c.Mode == "auto" {
 			c.Mode = "all"
 		} else {

@@ -37,9 +37,9 @@ type judge struct {
 	proven   map[string]bool          // versions with which a web server has answered
 	wanted   map[string]time.Duration // versions that were asked for, and until when
 	untrue   map[*unit]time.Duration  // since when a unit is not as it says
-	unproven map[*worker]bool         // see nextRunsTarget
 	away     map[*unit]bool           // whose workers were told to land in a turn, and have not registered since
 	upgraded time.Duration            // when the settings said last that an upgrade was under way
+	mode     time.Duration            // when the mode was changed; zero for never
 	strict   bool                     // no weakness is known
 	webless  time.Duration            // since when no web server answers, and one could
 	settled  bool                     // the cluster was at rest once
@@ -110,7 +110,7 @@ func (j *judge) loses(w *worker, b *build, why string) {
 	if w.landing && j.troubled(slack) {
 		return // it could not know that no web server will be there
 	}
-	if w.unit.life == alive && !j.explained(w.unit) && !j.excused(nextRunsTarget, w.unit) {
+	if w.unit.life == alive && !j.explained(w.unit) && !j.excused(modeChanges, w.unit) {
 		j.violate(ErrLost, "build %d on %s, as %s", b.number, w.unit.name, why)
 	}
 }
@@ -181,7 +181,7 @@ const (
 
 func (j *judge) checkUnit(u *unit) {
 	m := u.machine
-	if w := m.worker; w != nil && j.juju.config.Mode == "auto" && !j.proven[w.version] && !j.excused(nextRunsTarget, u) {
+	if w := m.worker; w != nil && j.juju.config.Mode == "auto" && !j.proven[w.version] {
 		j.violate(ErrUnproven, "%s executes %s", u.name, w.version)
 	}
 	for _, version := range m.executes() {

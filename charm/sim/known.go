@@ -16,9 +16,8 @@ const (
 	schemaStays known = "an upgrade that is taken back leaves the newer schema"
 	// In the modes web and all, one web server takes the schema up beside the others.
 	websGoOneByOne known = "a web server of the release before runs beside one that has taken the schema up"
-	// The unit that is appointed in an upgrade runs the target with both its services,
-	// before any web server has answered with it.
-	nextRunsTarget known = "the worker of the next web server's unit runs an unproven release"
+	// Workers land in a change of the mode while web servers end that follow their builds.
+	modeChanges known = "a change of the mode loses builds of workers that land"
 )
 
 // upgrading is how long after an upgrade has ended not all units have heard of that.
@@ -36,11 +35,8 @@ func (j *judge) excused(what known, u *unit) bool {
 		return app[relations.FailedUpgrade] != "" && j.ci.schema > releases[app[relations.TargetVersion]].schema
 	case websGoOneByOne:
 		return upgrade && j.juju.config.Mode != "auto"
-	case nextRunsTarget:
-		if upgrade && (app[relations.NextWebUnit] == u.name || app[relations.WebUnit] == u.name) {
-			j.unproven[u.machine.worker] = true // it goes on as long as it runs
-		}
-		return j.unproven[u.machine.worker]
+	case modeChanges:
+		return j.mode > 0 && j.now-j.mode < upgrading
 	}
 	return false
 }

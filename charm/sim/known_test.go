@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/plan"
 )
 
 // TestKnown shows each known weakness. One that shows no more is mended.
@@ -32,12 +33,10 @@ func TestKnown(t *testing.T) {
 			}
 			w.settle("the upgrade")
 		}},
-		{nextRunsTarget, "auto", true, 3, func(t *testing.T, w *world) {
-			serving := w.serving()
-			upgraded(w)
-			w.until(t, "the release", func() bool { return w.volume.installed[newerVersion] })
-			w.judge.over(w.fault("machine removed by force", func() { w.juju.forget(serving) }))
-			w.settle("the upgrade")
+		{modeChanges, "all", true, 3, func(t *testing.T, w *world) {
+			w.say("operator", "mode")
+			w.juju.configure(func(c *plan.Config) { c.Mode = "auto" })
+			w.settle("the change")
 		}},
 	} {
 		t.Run(string(test.what), func(t *testing.T) {
