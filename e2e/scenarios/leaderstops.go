@@ -54,18 +54,24 @@ func LeaderStops(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 // retry nothing by itself.
 func (r *run) resolveCutOff(unit string) {
 	r.Helper()
+	well := 0 // it is for a moment before Juju finds the hook
 	require.NoError(r, cluster.Poll(r.ctx, "the agent of "+unit, time.Second, patience, func(ctx context.Context) (bool, error) {
 		status, err := r.c.Status(ctx)
 		if err != nil {
 			return false, err
 		}
-		switch u, _ := status.Unit(unit); u.Workload {
+		u, _ := status.Unit(unit)
+		missing := fmt.Errorf("%s is %s: %s", unit, u.Workload, u.Message)
+		switch well++; u.Workload {
 		case "unknown":
-			return false, fmt.Errorf("%s is %s", unit, u.Message)
+			well = 0
 		case "error":
-			return false, errors.Join(fmt.Errorf("%s: %s", unit, u.Message), r.c.Resolve(ctx, unit))
+			well, missing = 0, errors.Join(missing, r.c.Resolve(ctx, unit))
 		}
-		return true, nil
+		if well >= 10 {
+			return true, nil
+		}
+		return false, missing
 	}))
 }
 
