@@ -18,6 +18,7 @@ func Turns(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(4)
 	workers := workersOf(deployed)
+	units := unitsBut(deployed, r.server(deployed))
 	url := in.Record.Record().Last().Web.URL
 	for _, event := range []struct {
 		name    string
@@ -25,7 +26,7 @@ func Turns(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		happens func()
 	}{
 		{"upgrade", in.To, func() { require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version)) }},
-		{"an option of the workers", in.To, func() { r.changeWorkers(workers, "containerd-dns-proxy-enable", "true") }},
+		{"an option of the workers", in.To, func() { r.changeWorkers(units, "containerd-dns-server", "192.0.2.53") }},
 		{"back", in.From, func() { require.NoError(t, r.upgrade(r.leader(deployed), in.From.Version)) }},
 	} {
 		ended := r.underWayOn(workers, 3, 2*toGo) // it takes a while until so many run
