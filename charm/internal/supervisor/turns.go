@@ -30,11 +30,13 @@ func stays(spec Spec, seen Seen, m Memory) bool {
 }
 
 // drained tells whether a worker that was told to land has no builds, or they have had their
-// time.
+// time, or nobody follows them: a worker of a release of years before cannot register with the
+// web server of today.
 func drained(spec Spec, seen Seen, m Memory) bool {
 	name := concourse.WorkerName(spec.Unit)
 	landed := seen.Workers[name] == concourse.Landed && seen.Began[name] >= m.Started[concourse.WorkerUnit].At.Unix() // and not the one before
-	return seen.LandedFor >= spec.DrainTimeout || spec.Landed || landed
+	nobody := spec.Turn == Unlisted && seen.UnlistedFor >= unlisted
+	return seen.LandedFor >= spec.DrainTimeout || spec.Landed || landed || nobody
 }
 
 // keepsRunning is the version that the unit runs while its worker stays, if that is still as

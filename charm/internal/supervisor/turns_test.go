@@ -61,6 +61,8 @@ func TestTurns(t *testing.T) {
 		"no turn is needed":              {supervisor.NoTurn, nil, "", "7.14.3", keep}, // once it is pinned
 		"no web server lists it":         {supervisor.Unlisted, nil, "7.14.3", "7.14.2", keep},
 		"none does so for long":          {supervisor.Unlisted, []change{func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) { seen.UnlistedFor = time.Minute }}, "", "7.14.3", keep},
+		"none does so since it was told": {supervisor.Unlisted, []change{told(time.Minute)}, "7.14.3", "7.14.2", keep},
+		"none does so for long since":    {supervisor.Unlisted, []change{told(time.Minute), func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) { seen.UnlistedFor = time.Minute }}, "7.14.3", "7.14.3", keep},
 		"the one before has landed":      {supervisor.TakeTurn, []change{told(time.Minute), listed(concourse.Landed, 99)}, "7.14.3", "7.14.2", keep},
 		"it has landed":                  {supervisor.TakeTurn, []change{told(time.Minute), listed(concourse.Landed, 100)}, "7.14.3", "7.14.3", keep},
 		"there is nothing to do":         {supervisor.Wait, []change{back}, "", "7.14.2", keep},
