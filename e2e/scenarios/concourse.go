@@ -180,10 +180,12 @@ func (r *run) underWayOn(workers []string, each int, lasting time.Duration) (end
 		for b := range builds {
 			r.Logf("build %s %s on %s in %s", b.Name, b.Result, b.Worker, b.Ended.Sub(b.Started).Round(100*time.Millisecond))
 			r.in.Record.Build(b)
-			r.watched++
+			if r.watched++; b.Result == "succeeded" {
+				r.succeeded++
+			}
 		}
 		r.in.Record.Judge(judge.Always()...)
-		r.in.Report.Note("builds that ran when something happened, and succeeded", "%d", r.watched)
+		r.in.Report.Note("builds that ran when something happened, and succeeded", "%d of %d", r.succeeded, r.watched)
 	}
 }
 

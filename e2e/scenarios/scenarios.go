@@ -63,13 +63,15 @@ const patience = 10 * time.Minute
 // run is one scenario under way.
 type run struct {
 	T
-	ctx     context.Context
-	c       cluster.Cluster
-	in      Inputs
-	volume  cluster.Volume // nil for a scenario without shared storage
-	fly     *fly           // nil until somebody has logged in
-	quiet   func()         // ends the builds beside, see login
-	watched int            // builds, see underWayOn
+	ctx    context.Context
+	c      cluster.Cluster
+	in     Inputs
+	volume cluster.Volume // nil for a scenario without shared storage
+	fly    *fly           // nil until somebody has logged in
+	quiet  func()         // ends the builds beside, see login
+	// Builds that ran when something happened, see underWayOn. Those that did not succeed have
+	// an explanation: a fault, or a flaw of Concourse.
+	watched, succeeded int
 }
 
 // begin returns a scenario with a volume of that size; empty is as large as the pool.
