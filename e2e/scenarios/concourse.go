@@ -256,9 +256,11 @@ func (r *run) upgrade(leader, version string) error {
 }
 
 // changeRelease asks for another release, waits until all units run it, and logs in at its web
-// server. The builds beside the scenario go on.
+// server. No builds run beside it: Concourse runs a step again that ends while its web server
+// is started anew, and a resource that is fetched again into the same place may fail.
 func (r *run) changeRelease(phase string, target time.Duration, to Release, ask func() error) observation.Observation {
 	r.Helper()
+	r.quiet()
 	units := len(r.in.Record.Record().Last().Status.Units(app))
 	r.phase(phase, target, func() cluster.Held {
 		require.NoError(r, ask())

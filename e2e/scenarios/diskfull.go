@@ -26,6 +26,7 @@ func DiskFull(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		o := in.Record.Observe(ctx, "no room for another release", false, "")
 		r.demand("undisturbed", judge.Undisturbed(before, o))
 	})
+	r.quiet()                         // see changeRelease
 	in.Record.Allow(in.To.Version, 2) // of the first, what was there had to go
 	r.phase("upgrade by itself when there is room", 0, func() cluster.Held { return r.active(3, in.To.Version) })
 	upgraded := r.atRest("upgrade with room", in.To.Version)

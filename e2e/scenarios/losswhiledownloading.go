@@ -15,6 +15,7 @@ func LossWhileDownloading(ctx context.Context, t T, c cluster.Cluster, in Inputs
 	deployed := r.deployed(3)
 	in.Mirror.Break(in.To.Version, cluster.MirrorFault{Name: "held in the middle", Hold: held})
 	in.Record.Allow(in.To.Version, 2)
+	r.quiet() // see changeRelease
 	require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
 	r.underWay(in.To.Version)
 	holder := r.holder(in.To.Version)

@@ -21,7 +21,6 @@ func Schema(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(before, old)
 	r.buildOn("a build on every worker of the old release", workersOf(before.Status))
 
-	r.quiet() // Concourse cannot go on with what a release of four years before has planned
 	after := r.changeRelease("upgrade with a change of the schema", 0, next, func() error { return r.upgrade(r.leader(before.Status), next.Version) })
 	r.buildOn("a build on every worker after the upgrade", workersOf(after.Status))
 

@@ -12,13 +12,13 @@ import (
 
 // Turns upgrades a cluster, changes an option that its workers read, and goes back, while
 // builds run on every worker. The workers take turns, and end with their builds: none is
-// lost, nor one that runs beside. An upgrade without builds tells what the turns themselves
-// take.
+// lost. An upgrade without builds tells what the turns themselves take.
 func Turns(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
 	deployed := r.deployed(4)
 	workers := workersOf(deployed)
 	units := unitsBut(deployed, r.server(deployed))
+	r.quiet() // see changeRelease
 	url := in.Record.Record().Last().Web.URL
 	for _, event := range []struct {
 		name    string
@@ -41,7 +41,6 @@ func Turns(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		r.atRest(event.name+" beside builds", event.release.Version)
 		ended()
 	}
-	r.quiet()
 	before := len(judge.Landings(in.Record.Record()))
 	r.changeRelease("upgrade without builds", 0, in.To, func() error { return r.upgrade(r.leader(deployed), in.To.Version) })
 	for _, l := range judge.Landings(in.Record.Record())[before:] {
