@@ -30,7 +30,7 @@ func (t *tester) Helper() {}
 func (t *tester) Logf(format string, args ...any) { t.log(fmt.Sprintf(format, args...)) }
 
 func (t *tester) Errorf(format string, args ...any) {
-	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	text := plain(strings.TrimSpace(fmt.Sprintf(format, args...)))
 	t.mu.Lock()
 	if t.ended { // A scenario that was left behind has nothing to say any more.
 		t.mu.Unlock()
