@@ -255,6 +255,16 @@ func logged(r *observation.Record, seconds float64, unit, module, message string
 	slices.SortStableFunc(r.Log, func(a, b cluster.LogLine) int { return a.Time.Compare(b.Time) })
 }
 
+// complained is what a hook has written to its standard error.
+func complained(r *observation.Record, seconds float64, unit, message string) {
+	logged(r, seconds, unit, "unit."+unit+".config-changed", message)
+	for i := range r.Log {
+		if r.Log[i].Message == message {
+			r.Log[i].Level = "WARNING"
+		}
+	}
+}
+
 const operations = "juju.worker.uniter.operation"
 
 func ran(r *observation.Record, seconds float64, unit, hook string) {

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -28,18 +29,31 @@ func failedHooks(r observation.Record) []string {
 	explained := func(at time.Time) bool { return faulty(r, at.Add(-afterFault), at) }
 	for _, line := range r.Log {
 		if strings.HasPrefix(line.Unit, r.App+"/") && hookFailed.MatchString(line.Message) && !explained(line.Time) {
-			f.note("%s at %s: %s", line.Unit, clock(line.Time), line.Message)
+			f.note("%s at %s: %s%s", line.Unit, clock(line.Time), line.Message, lastWords(r, line.Unit, line.Time))
 		}
 	}
 	for _, o := range r.Observations {
 		for _, u := range o.Status.Units(r.App) {
 			failed := u.Agent == "error" || u.Agent == "failed"
 			if u.Workload == "error" || failed && !explained(o.Time) {
-				f.add(o, u.Name, "is in error (workload %s, agent %s): %s", u.Workload, u.Agent, u.Message)
+				f.add(o, u.Name, "is in error (workload %s, agent %s): %s%s", u.Workload, u.Agent, u.Message, lastWords(r, u.Name, o.Time))
 			}
 		}
 	}
 	return f
+}
+
+// lastWords is what a unit complained of in the half minute before, such as what a hook wrote
+// before it failed.
+func lastWords(r observation.Record, unit string, at time.Time) string {
+	var words strings.Builder
+	for _, line := range r.Log {
+		complains := line.Level == "WARNING" || line.Level == "ERROR"
+		if line.Unit == unit && complains && !line.Time.After(at) && line.Time.After(at.Add(-30*time.Second)) && !hookFailed.MatchString(line.Message) {
+			fmt.Fprintf(&words, "; it said: %s", line.Message)
+		}
+	}
+	return words.String()
 }
 
 // remedy is a word by which a message tells somebody to do something, or what is

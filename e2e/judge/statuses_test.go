@@ -19,6 +19,13 @@ var statusTables = []table{
 			{"a hook that failed in between", func(r *observed) {
 				logged(r, 50, "ci/1", operations, failedLine)
 			}, "ci/1 at 03:00:50.000: " + failedLine},
+			{"a hook that said why", func(r *observed) {
+				logged(r, 49, "ci/1", "unit.ci/1.config-changed", "it runs")
+				complained(r, 10, "ci/1", "before")
+				complained(r, 49, "ci/2", "another")
+				complained(r, 49, "ci/1", "no space left on device")
+				logged(r, 50, "ci/1", operations, failedLine)
+			}, failedLine + "; it said: no space left on device"},
 			{"a hook that failed long after a fault", func(r *observed) {
 				r.Faults = []observation.Fault{fault("ci/1: cut off", 80, 90, "ci/1")}
 				logged(r, 160, "ci/1", operations, failedLine)
