@@ -92,21 +92,34 @@ func TestFillARealFileSystem(t *testing.T) {
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "release"), bytes.Repeat([]byte("x"), 5<<20), 0o600))
 	const leaving = 1 << 20
+	// What is deleted while the volume is filled comes free when the last file was made.
+	stood := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(stood, "fallocate"), []byte(`#!/bin/sh
+PATH=${PATH#*:}
+fallocate "$@"
+made=$?
+[ "$2" != `+strconv.Itoa(leaving)+` ] || rm -f `+filepath.Join(dir, "release")+`
+exit $made`), 0o700))
+	t.Setenv("PATH", stood+":"+os.Getenv("PATH"))
 	sizes := fillerSizes(64<<20, leaving)
-	in := filepath.Join(dir, "filler")
-	_, code, err := shell(nil, roomScript, dir, strconv.Itoa(leaving))
-	require.NoError(t, err)
-	require.Zero(t, code)
-
-	_, code, err = shell(nil, fillScript, append([]string{in}, sizes...)...)
-	require.NoError(t, err)
-	require.Zero(t, code)
-	_, code, err = shell(nil, roomScript, in, strconv.Itoa(leaving))
-	require.NoError(t, err)
-	require.NotZero(t, code)
+	fill := func(in string, limit int) (code int, complaint string) {
+		complaint, code, err := shell(nil, fillScript+" 2>&1", append([]string{filepath.Join(dir, in), strconv.Itoa(limit)}, sizes...)...)
+		require.NoError(t, err)
+		return code, complaint
+	}
+	code, complaint := fill("filler", 64<<20)
+	require.Zero(t, code, complaint)
+	require.NoFileExists(t, filepath.Join(dir, "release"), "it was deleted meanwhile")
 	var free syscall.Statfs_t
 	require.NoError(t, syscall.Statfs(dir, &free))
 	require.Less(t, free.Bavail*uint64(free.Bsize), uint64(leaving))
+
+	// One that is larger than it is said to be has no size.
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "filler")))
+	sizes = fillerSizes(8<<20, leaving)
+	code, complaint = fill("filler", 8<<20)
+	require.Equal(t, 1, code)
+	require.Contains(t, complaint, "does its pool keep to a size?")
 }
 
 func TestProgramsAreReadOnce(t *testing.T) {

@@ -33,26 +33,32 @@ func (v *volume) ReadOnly(unit string) cluster.Fault {
 // filler is the directory, in the volume's root, that fills it.
 const filler = mountPoint + "/.ccbench-filler"
 
-// fillScript makes files of the sizes $2 and on in the directory $1, each if there is room
-// for it. Neither free space nor quota can be asked for in a way that holds on every
-// driver, so it tries. A file that was made in part goes away at once.
-const fillScript = `dir=$1
-shift
+// fillScript makes files of the sizes $3 and on in the directory $1, each if there is room
+// for it, until there is none for one more of the last size. Neither free space nor quota can
+// be asked for in a way that holds on every driver, so it tries. A file that was made in part
+// goes away at once. What somebody deleted before may come free meanwhile, so it begins
+// again, but makes hardly more than $2 bytes: a volume that takes these has no size.
+const fillScript = `dir=$1 limit=$2 total=0
+shift 2
 mkdir -p "$dir" || exit
-for size in "$@"; do
-	complaint=$(fallocate --length "$size" "$dir/$size" 2>&1) && continue
-	rm -f "$dir/$size"
-	case $complaint in *"not supported"*)
-		echo "$complaint" >&2
+while :; do
+	for size in "$@"; do
+		complaint=$(fallocate --length "$size" "$dir/$total" 2>&1) && total=$((total + size)) && continue
+		rm -f "$dir/$total"
+		case $complaint in *"not supported"*)
+			echo "$complaint" >&2
+			exit 1
+		esac
+	done
+	fallocate --length "$size" "$dir/room" 2>/dev/null
+	left=$?
+	rm -f "$dir/room"
+	[ $left = 0 ] || exit 0
+	if [ $total -gt "$limit" ]; then
+		echo "there is still room after $total bytes: does its pool keep to a size?" >&2
 		exit 1
-	esac
+	fi
 done`
-
-// roomScript tells by its exit status whether there is room for $2 more bytes in $1.
-const roomScript = `fallocate --length "$2" "$1/room" 2>/dev/null
-left=$?
-rm -f "$1/room"
-exit $left`
 
 // Full fills the volume; Units are those that have it when Full is called. It takes a
 // volume that was made with a size: another one would be as large as its pool.
@@ -66,18 +72,11 @@ func (v *volume) Full(leaving int64) cluster.Fault {
 		if err != nil {
 			return err
 		}
-		sizes := fillerSizes(v.size, leaving)
-		if _, err := c.lxd.exec(ctx, instances[0], nil, append([]string{"sh", "-c", fillScript, "sh", filler}, sizes...)...); err != nil {
-			return err
+		script := []string{"sh", "-c", fillScript, "sh", filler, strconv.FormatInt(v.size, 10)}
+		if _, err = c.lxd.exec(ctx, instances[0], nil, append(script, fillerSizes(v.size, leaving)...)...); err != nil {
+			return errors.Join(err, v.unfill(ctx))
 		}
-		_, err = c.lxd.exec(ctx, instances[0], nil, "sh", "-c", roomScript, "sh", filler, sizes[len(sizes)-1])
-		if failed := (*exitError)(nil); errors.As(err, &failed) {
-			return nil
-		}
-		if err == nil {
-			err = fmt.Errorf("there is still room: does pool %s keep to a size?", v.pool)
-		}
-		return errors.Join(err, v.unfill(ctx))
+		return nil
 	}
 	return cluster.Fault{
 		Name:   fmt.Sprintf("volume %s full", v.name),
