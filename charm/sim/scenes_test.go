@@ -156,3 +156,32 @@ func TestUnitThatWasOffCollects(t *testing.T) {
 		w.judge.over(change)
 	})
 }
+
+// An option with which no worker starts takes one worker away, and the leader says whose. The
+// others go on, and all run again without the option.
+func TestReplacingStops(t *testing.T) {
+	for _, mode := range []string{"auto", "all"} {
+		t.Run(mode, func(t *testing.T) {
+			scene(t, mode, true, 4, func(t *testing.T, w *world) {
+				before := len(w.ci.workers)
+				set := func(enable bool) {
+					w.juju.configure(func(c *plan.Config) { c.ContainerdDNSProxyEnable = enable })
+				}
+				set(true)
+				e := w.judge.excuse(excuse{why: "an option that no worker starts with"})
+				w.pass(8 * time.Minute)
+				require.Regexp(t, "has stopped at 0 of|exits again and again", w.leading().status.Message)
+				running := 0
+				for _, r := range w.ci.workers {
+					if r.worker.connected() {
+						running++
+					}
+				}
+				require.Equal(t, before-1, running, "workers that run")
+				set(false)
+				w.settle("the option that was taken back")
+				w.judge.over(e)
+			})
+		})
+	}
+}

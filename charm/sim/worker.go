@@ -15,6 +15,7 @@ type worker struct {
 	tsa           string // where it registers, host:port
 	hostKey, key  string
 	began         int64
+	failing       bool // it exits soon
 	up            bool // its parts answer
 	landing       bool
 	stopping      bool
@@ -26,13 +27,20 @@ type worker struct {
 func newWorker(m *machine, version string, env map[string]string) *worker {
 	return &worker{
 		machine: m, name: env["CONCOURSE_NAME"], version: version, tsa: env["CONCOURSE_TSA_HOST"],
-		began: m.time().Unix(), hostKey: strings.TrimSpace(m.files[env["CONCOURSE_TSA_PUBLIC_KEY"]]), key: m.unit.key(),
+		// On a stock Ubuntu the machine's own resolver has the port.
+		failing: env["CONCOURSE_CONTAINERD_DNS_PROXY_ENABLE"] == "true",
+		began:   m.time().Unix(), hostKey: strings.TrimSpace(m.files[env["CONCOURSE_TSA_PUBLIC_KEY"]]), key: m.unit.key(),
 	}
 }
 
 func (w *worker) begin() {
 	w.soon(time.Second, 4*time.Second, func() {
-		if !w.over {
+		switch {
+		case w.over:
+		case w.failing:
+			w.end("it cannot listen at port 53")
+			w.failed(concourse.WorkerUnit)
+		default:
 			w.up = true
 			w.beat()
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 // demands are rules that a scenario applies itself.
-var demands = []string{"undisturbed", "unhurried", "web-gap", "resolves-names", "no-old-service", "ready-is-listed"}
+var demands = []string{"undisturbed", "unhurried", "web-gap", "resolves-names", "no-old-service", "ready-is-listed", "stops-where-it-fails"}
 
 // Every patch applies to what is checked out, and names a scenario and a rule, or a test,
 // that exist.

@@ -81,6 +81,14 @@ func All() []Scenario {
 			Run:    scenarios.Turns,
 		},
 		{
+			Name:   "replacing-stops",
+			Group:  "cluster",
+			Proves: "An option with which no worker starts takes one worker away, and no more.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  350 * time.Second,
+			Run:    scenarios.ReplacingStops,
+		},
+		{
 			Name:   "failover-with-builds",
 			Group:  "faults",
 			Proves: "No build is lost when the web server's machine is.",

@@ -31,13 +31,15 @@ type tools struct {
 	goops.CommandRunner
 	used *[][]string
 	goal func() ([]byte, error)
+	// address is what network-get prints.
+	address func() ([]byte, error)
 }
 
 func (f tools) Run(name string, args ...string) ([]byte, error) {
 	*f.used = append(*f.used, append([]string{name}, args...))
 	switch name {
 	case "network-get":
-		return []byte(`{"ingress-addresses":["10.0.0.1"]}`), nil
+		return f.address()
 	case "goal-state":
 		return f.goal()
 	}
@@ -89,6 +91,7 @@ type unit struct {
 	state  goopstest.State
 	extra  map[string]string // environment of the next hook
 	used   [][]string        // hook tools of the last one
+	nets   string            // what network-get prints; empty, it fails
 	files  supervisor.Files
 }
 
@@ -106,6 +109,7 @@ func newUnit(t testing.TB, name string, leader bool) *unit {
 		agents:     filepath.Join(dir, "agents"),
 		patience:   patience{look: time.Millisecond},
 	}
+	u.nets = `{"ingress-addresses":["10.0.0.1"]}`
 	u.files = supervisor.Files(u.charm.paths.State)
 	u.state = goopstest.State{
 		Leader: leader,
@@ -124,7 +128,7 @@ func newUnit(t testing.TB, name string, leader bool) *unit {
 func (u *unit) context() *goopstest.Context {
 	return goopstest.NewContext(func() error {
 		u.used = nil
-		goops.SetCommandRunner(tools{goops.GetCommandRunner(), &u.used, u.goal})
+		goops.SetCommandRunner(tools{goops.GetCommandRunner(), &u.used, u.goal, u.address})
 		goops.SetEnvGetter(environment{goops.GetEnvGetter(), u.extra})
 		return u.charm.run(context.Background())
 	}, goopstest.WithUnitID(u.name), goopstest.WithAppName("ci"))
@@ -143,6 +147,13 @@ func (u *unit) hook(name string) string {
 		}
 	}
 	return string(u.state.UnitStatus.Name) + " " + u.state.UnitStatus.Message
+}
+
+func (u *unit) address() ([]byte, error) {
+	if u.nets == "" {
+		return nil, errors.New("no address")
+	}
+	return []byte(u.nets), nil
 }
 
 // goal is what goal-state prints: the units of the application.
@@ -598,4 +609,26 @@ func TestWorkerTakesItsTurn(t *testing.T) {
 	u.is(status)
 	u.hook("volume-changed")
 	require.Empty(t, u.self()[relations.WorkerDue])
+}
+
+// Soon after a machine was made Juju may not know its address; nothing is told of it then,
+// and no hook fails. A unit that has told it keeps it.
+func TestAddressThatIsNotKnown(t *testing.T) {
+	for name, prints := range map[string]string{"Juju has none": `{"ingress-addresses":[]}`, "Juju fails": ""} {
+		t.Run(name, func(t *testing.T) {
+			u := newUnit(t, "ci/0", true)
+			known := u.nets
+			u.nets = prints
+			u.hook("install")
+			u.is(supervisor.Status{})
+			require.Equal(t, "waiting Waiting for Juju to find this unit's address...", u.hook("config-changed"))
+			require.Empty(t, u.state.PeerRelations[0].LocalUnitData)
+			u.nets = known
+			before := u.hook("config-changed")
+			require.Equal(t, "10.0.0.1", u.state.PeerRelations[0].LocalUnitData[relations.WebIP])
+			u.nets = prints
+			require.Equal(t, before, u.hook("config-changed"))
+			require.Equal(t, "10.0.0.1", u.state.PeerRelations[0].LocalUnitData[relations.WebIP])
+		})
+	}
 }

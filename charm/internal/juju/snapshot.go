@@ -4,7 +4,6 @@ package juju
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,7 +40,7 @@ func ReadEvent() Event {
 type Snapshot struct {
 	Event
 	Leader  bool
-	Address string    // of this unit, for its peers; empty before there is a relation
+	Address string    // of this unit, for its peers; empty while Juju does not know it
 	Peers   *Relation // nil before it exists
 	Members Members
 	// Database is the relation that counts, nil if there is none. Juju may still list
@@ -105,9 +104,7 @@ func Read(event Event, leader bool, peers string, needed func(app map[string]str
 	if s.Peers, err = readPeers(ids[0], event.Unit, app, needs); err != nil {
 		return s, err
 	}
-	if s.Address, err = address(peers); err != nil {
-		return s, fmt.Errorf("find this unit's address: %w", err)
-	}
+	s.Address = address(peers)
 	if needs.Database == "" {
 		return s, nil
 	}
@@ -218,13 +215,16 @@ func (s *Snapshot) readSecrets(settings map[string]string) {
 }
 
 // address is where peers reach this unit.
-func address(endpoint string) (string, error) {
+// address is empty where Juju cannot say it: soon after a machine was made it may not know it
+// yet. It runs config-changed when it does.
+func address(endpoint string) string {
 	network, err := goops.GetNetwork(endpoint)
-	if err != nil {
-		return "", err
+	switch {
+	case err != nil:
+		Log("WARN", "Cannot find this unit's address: "+err.Error())
+		return ""
+	case len(network.IngressAddresses) == 0:
+		return ""
 	}
-	if len(network.IngressAddresses) == 0 {
-		return "", errors.New("the peer relation has no address yet")
-	}
-	return network.IngressAddresses[0], nil
+	return network.IngressAddresses[0]
 }

@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -55,6 +56,12 @@ func Make(in Input) Plan {
 		return Plan{Changes: m.changes}
 	case in.Juju.Peers == nil || in.Status.WorkerKey == "":
 		m.say(preparing)
+		return Plan{Changes: m.changes}
+	}
+	// An address that was told the peers stays until there is another one.
+	m.Juju.Address = cmp.Or(m.Juju.Address, m.Juju.Peers.Self[relations.WebIP])
+	if m.Juju.Address == "" {
+		m.say(waitingForAddress)
 		return Plan{Changes: m.changes}
 	}
 	m.readRelations()

@@ -45,6 +45,7 @@ var (
 	noAccess     = text{juju.Blocked, "%s unavailable - the user " + concourse.User + " cannot start the web server: %s"}
 	fullVolume   = text{juju.Blocked, "%s is full - %s: enlarge the volume or remove what is not needed"}
 
+	waitingForAddress  = text{juju.Waiting, "Waiting for Juju to find this unit's address..."}
 	databaseMissing    = text{juju.Blocked, "PostgreSQL database required"}
 	waitingForDatabase = text{juju.Waiting, "Waiting for PostgreSQL database..."}
 	waitingForKeys     = text{juju.Waiting, "Waiting for the leader's keys..."}
@@ -76,6 +77,7 @@ var (
 	landing        = text{juju.Maintenance, "Landing the worker for v%s: it ends with its builds, in %s at most..."}
 	rolling        = text{juju.Maintenance, "Replacing the workers (v%s): %d of %d are through..."}
 	rollingWithout = text{juju.Maintenance, "Replacing the workers (v%s): %d of %d are through, and there is no worker of %s..."}
+	rollingStopped = text{juju.Blocked, "Replacing the workers (v%s) has stopped at %d of %d: the new worker of %s does not run; see journalctl -u " + concourse.WorkerUnit + " there, and set right what it names, or remove the unit"}
 
 	ready    = text{juju.Active, "Ready (v%s)"}
 	webReady = text{juju.Active, "Web server ready (v%s)"}

@@ -56,10 +56,7 @@ func (m *maker) giveTurns() {
 	var units []turns.Unit
 	for _, unit := range m.workers() {
 		if !slices.Contains(m.Juju.Members.Dying, unit) {
-			units = append(units, turns.Unit{
-				Name: unit, Process: m.said(unit)[relations.WorkerProcess], Due: m.due(unit),
-				Running: m.runs(unit), Missing: m.missing(unit),
-			})
+			units = append(units, m.inTurns(unit))
 		}
 	}
 	m.turns = turns.Next(parseTurns(m.peers.App[relations.Turns]), units, most)
@@ -68,6 +65,13 @@ func (m *maker) giveTurns() {
 		list = append(list, t.Unit+"="+t.Process)
 	}
 	m.changes.App[relations.Turns] = cmp.Or(strings.Join(list, " "), relations.None)
+}
+
+func (m *maker) inTurns(unit string) turns.Unit {
+	return turns.Unit{
+		Name: unit, Process: m.said(unit)[relations.WorkerProcess], Due: m.due(unit),
+		Running: m.runs(unit), Missing: m.missing(unit),
+	}
 }
 
 // tellTurns says what the leader and the other units need to know of this unit.
@@ -173,7 +177,7 @@ func (m *maker) checkTurns() {
 		return
 	}
 	all, through := len(m.workers()), 0
-	var missing []string
+	var missing, failing []string
 	for _, unit := range m.workers() {
 		switch {
 		case !m.behind(unit):
@@ -181,9 +185,14 @@ func (m *maker) checkTurns() {
 		case m.missing(unit):
 			missing = append(missing, unit)
 		}
+		if slices.ContainsFunc(m.turns, func(t turns.Turn) bool { return t.Fails(m.inTurns(unit)) }) {
+			failing = append(failing, unit)
+		}
 	}
 	switch {
 	case through+len(missing) == all:
+	case len(failing) >= m.Config.MaxUnavailable:
+		m.say(rollingStopped, m.target, through, all, strings.Join(failing, ", "))
 	case len(missing) > 0:
 		m.say(rollingWithout, m.target, through, all, strings.Join(missing, ", "))
 	default:

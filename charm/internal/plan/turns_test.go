@@ -76,14 +76,18 @@ func TestLeaderGivesTurns(t *testing.T) {
 		turns   string
 		status  string
 	}{
-		"nobody is due":      {nil, relations.None, "active Web server ready (v7.14.2)"},
-		"one is due":         {[]func(*unit){due}, "ci/2=199", "maintenance Replacing the workers (v7.14.2): 1 of 2 are through..."},
-		"two are due":        {[]func(*unit){due, both}, "ci/1=99", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
-		"two may":            {[]func(*unit){due, both, config(func(c *plan.Config) { c.MaxUnavailable = 2 })}, "ci/1=99 ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
-		"one has a turn":     {[]func(*unit){due, both, of("ci/2=199")}, "ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
-		"its worker starts":  {[]func(*unit){both, of("ci/2=199"), says("ci/2", relations.WorkerProcess, "201")}, "ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
-		"its worker runs":    {[]func(*unit){both, of("ci/2=199"), says("ci/2", relations.WorkerProcess, "200")}, "ci/1=99", "maintenance Replacing the workers (v7.14.2): 1 of 2 are through..."},
-		"it is missing":      {[]func(*unit){due, both, of("ci/2=199"), missing}, "ci/1=99", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through, and there is no worker of ci/2..."},
+		"nobody is due":     {nil, relations.None, "active Web server ready (v7.14.2)"},
+		"one is due":        {[]func(*unit){due}, "ci/2=199", "maintenance Replacing the workers (v7.14.2): 1 of 2 are through..."},
+		"two are due":       {[]func(*unit){due, both}, "ci/1=99", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
+		"two may":           {[]func(*unit){due, both, config(func(c *plan.Config) { c.MaxUnavailable = 2 })}, "ci/1=99 ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
+		"one has a turn":    {[]func(*unit){due, both, of("ci/2=199")}, "ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
+		"its worker starts": {[]func(*unit){both, of("ci/2=199"), says("ci/2", relations.WorkerProcess, "201")}, "ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through..."},
+		"its worker runs":   {[]func(*unit){both, of("ci/2=199"), says("ci/2", relations.WorkerProcess, "200")}, "ci/1=99", "maintenance Replacing the workers (v7.14.2): 1 of 2 are through..."},
+		"it is missing":     {[]func(*unit){due, both, of("ci/2=199"), missing}, "ci/1=99", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through, and there is no worker of ci/2..."},
+		"the new one is missing": {[]func(*unit){both, of("ci/2=199"), says("ci/2", relations.WorkerProcess, "201"), missing}, "ci/2=199",
+			"blocked Replacing the workers (v7.14.2) has stopped at 0 of 2: the new worker of ci/2 does not run; see journalctl -u concourse-worker.service there, and set right what it names, or remove the unit"},
+		"the new one is missing, two may": {[]func(*unit){both, of("ci/2=199"), says("ci/2", relations.WorkerProcess, "201"), missing, config(func(c *plan.Config) { c.MaxUnavailable = 2 })},
+			"ci/1=99 ci/2=199", "maintenance Replacing the workers (v7.14.2): 0 of 2 are through, and there is no worker of ci/2..."},
 		"only it is missing": {[]func(*unit){due, of("ci/2=199"), missing}, relations.None, "active Web server ready (v7.14.2)"},
 		"it is being removed": {[]func(*unit){due, both, of("ci/2=199"), func(u *unit) {
 			u.in.Juju.Members.Dying = []string{"ci/2"}

@@ -182,7 +182,8 @@ func (w world) check(c cluster) error {
 	return w.ends(c)
 }
 
-// ends lets everything take its course, with no more faults, and those that are off stay so.
+// ends lets everything take its course, with no more faults, and those that are off stay so;
+// one of these whose new worker never ran is removed, as the leader's status says.
 func (w world) ends(c cluster) error {
 	c.wanted, c.faults = uint8(w.changes), w.faults
 	var path []cluster
@@ -195,7 +196,10 @@ func (w world) ends(c cluster) error {
 		c = w.hook(c)
 		for i, m := range c.members {
 			c = w.list(w.work(w.hear(c, i), i), i)
-			c.members[i].missing = m.missing || m.off
+			c.members[i].missing = c.members[i].missing || m.off
+			if fails := c.stored[i] > 0 && c.stored[i] != m.began && !m.due; m.off && fails {
+				c.members[i] = member{}
+			}
 		}
 		if c == before {
 			break

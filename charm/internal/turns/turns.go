@@ -24,6 +24,21 @@ type Unit struct {
 	Missing bool
 }
 
+// Fails tells whether a unit has replaced its worker in a turn, and the next one does not
+// come to run. It keeps its turn: what keeps it from running would keep the others', too.
+func (t Turn) Fails(u Unit) bool {
+	return t.Unit == u.Name && t.Process != u.Process && u.Missing && !u.Due
+}
+
+// ends tells whether a turn is over: its unit runs the next process, or has nothing to do any
+// more, or has no worker that could land.
+func (t Turn) ends(u Unit) bool {
+	if u.Missing {
+		return !t.Fails(u)
+	}
+	return u.Running && (!u.Due || u.Process != t.Process)
+}
+
 // Turn is a unit's, to replace one process. What it has to become may change meanwhile; the
 // next process needs a turn of its own.
 type Turn struct{ Unit, Process string }
@@ -31,12 +46,12 @@ type Turn struct{ Unit, Process string }
 // Next returns who has a turn, by name: those who had one before and are not through, and as
 // many more that there are most of them. A turn is never taken back while the worker may
 // land; it ends when the next process runs, when there is nothing to do any more, when the
-// unit is gone, and when its worker is missing.
+// unit is gone, and when its worker is missing that has not been replaced yet.
 func Next(before []Turn, units []Unit, most int) []Turn {
 	var turns []Turn
 	for _, u := range units {
 		had := slices.IndexFunc(before, func(t Turn) bool { return t.Unit == u.Name })
-		if had >= 0 && !u.Missing && !(u.Running && (!u.Due || u.Process != before[had].Process)) {
+		if had >= 0 && !before[had].ends(u) {
 			turns = append(turns, before[had])
 		}
 	}

@@ -32,6 +32,8 @@ func TestNext(t *testing.T) {
 		"due again, another process": {of("ci/1"), []turns.Unit{due("ci/0"), {Name: "ci/1", Process: "2", Due: true, Running: true}}, 1, of("ci/0")},
 		"gone":                       {of("ci/1"), []turns.Unit{due("ci/0")}, 1, of("ci/0")},
 		"missing in its turn":        {of("ci/1"), []turns.Unit{due("ci/0"), {Name: "ci/1", Due: true, Missing: true}}, 1, of("ci/0")},
+		"replaced, and missing":      {of("ci/1"), []turns.Unit{due("ci/0"), {Name: "ci/1", Process: "2", Missing: true}}, 1, of("ci/1")},
+		"replaced, due, and missing": {of("ci/1"), []turns.Unit{due("ci/0"), {Name: "ci/1", Process: "2", Due: true, Missing: true}}, 1, of("ci/0")},
 		"missing before its turn":    {nil, []turns.Unit{{Name: "ci/0", Due: true, Missing: true}, due("ci/1")}, 1, of("ci/1")},
 		"not listed at present":      {nil, []turns.Unit{{Name: "ci/0", Due: true}, due("ci/1")}, 1, of("ci/1")},
 		"fewer than there are now":   {of("ci/0", "ci/1"), []turns.Unit{due("ci/0"), due("ci/1"), due("ci/2")}, 1, of("ci/0", "ci/1")},
