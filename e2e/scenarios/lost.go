@@ -58,17 +58,20 @@ func OffUnit(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.quiet()
 	stop := c.Machine(off).Stop()
 	require.NoError(t, stop.Inject(ctx))
+	leader := r.leader(deployed)
+	runIt := func(units ...string) cluster.Held {
+		var all []cluster.Condition
+		for _, unit := range units {
+			all = append(all, cluster.UnitIs(unit, cluster.Active, "v"+in.To.Version))
+		}
+		return r.wait("the units that are on", cluster.All(all...))
+	}
 	r.phase("upgrade without a unit", upgradeTarget, func() cluster.Held {
-		require.NoError(t, r.upgrade(r.leader(deployed), in.To.Version))
-		return r.wait("the units that are on", func(s cluster.Status) error {
-			for _, unit := range unitsBut(s, off) {
-				if err := cluster.UnitIs(unit, cluster.Active, "v"+in.To.Version)(s); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		require.NoError(t, r.upgrade(leader, in.To.Version))
+		return runIt(unitsBut(deployed, leader, off)...)
 	})
+	// A worker that is away counts as missing two minutes after.
+	r.phase("the leader waits for it no more", 3*time.Minute, func() cluster.Held { return runIt(leader) })
 	require.NoError(t, stop.Heal(ctx))
 	r.phase("the unit is back", time.Minute, func() cluster.Held { return r.active(3, in.To.Version) })
 	o := r.atRest("the unit is back", in.To.Version)
