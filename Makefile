@@ -27,7 +27,7 @@ race: ## run what needs no machine with the race detector (minutes)
 
 bench: ## measure the coordinator against what this machine can do at best, keep the samples in artifacts/bench.json
 	@mkdir -p artifacts
-	$(GO) run ./cmd/ccbench bench --json artifacts/bench.json
+	$(GO) run ./cmd/ccbench bench --export artifacts/bench.json
 
 charm: ## pack the charm, without charmcraft
 	$(GO) run ./charm/cmd/pack -o $(CHARM)

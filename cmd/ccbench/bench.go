@@ -20,6 +20,7 @@ import (
 func newBenchCommand() *cobra.Command {
 	var o bench.Options
 	var file string
+	var asJSON bool
 	names, about := bench.Experiments()
 	var list strings.Builder
 	w := tabwriter.NewWriter(&list, 0, 0, 2, ' ', 0)
@@ -34,7 +35,7 @@ func newBenchCommand() *cobra.Command {
 bytes and how much waiting that takes, against the least that anybody would have
 to do on this machine: download, inflate and write the same bytes. Releases are
 made up, and served over loopback. A value is the median of its samples. The exit
-code is 1 when a limit is missed. The disk needs 4 GB for each sample, and 4 GB
+code is 3 when a limit is missed. The disk needs 4 GB for each sample, and 4 GB
 more, until the end. What is asked of a network file system is counted on one
 that is mounted through FUSE, as root.
 
@@ -42,12 +43,12 @@ Experiments:
 ` + strings.TrimSuffix(list.String(), "\n"),
 		Example: `  ccbench bench                        # everything: 30 minutes on two idle cores
   ccbench bench --quick                # some minutes, with a small release
-  ccbench bench --only written,waiting --json samples.json`,
+  ccbench bench --only written,waiting --export samples.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			program, err := os.Executable()
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			o.Unit = []string{program, "bench", "unit"}
 			if o.Cache, err = benchCache(o.Cache); err != nil {
@@ -64,11 +65,11 @@ Experiments:
 				return err
 			}
 			// Also after a failure: what was measured until then took minutes.
-			if keepErr := keep(result, file, cmd.OutOrStdout()); keepErr != nil || err != nil {
-				return &failure{errors.Join(err, keepErr)}
+			if keepErr := keep(result, file, asJSON, cmd.OutOrStdout()); keepErr != nil || err != nil {
+				return failed(errors.Join(err, keepErr))
 			}
 			if missed := result.Missed(); len(missed) > 0 {
-				return &failure{fmt.Errorf("%d of %d limits missed: %s", len(missed), len(result.Rows), strings.Join(missed, "; "))}
+				return &failure{fmt.Errorf("%d of %d limits missed: %s", len(missed), len(result.Rows), strings.Join(missed, "; ")), exitMissed}
 			}
 			return nil
 		},
@@ -78,9 +79,14 @@ Experiments:
 	flags.IntVar(&o.MB, "size", 600, "size of the release's archive in MB; up to twice that unpacked")
 	flags.IntVar(&o.Samples, "samples", bench.EnoughSamples, "how often to measure each thing")
 	flags.BoolVar(&o.Quick, "quick", false, "a release of 40 MB, a tenth of the files where there are many, and less waiting")
-	flags.StringVar(&file, "json", "", "keep the report with every raw sample in this file")
+	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	flags.StringVar(&file, "export", "", "write the result with every raw sample to this file")
 	flags.StringVar(&o.Cache, "cache", "", "folder on a disk for releases and volumes (default bench in $CCBENCH_CACHE, else in ccbench in your cache folder)")
 	flags.StringVar(&o.Tmpfs, "tmpfs", "/dev/shm", "folder in memory for volumes")
+	completeFile(cmd, "export", "json")
+	completeDirectory(cmd, "cache")
+	completeDirectory(cmd, "tmpfs")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.AddCommand(&cobra.Command{
 		Use:    "unit TASK",
 		Short:  "Be one simulated machine of a running bench",
@@ -88,7 +94,7 @@ Experiments:
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := bench.Unit(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout()); err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			return nil
 		},
@@ -98,7 +104,7 @@ Experiments:
 
 // keep prints a report, and writes it with its samples to a file, if there is
 // to be one.
-func keep(r bench.Report, file string, out io.Writer) error {
+func keep(r bench.Report, file string, asJSON bool, out io.Writer) error {
 	if len(r.Rows) == 0 {
 		return nil
 	}
@@ -110,6 +116,9 @@ func keep(r bench.Report, file string, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("cannot keep the samples: %w", err)
 		}
+	}
+	if asJSON {
+		return printJSON(out, r)
 	}
 	return r.Markdown(out)
 }

@@ -12,32 +12,69 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/environment"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/step"
 )
 
-func newEnvCommand() *cobra.Command {
+func newEnvCommand(b backend) *cobra.Command {
 	var o environment.Options
 	env := &cobra.Command{
 		Use:   "env",
 		Short: "Bring up, inspect and remove LXD, the Juju controller, and Docker",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("env needs one of up, docker, status, doctor, down")
-		},
+		Example: `  ccbench env up
+  ccbench env status
+  ccbench env down --dry-run`,
+		Args: cobra.NoArgs,
+		RunE: help,
 	}
-	flags := env.PersistentFlags()
-	flags.StringVar(&o.Controller, "controller", "", "use this controller of yours (default $CCBENCH_CONTROLLER); needs --juju-data")
-	flags.StringVar(&o.JujuData, "juju-data", "", "client store that names your controller (default $CCBENCH_JUJU_DATA)")
-	flags.StringVar(&o.CacheDir, "cache", "", "folder for builds and state (default $CCBENCH_CACHE, else ccbench in your cache folder)")
-	env.AddCommand(newUpCommand(&o), newDockerCommand(&o), newStatusCommand(&o), newDoctorCommand(&o), newDownCommand(&o))
+	addEnvironmentFlags(env.PersistentFlags(), &o)
+	for _, name := range []string{"juju-data", "cache"} {
+		cobra.CheckErr(cobra.MarkFlagDirname(env.PersistentFlags(), name))
+	}
+	env.AddCommand(newUpCommand(b, &o), newDockerCommand(b, &o), newStatusCommand(&o), newDoctorCommand(&o), newDownCommand(b, &o))
 	return env
 }
 
-func newUpCommand(o *environment.Options) *cobra.Command {
-	return &cobra.Command{
+// addEnvironmentFlags adds the flags that say where the environment is.
+func addEnvironmentFlags(flags *pflag.FlagSet, o *environment.Options) {
+	flags.StringVar(&o.Controller, "controller", "", "use this controller of yours (default $CCBENCH_CONTROLLER); needs --juju-data")
+	flags.StringVar(&o.JujuData, "juju-data", "", "client store that names your controller (default $CCBENCH_JUJU_DATA)")
+	addCacheFlag(flags, o)
+}
+
+func addCacheFlag(flags *pflag.FlagSet, o *environment.Options) {
+	flags.StringVar(&o.CacheDir, "cache", "", "folder for builds and state (default $CCBENCH_CACHE, else ccbench in your cache folder)")
+}
+
+// orForeseen adds --dry-run to a command. With it, what the command would do is printed,
+// as steps has it, and do is not called.
+func orForeseen(b backend, cmd *cobra.Command, o *environment.Options, steps func(*environment.Foresight) []string, do func(*cobra.Command) error) *cobra.Command {
+	dryRun := cmd.Flags().Bool("dry-run", false, "print what would be done, by what is seen now, and do nothing")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !*dryRun {
+			return do(cmd)
+		}
+		seen, err := b.foresee(cmd.Context(), *o)
+		if err != nil {
+			return classify(err)
+		}
+		todo := steps(seen)
+		for _, step := range todo {
+			fmt.Fprintf(cmd.OutOrStdout(), "would %s\n", step)
+		}
+		if len(todo) == 0 {
+			fmt.Fprintln(cmd.OutOrStdout(), "nothing to do")
+		}
+		return nil
+	}
+	return cmd
+}
+
+func newUpCommand(b backend, o *environment.Options) *cobra.Command {
+	up := &cobra.Command{
 		Use:   "up",
 		Short: "Bring up what is not up",
 		Long: `Bring up LXD, an image for its machines and a Juju controller. What answers is
@@ -50,56 +87,57 @@ end is waited for.
 A controller of yours is only used when you name it, and there only models
 named ` + environment.ModelPrefix + `* are made.`,
 		Example: `  ccbench env up
+  ccbench env up --dry-run
   ccbench env up --controller lab --juju-data ~/.local/share/juju`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withProgress(cmd, o, func(ctx context.Context) error {
-				env, err := environment.Up(ctx, *o)
-				if err != nil {
-					return err
-				}
-				w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-				fmt.Fprintf(w, "controller\t%s\nJUJU_DATA\t%s\njuju\t%s\nLXD\t%s\npool\t%s\nbridge\t%s (%s)\n",
-					env.Controller, env.JujuData, env.JujuBinary, env.LXDSocket, env.Pool, env.Bridge, env.BridgeAddress)
-				return w.Flush()
-			})
-		},
 	}
+	return orForeseen(b, up, o, (*environment.Foresight).Up, func(cmd *cobra.Command) error {
+		return withProgress(cmd, o, func(ctx context.Context) error {
+			env, err := b.up(ctx, *o)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintf(w, "controller\t%s\nJUJU_DATA\t%s\njuju\t%s\nLXD\t%s\npool\t%s\nbridge\t%s (%s)\n",
+				env.Controller, env.JujuData, env.JujuBinary, env.LXDSocket, env.Pool, env.Bridge, env.BridgeAddress)
+			return w.Flush()
+		})
+	})
 }
 
-func newDockerCommand(o *environment.Options) *cobra.Command {
-	return &cobra.Command{
+func newDockerCommand(b backend, o *environment.Options) *cobra.Command {
+	docker := &cobra.Command{
 		Use:   "docker",
 		Short: "Bring up Docker, in which tests run a PostgreSQL",
 		Long: `Bring up Docker, in which tests run a PostgreSQL; scenarios need none. One that
 answers is used as it is. Else it is installed from packages and started: by
 systemd, or by hand where that is missing, and then without a bridge and rules
 of its own. What was started by hand is removed by ` + "`ccbench env down`" + `.`,
-		Example: "  ccbench env docker",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withProgress(cmd, o, func(ctx context.Context) error { return environment.UpDocker(ctx, *o) })
-		},
+		Example: `  ccbench env docker
+  ccbench env docker --dry-run`,
+		Args: cobra.NoArgs,
 	}
+	return orForeseen(b, docker, o, (*environment.Foresight).Docker, func(cmd *cobra.Command) error {
+		return withProgress(cmd, o, func(ctx context.Context) error { return b.docker(ctx, *o) })
+	})
 }
 
-func newDownCommand(o *environment.Options) *cobra.Command {
+func newDownCommand(b backend, o *environment.Options) *cobra.Command {
 	var purge bool
 	down := &cobra.Command{
 		Use:   "down",
 		Short: "Remove what up and docker made, and nothing else",
 		Long: `Remove the controller with its models, the machine image, and the pool, the
-bridge, the LXD daemon and the Docker daemon if they were made here. Packages stay installed. Builds stay
-cached, so that the next up takes a minute.`,
+bridge, the LXD daemon and the Docker daemon if they were made here. Packages stay
+installed. Builds stay cached, so that the next up takes a minute.`,
 		Example: `  ccbench env down
-  ccbench env down --purge    # the cached builds too`,
+  ccbench env down --purge --dry-run    # what would go, the cached builds too`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withProgress(cmd, o, func(ctx context.Context) error { return environment.Down(ctx, *o, purge) })
-		},
 	}
 	down.Flags().BoolVar(&purge, "purge", false, "remove the cached builds too")
-	return down
+	return orForeseen(b, down, o, func(f *environment.Foresight) []string { return f.Down(purge) }, func(cmd *cobra.Command) error {
+		return withProgress(cmd, o, func(ctx context.Context) error { return b.down(ctx, *o, purge) })
+	})
 }
 
 // withProgress runs do with progress on standard error: bars on a terminal,
@@ -118,7 +156,7 @@ func classify(err error) error {
 	if err == nil || errors.Is(err, environment.ErrOptions) {
 		return err
 	}
-	return &failure{err}
+	return failed(err)
 }
 
 func newStatusCommand(o *environment.Options) *cobra.Command {
@@ -180,6 +218,8 @@ func newDoctorCommand(o *environment.Options) *cobra.Command {
 the way of LXD's bridge. Where LXD and an image are there, a container tries the
 network: it gets an address, resolves a name and reaches this machine; it is
 removed. Nothing else is changed. The exit code is 1 when something is not met.`,
+		Example: `  ccbench env doctor
+  ccbench env doctor --json | jq '.[] | select(.ok | not)'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks, err := environment.Doctor(cmd.Context(), *o)

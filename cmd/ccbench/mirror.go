@@ -44,7 +44,9 @@ Without a VERSION it serves those that the suite upgrades between.`,
 	}
 	cmd.Flags().StringVar(&listen, "listen", "", "address to serve at (default port 8090 of LXD's bridge)")
 	cmd.Flags().StringVar(&ledger, "ledger", "", "append every request to this file, as lines of JSON")
-	cmd.Flags().StringVar(&o.CacheDir, "cache", "", "folder for builds and state (default $CCBENCH_CACHE, else ccbench in your cache folder)")
+	addCacheFlag(cmd.Flags(), &o)
+	completeDirectory(cmd, "cache")
+	completeFile(cmd, "ledger", "jsonl")
 	return cmd
 }
 

@@ -47,7 +47,8 @@ neither LXD nor Juju.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&o.CacheDir, "cache", "", "folder for builds and state (default $CCBENCH_CACHE, else ccbench in your cache folder)")
+	addCacheFlag(cmd.Flags(), &o)
+	completeDirectory(cmd, "cache")
 	return cmd
 }
 

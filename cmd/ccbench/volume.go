@@ -25,10 +25,10 @@ func newVolumeCommand() *cobra.Command {
 	volume := &cobra.Command{
 		Use:   "volume",
 		Short: "Look at the volume that units share, verify it, tidy it up",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("volume needs one of inspect, probe, verify, collect")
-		},
+		Example: `  ccbench volume inspect /var/lib/concourse
+  ccbench volume verify /var/lib/concourse`,
+		Args: cobra.NoArgs,
+		RunE: help,
 	}
 	volume.AddCommand(newInspectCommand(), newProbeCommand(), newVerifyCommand(), newCollectCommand())
 	return volume
@@ -45,11 +45,12 @@ work on it, and a copy of a volume will do. Files are looked at, not read: for
 that see verify. The exit code is 1 when a release is damaged.`,
 		Example: `  ccbench volume inspect /var/lib/concourse
   ccbench volume inspect /var/lib/concourse --json | jq .pins`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: directories,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, i, err := inspect(cmd.Context(), args[0])
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), i)
@@ -60,7 +61,7 @@ that see verify. The exit code is 1 when a release is damaged.`,
 				err = fmt.Errorf("%d things are damaged: a release is installed again by the next unit that is told to run it", len(i.Damaged))
 			}
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			return nil
 		},
@@ -143,15 +144,16 @@ makes it faster. Units probe their own mounts: see inspect. The exit code is 1
 when what is needed is missing.`,
 		Example: `  ccbench volume probe /var/lib/concourse
   ccbench volume probe /var/lib/concourse --json | jq .locks`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: directories,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			executable, err := os.Executable()
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			r, err := coordinator.Probe(cmd.Context(), args[0], executable, helpCommand)
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), r)
@@ -162,7 +164,7 @@ when what is needed is missing.`,
 				err = errors.New("nothing can be installed here: it must be writable, and link, rename, modes, execute and symlink must work")
 			}
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			return nil
 		},
@@ -189,7 +191,7 @@ func newProbeHelpCommand() *cobra.Command {
 		Use: helpCommand, Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := probe.Help(args[0], cmd.OutOrStdout()); err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			return nil
 		},
@@ -228,12 +230,13 @@ the digest it was installed with. Nothing on the volume is changed. The exit cod
 is 1, and the files are named, when one differs.`,
 		Example: `  ccbench volume verify /var/lib/concourse
   ccbench volume verify /var/lib/concourse 7.14.3 --json`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: directories,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, versions := args[0], args[1:]
 			view, i, err := inspect(cmd.Context(), root)
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			if len(versions) == 0 {
 				for _, r := range i.Releases {
@@ -254,7 +257,7 @@ is 1, and the files are named, when one differs.`,
 				result := verified{Version: v, OK: true}
 				err := view.Verify(cmd.Context(), v, followed(cmd.ErrOrStderr(), v))
 				if cmd.Context().Err() != nil {
-					return &failure{err}
+					return failed(err)
 				}
 				if err != nil {
 					bad = append(bad, v)
@@ -282,12 +285,12 @@ is 1, and the files are named, when one differs.`,
 			}
 			if asJSON {
 				if err := printJSON(cmd.OutOrStdout(), results); err != nil {
-					return &failure{err}
+					return failed(err)
 				}
 			}
 			if len(bad) > 0 {
-				return &failure{fmt.Errorf("%s cannot be trusted: to have one installed again by the next unit that is told to run it, remove its link: rm %s",
-					strings.Join(bad, ", "), filepath.Join(i.Root, "releases", bad[0]))}
+				return failed(fmt.Errorf("%s cannot be trusted: to have one installed again by the next unit that is told to run it, remove its link: rm %s",
+					strings.Join(bad, ", "), filepath.Join(i.Root, "releases", bad[0])))
 			}
 			return nil
 		},
@@ -316,21 +319,22 @@ func newCollectCommand() *cobra.Command {
 		Short: "Remove the releases and leftovers that no unit needs",
 		Long: `Remove what is neither current, previous, run by a unit nor just installed, and
 what broken downloads left. Of a version that a unit downloads nothing is removed.`,
-		Example: `  ccbench volume collect /var/lib/concourse`,
-		Args:    cobra.ExactArgs(1),
+		Example:           `  ccbench volume collect /var/lib/concourse`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: directories,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Open would make a volume of any directory.
 			_, i, err := inspect(cmd.Context(), args[0])
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			c, err := coordinator.Open(cmd.Context(), i.Root, coordinator.Options{Unit: "ccbench", Product: product.Concourse, VolumeID: i.VolumeID})
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			removed, err := c.Collect(cmd.Context())
 			if errors.Is(err, coordinator.ErrHeld) {
-				return &failure{fmt.Errorf("not all was removed, because a unit downloads: try again when `ccbench volume inspect %s` shows that the claim is free: %w", i.Root, err)}
+				return failed(fmt.Errorf("not all was removed, because a unit downloads: try again when `ccbench volume inspect %s` shows that the claim is free: %w", i.Root, err))
 			}
 			if asJSON {
 				if removed == nil {
@@ -346,7 +350,7 @@ what broken downloads left. Of a version that a unit downloads nothing is remove
 				}
 			}
 			if err != nil {
-				return &failure{err}
+				return failed(err)
 			}
 			return nil
 		},

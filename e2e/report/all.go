@@ -28,7 +28,7 @@ func (a All) WriteText(w io.Writer) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, r := range a {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Scenario, r.Verdict, r.Took.Round(time.Second), r.Reason)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Title(), r.Verdict, r.Took.Round(time.Second), r.Reason)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (a All) WriteText(w io.Writer) error {
 		if r.Verdict != Broken {
 			continue
 		}
-		fmt.Fprintf(&b, "\nFAILED %s\n", r.Scenario)
+		fmt.Fprintf(&b, "\nFAILED %s\n", r.Title())
 		for _, text := range r.Failures {
 			fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))
 		}
@@ -129,7 +129,7 @@ func (a All) WriteJUnit(w io.Writer) error {
 		if err := r.WriteText(&text); err != nil {
 			return err
 		}
-		c := junitCase{Class: strings.TrimSuffix("e2e."+r.Group, "."), Name: r.Scenario, Time: seconds(r.Took), Out: text.String()}
+		c := junitCase{Class: strings.TrimSuffix("e2e."+r.Group, "."), Name: r.Title(), Time: seconds(r.Took), Out: text.String()}
 		switch r.Verdict {
 		case Broken:
 			all := strings.Join(r.Failures, "\n\n")

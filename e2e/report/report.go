@@ -43,6 +43,7 @@ type Fact struct {
 // form; WriteText and WriteMarkdown are for people. Methods may be called concurrently.
 type Report struct {
 	Scenario string        `json:"scenario"`
+	Sample   int           `json:"sample,omitempty"` // its number where a scenario is run several times; 0 where once
 	Group    string        `json:"group,omitempty"`
 	Proves   string        `json:"proves,omitempty"` // what is true if it passes
 	Started  time.Time     `json:"started"`
@@ -76,6 +77,31 @@ type running struct {
 func New(scenario string) *Report {
 	now := time.Now()
 	return &Report{Scenario: scenario, Started: now, ended: now}
+}
+
+// Title names the scenario, and its sample where there are several: auto#2.
+func (r *Report) Title() string {
+	if r.Sample == 0 {
+		return r.Scenario
+	}
+	return fmt.Sprintf("%s#%d", r.Scenario, r.Sample)
+}
+
+// Slow tells whether nothing is wrong with the scenario but phases that took longer than
+// their targets.
+func (r *Report) Slow() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slow := 0
+	for _, p := range r.Phases {
+		switch p.Verdict {
+		case Broken:
+			return false
+		case Missed:
+			slow++
+		}
+	}
+	return r.Verdict == Broken && slow > 0 && len(r.Failures) == slow
 }
 
 // Time runs a phase and records how long it took, also when the phase ends the goroutine,

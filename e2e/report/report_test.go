@@ -174,3 +174,21 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// What is only too slow is told from what does not work.
+func TestSlow(t *testing.T) {
+	r := report.New("auto")
+	r.Add("upgrade", time.Minute, time.Second, nil)
+	require.False(t, r.Slow(), "it has not ended")
+	r.End(report.Broken, []string{"upgrade took 1m0s"})
+	require.True(t, r.Slow())
+
+	r = report.New("auto")
+	r.Add("upgrade", time.Minute, time.Second, nil)
+	r.End(report.Broken, []string{"upgrade took 1m0s", "a rule is broken"})
+	require.False(t, r.Slow())
+
+	r = report.New("auto")
+	r.End(report.OK, nil)
+	require.False(t, r.Slow())
+}

@@ -85,7 +85,7 @@ func MarkdownTable(w io.Writer, rows [][]string) error {
 
 // Headline is a report in one line.
 func (r *Report) Headline() string {
-	line := r.Scenario
+	line := r.Title()
 	if r.Verdict != "" {
 		line += ": " + string(r.Verdict)
 	}

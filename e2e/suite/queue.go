@@ -59,9 +59,11 @@ func (q *Queue) run() {
 	several := a.limit > 1 && len(waiting) > 1
 	width := 0
 	if several {
-		waiting = longestFirst(waiting)
+		if !q.s.o.KeepOrder {
+			waiting = longestFirst(waiting)
+		}
 		for _, e := range waiting {
-			width = max(width, len(e.Name))
+			width = max(width, len(e.title()))
 		}
 	}
 	ended := make(chan *entry)
@@ -75,7 +77,7 @@ func (q *Queue) run() {
 			a.running = append(a.running, e)
 			say := newPrinter(q.out)
 			if several {
-				say.name(e.Name, width)
+				say.name(e.title(), width)
 			}
 			go func() {
 				e.report = q.s.run(q.ctx, e.Scenario, missing, e.slot, say)

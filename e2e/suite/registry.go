@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/cluster"
@@ -27,7 +26,9 @@ type Scenario struct {
 	Takes time.Duration
 	// Alone says why no other may run beside it; empty for one that bears others.
 	Alone string
-	Run   func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
+	// Sample is its number where it runs several times, from 1; see Rounds.
+	Sample int
+	Run    func(context.Context, scenarios.T, cluster.Cluster, scenarios.Inputs)
 }
 
 // Known is the one way in which a scenario must fail today, as something is missing that
@@ -348,31 +349,6 @@ func All() []Scenario {
 			Run:       scenarios.Scale,
 		},
 	}
-}
-
-// Select returns the scenarios that are named, or whose group is, in the order of all.
-// No names select all.
-func Select(all []Scenario, names ...string) ([]Scenario, error) {
-	if len(names) == 0 {
-		return all, nil
-	}
-	is := func(sc Scenario, name string) bool { return sc.Name == name || sc.Group == name }
-	var known []string
-	for _, sc := range all {
-		known = append(known, sc.Name)
-	}
-	for _, name := range names {
-		if !slices.ContainsFunc(all, func(sc Scenario) bool { return is(sc, name) }) {
-			return nil, fmt.Errorf("no scenario or group is named %q: there are %s", name, strings.Join(known, ", "))
-		}
-	}
-	var selected []Scenario
-	for _, sc := range all {
-		if slices.ContainsFunc(names, func(name string) bool { return is(sc, name) }) {
-			selected = append(selected, sc)
-		}
-	}
-	return selected, nil
 }
 
 // verdict judges how a scenario ended. The text, if there is one, is a failure more.

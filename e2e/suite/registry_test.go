@@ -27,30 +27,6 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-func TestSelect(t *testing.T) {
-	all := []Scenario{{Name: "auto", Group: "cluster"}, {Name: "bad-input", Group: "errors"}, {Name: "upgrade", Group: "cluster"}}
-	names := func(scenarios []Scenario) (names []string) {
-		for _, sc := range scenarios {
-			names = append(names, sc.Name)
-		}
-		return names
-	}
-	for name, test := range map[string]struct{ ask, want []string }{
-		"all":        {nil, []string{"auto", "bad-input", "upgrade"}},
-		"by name":    {[]string{"upgrade", "auto"}, []string{"auto", "upgrade"}},
-		"by group":   {[]string{"cluster"}, []string{"auto", "upgrade"}},
-		"both, once": {[]string{"auto", "cluster"}, []string{"auto", "upgrade"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := Select(all, test.ask...)
-			require.NoError(t, err)
-			require.Equal(t, test.want, names(got))
-		})
-	}
-	_, err := Select(all, "auto", "uprgade")
-	require.ErrorContains(t, err, `"uprgade": there are auto, bad-input, upgrade`)
-}
-
 func TestVerdict(t *testing.T) {
 	proxy := Known{Rule: "one-download", Missing: "no proxy yet"}
 	broken := []judge.Violation{{Rule: "one-download", Text: "twice"}}

@@ -44,6 +44,13 @@ type Options struct {
 	// destroyed. A zero Deadline is no limit.
 	Deadline time.Time
 	Timeout  time.Duration
+	// Pause, if there is one, is called when a scenario has failed and its evidence is
+	// taken, with the command that shows its cluster. The cluster is destroyed when it
+	// returns.
+	Pause func(ctx context.Context, scenario, visit string)
+	// KeepOrder has the scenarios of a Queue begin in the order in which they were added,
+	// also where several run at once.
+	KeepOrder bool
 	// Parallel is how many scenarios of a Queue run at once, where there is memory for
 	// the needs of all; 0 is two on a machine with two cores or more.
 	Parallel int
@@ -93,13 +100,14 @@ func (s *Suite) reserve() int {
 // run runs one scenario, unless something is missing for it; its report gets the slot.
 func (s *Suite) run(ctx context.Context, sc Scenario, missing string, slot int, say *printer) *report.Report {
 	r := report.New(sc.Name)
+	r.Sample = sc.Sample
 	r.Group, r.Proves, r.Again = sc.Group, sc.Proves, s.o.Again(sc.Name)
 	defer say.close()
 	r.Show = say.phase
 	ctx, cancel := s.schedule.begin(ctx)
 	defer cancel()
 
-	say.scenario("%s: %s", sc.Name, sc.Proves)
+	say.scenario("%s: %s", r.Title(), sc.Proves)
 	switch {
 	case ctx.Err() != nil:
 		r.End(report.Broken, []string{fmt.Sprintf("it did not begin: %v", context.Cause(ctx))})
@@ -133,7 +141,7 @@ func (s *Suite) ended() report.All {
 
 // runOn runs a scenario whose needs are met and ends its report.
 func (s *Suite) runOn(ctx context.Context, sc Scenario, r *report.Report, say *printer) {
-	dir, err := folder(s.o.Artifacts, sc.Name)
+	dir, err := folder(s.o.Artifacts, sc.folder())
 	if err != nil {
 		r.End(report.Broken, []string{err.Error()})
 		return
@@ -221,7 +229,7 @@ func (s *Suite) attempt(ctx context.Context, sc Scenario, r *report.Report, t *t
 			t.Errorf("%s took %s, longer than its target of %s", p.Name, p.Took.Round(100*time.Millisecond), p.Target)
 		}
 	}
-	s.cleanUp(ctx, stage, recorder, r.Evidence, t, say)
+	s.cleanUp(ctx, stage, recorder, r, t, say)
 	return violations
 }
 
@@ -256,13 +264,19 @@ func (s *Suite) prepare(ctx context.Context, r *report.Report, say *printer) (st
 }
 
 // cleanUp collects evidence of a failure, then destroys the cluster.
-func (s *Suite) cleanUp(ctx context.Context, st stage, recorder *record.Recorder, dir string, t *tester, say *printer) {
-	ctx, cancel := s.schedule.cleanUp(ctx)
-	defer cancel()
+func (s *Suite) cleanUp(ctx context.Context, st stage, recorder *record.Recorder, r *report.Report, t *tester, say *printer) {
+	scenario := ctx
+	ctx, cancel := s.schedule.cleanUp(scenario)
+	defer func() { cancel() }()
 	if t.Failed() {
 		say.phase("evidence")
-		if err := collect(ctx, st, recorder, dir); err != nil {
+		if err := collect(ctx, st, recorder, r.Evidence); err != nil {
 			say.observation(fmt.Sprintf("not all evidence could be had: %v", err))
+		}
+		if s.o.Pause != nil {
+			s.o.Pause(scenario, r.Title(), s.host.Visit(st.cluster))
+			cancel()
+			ctx, cancel = s.schedule.cleanUp(scenario) // the pause was somebody's own time
 		}
 	}
 	if s.o.Keep {
