@@ -17,12 +17,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/bench/threshold"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
 // Schema is the version of Report's JSON. It grows when a field changes its
 // meaning or goes away, not when one is added.
-const Schema = 2
+const Schema = 3
 
 // EnoughSamples is how many it takes for a median that a neighbour's burst of
 // work does not move.
@@ -53,22 +54,45 @@ type Options struct {
 	Quick bool
 	// Say is told what is being done.
 	Say func(format string, args ...any)
+	// Build and Arguments are for the report.
+	Build     Build
+	Arguments []string
+	// Thresholds give the verdicts; nil are threshold.Targets.
+	Thresholds threshold.Thresholds
+	// Keep, if it is set, is called after each experiment with the report so far: who is
+	// interrupted loses no more than one.
+	Keep func(Report) error
 }
 
-// Report is one run.
+// Build is what was measured.
+type Build struct {
+	Commit string `json:"commit,omitempty"` // empty if it is not known
+	Dirty  bool   `json:"dirty,omitempty"`  // files differed from the commit
+}
+
+// Report is one run, and the whole of its result: all else is derived from it. The one of
+// scenarios has these, and rows of their phases.
 type Report struct {
 	Schema      int       `json:"schema"`
+	Complete    bool      `json:"complete"` // false: it was interrupted, or has failed
+	Build       Build     `json:"build"`
+	Arguments   []string  `json:"arguments"`
+	Seed        *uint64   `json:"seed,omitempty"` // that the order of scenarios was drawn by
 	Started     time.Time `json:"started"`
 	TookSeconds float64   `json:"took_seconds"`
 	Quick       bool      `json:"quick"`
 	MB          int       `json:"archive_mb"`
 	Samples     int       `json:"samples"`
 	Machine     Machine   `json:"machine"`
-	Load        []Load    `json:"load"` // of each experiment, in their order
-	Rows        []Row     `json:"rows"`
+	// Calibration is how long the same piece of work took before and after.
+	Calibration Calibration `json:"calibration"`
+	Load        []Load      `json:"load"` // of each experiment, in their order
+	Rows        []Row       `json:"rows"`
+	// Scenarios are the reports of scenarios, with their phases.
+	Scenarios []*report.Report `json:"scenarios,omitempty"`
 }
 
-// report.Missed returns the names of the rows that missed their limits.
+// Missed returns the names of the rows that missed their limits.
 func (r Report) Missed() []string {
 	var names []string
 	for _, row := range r.Rows {
@@ -125,6 +149,12 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if o.MB < 1 || o.Samples < 1 {
 		return Report{}, fmt.Errorf("%w: the size and the number of samples must be positive", ErrOptions)
 	}
+	thresholds := o.Thresholds
+	if thresholds == nil {
+		if thresholds, err = threshold.Targets(); err != nil {
+			return Report{}, err
+		}
+	}
 	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
 		return Report{}, fmt.Errorf("cannot measure: %w", err)
 	}
@@ -140,7 +170,8 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	report = Report{
 		Schema: Schema, Started: time.Now().UTC().Truncate(time.Second),
 		Quick: o.Quick, MB: o.MB, Samples: o.Samples,
-		Machine: machine(r.disk, r.tmpfs),
+		Machine: machine(r.disk, r.tmpfs), Build: o.Build, Arguments: o.Arguments,
+		Calibration: Calibration{BeforeMS: calibrate()},
 	}
 	defer func() { report.TookSeconds = time.Since(report.Started).Seconds() }()
 	for _, e := range experiments() {
@@ -161,11 +192,21 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 			return report, err
 		}
 		for _, row := range rows {
-			row.Experiment = e.name
-			report.Rows = append(report.Rows, row.judged().under(load))
+			row.Experiment, row.Measure = e.name, e.name+"."+row.Measure
+			if row, err = row.judged(thresholds); err != nil {
+				return report, err
+			}
+			report.Rows = append(report.Rows, row.under(load))
 		}
 		report.Load = append(report.Load, load)
+		if o.Keep != nil {
+			report.TookSeconds = time.Since(report.Started).Seconds()
+			if err := o.Keep(report); err != nil {
+				return report, err
+			}
+		}
 	}
+	report.Calibration.AfterMS, report.Complete = calibrate(), true
 	return report, nil
 }
 

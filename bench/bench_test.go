@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/bench/threshold"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
@@ -39,9 +40,23 @@ func TestRun(t *testing.T) {
 	}
 	o := options(t)
 	o.Only = []string{"install", "install-compressible", "written", "crowd", "waiting", "claim", "installed", "installed-many", "resume"}
+	var kept []Report
+	o.Keep = func(r Report) error { kept = append(kept, r); return nil }
 	r, err := Run(t.Context(), o)
 	require.NoError(t, err)
 	require.Len(t, r.Load, len(o.Only))
+	require.True(t, r.Complete)
+	require.Positive(t, r.Calibration.AfterMS)
+	require.Len(t, kept, len(o.Only), "the report is kept after each experiment")
+	require.Len(t, kept[0].Load, 1)
+	require.False(t, kept[len(kept)-1].Complete)
+	measures := map[string]bool{}
+	for _, row := range r.Rows {
+		require.True(t, strings.HasPrefix(row.Measure, row.Experiment+"."), row.Measure)
+		require.False(t, strings.HasSuffix(row.Measure, "."), row.Name)
+		require.False(t, measures[row.Measure], "%s is there twice", row.Measure)
+		measures[row.Measure] = true
+	}
 	byName := map[string]Row{}
 	for _, row := range r.Rows {
 		require.Contains(t, o.Only, row.Experiment)
@@ -90,22 +105,39 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// judge judges a row by the thresholds of a file.
+func judge(t *testing.T, row Row, file string) Row {
+	t.Helper()
+	all, err := threshold.Parse(file)
+	require.NoError(t, err)
+	row.Measure = "a.b"
+	row, err = row.judged(all)
+	require.NoError(t, err)
+	return row
+}
+
 func TestVerdicts(t *testing.T) {
+	one := series("s", "x", []float64{1})
 	for _, test := range []struct {
 		row  Row
+		file string
 		want report.Verdict
 	}{
-		{Row{Value: 1.15, Limit: 1.15}, report.OK},
-		{Row{Value: 1.16, Limit: 1.15}, report.Missed},
-		{Row{Value: 1.8, Limit: 1.8, AtLeast: true}, report.OK},
-		{Row{Value: 1.7, Limit: 1.8, AtLeast: true}, report.Missed},
-		{Row{Limit: 1.8, AtLeast: true, Verdict: report.Skipped}, report.Skipped},
+		{Row{Value: 1.15}, "a.b <= 1.15", report.OK},
+		{Row{Value: 1.16}, "a.b <= 1.15", report.Missed},
+		{Row{Value: 1.8}, "a >= 1.8", report.OK},
+		{Row{Value: 1.7}, "a >= 1.8", report.Missed},
+		{Row{Value: 1.7}, "a.c >= 1.8", report.Reported},
+		{Row{Value: 3}, "a <= 5\na.b <= 2\na <= 4", report.Missed},
+		{Row{Verdict: report.Skipped}, "a >= 1.8", report.Skipped},
 	} {
-		require.Equal(t, test.want, test.row.judged().Verdict, "%+v", test.row)
+		test.row.Series = []Series{one}
+		require.Equal(t, test.want, judge(t, test.row, test.file).Verdict, "%+v", test)
 	}
-	skipped := Row{Name: "a"}.skipped("because")
-	require.Equal(t, Row{Name: "a", Verdict: report.Skipped, Note: "because"}, skipped.judged())
-	missed := Row{Value: 2, Limit: 1, Unit: "ms", Note: "why"}.judged()
+	require.Contains(t, judge(t, Row{Value: 1, Unit: "s"}.of(series("s", "s", []float64{1, 1, 9})), "a.b.max <= 2").Note, "a.b.max <= 2 is 9.0 s")
+	skipped := Row{Name: "a", Measure: "a.b"}.skipped("because")
+	require.Equal(t, Row{Name: "a", Measure: "a.b", Verdict: report.Skipped, Note: "because"}, judge(t, skipped, ""))
+	missed := judge(t, Row{Value: 2, Unit: "ms", Note: "why", Series: []Series{one}}, "a <= 1")
 	require.Equal(t, "why", missed.under(Load{Others: 0.05}).Note)
 	require.Contains(t, missed.under(Load{Others: 0.4}).Note, "why; other processes used 40 %")
 	r := Report{Rows: []Row{{Name: "a", Verdict: report.OK}, {Name: "b", Verdict: report.Missed}, {Name: "c", Verdict: report.Skipped}}}
@@ -115,13 +147,27 @@ func TestVerdicts(t *testing.T) {
 func TestValueIsTheMedian(t *testing.T) {
 	disturbed := series("s", "x", []float64{1, 1, 9})
 	other := series("other", "x", []float64{5})
-	row := Row{Unit: "x", Limit: 2}.of(disturbed, other)
+	row := Row{Unit: "x"}.of(disturbed, other)
 	require.Equal(t, 1.0, row.Value, "one sample that something disturbed decides nothing")
 	require.Equal(t, []Series{disturbed, other}, row.Series)
-	require.Equal(t, report.OK, row.judged().Verdict)
-	row = Row{Limit: 2, Worst: true}.of(disturbed)
-	require.Equal(t, report.Missed, row.judged().Verdict, "a download too many is no noise")
-	require.Empty(t, row.judged().under(Load{Others: 0.4}).Note)
+	require.Equal(t, report.OK, judge(t, row, "a <= 2").Verdict)
+	row = Row{Worst: true}.of(disturbed)
+	row = judge(t, row, "a <= 2")
+	require.Equal(t, report.Missed, row.Verdict, "a download too many is no noise")
+	require.Empty(t, row.under(Load{Others: 0.4}).Note)
+}
+
+// The file that ships speaks of measures that there are, and a crash costs one chunk.
+func TestTargets(t *testing.T) {
+	targets, err := threshold.Targets()
+	require.NoError(t, err)
+	names, _ := Experiments()
+	names = append(names, "upgrade", "unit_add")
+	for _, target := range targets {
+		experiment, _, _ := strings.Cut(target.Measure, ".")
+		require.Contains(t, names, experiment, target)
+	}
+	require.Equal(t, mib(chunkBytes), targets.Of("resume.moved_again")[0].Value)
 }
 
 func TestReportSaysHowManySamples(t *testing.T) {

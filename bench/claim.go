@@ -36,7 +36,7 @@ func claiming(ctx context.Context, r *run) ([]Row, error) {
 		}
 	}
 	return []Row{Row{
-		Name: "claim without contention, p99", Unit: "ms", Limit: 10,
+		Measure: "p99", Name: "claim without contention, p99", Unit: "ms",
 		Floor: fmt.Sprintf("%.1f ms if made durable: p99 of one small file, written and synced", quantile(plainTail, 0.5)),
 		Note:  fmt.Sprintf("claim, look for what to collect, release: an upper bound of the claim alone; a sample is the p99 of %d", r.repeats()),
 	}.of(series("p99", "ms", tail), series("collect on a fresh volume", "ms", ours), series("write and sync 200 bytes", "ms", plain))}, nil

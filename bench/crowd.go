@@ -90,10 +90,10 @@ func crowd(ctx context.Context, r *run) ([]Row, error) {
 	floor := fmt.Sprintf("%.0f ms: %d quick checks on %d cores", quantile(checks, 0.5)*float64(crowdSize-1)/float64(cores()), crowdSize-1, cores())
 	waiters := series("publication to return of each waiter", "ms", delays)
 	return []Row{
-		Row{Name: "64 processes at once: downloads", Limit: 1, Worst: true, Floor: "1"}.of(series("downloads", "", downloads)),
-		Row{Name: "64 processes at once: bytes moved / size", Unit: "x", Limit: 1, Worst: true, Floor: "1.00"}.of(series("bytes / size", "x", moved)),
-		Row{Name: "publication to the slowest of 63 waiters", Unit: "ms", Limit: 1000, Floor: floor}.of(series("slowest", "ms", slowest), waiters),
-		Row{Name: "publication to half of 63 waiters (p50)", Unit: "ms", Limit: 250, Floor: floor}.of(series("p50", "ms", half), waiters),
+		Row{Measure: "downloads", Exact: true, Name: "64 processes at once: downloads", Worst: true, Floor: "1"}.of(series("downloads", "", downloads)),
+		Row{Measure: "moved", Exact: true, Name: "64 processes at once: bytes moved / size", Unit: "x", Worst: true, Floor: "1.00"}.of(series("bytes / size", "x", moved)),
+		Row{Measure: "slowest_waiter", Name: "publication to the slowest of 63 waiters", Unit: "ms", Floor: floor}.of(series("slowest", "ms", slowest), waiters),
+		Row{Measure: "half_of_waiters", Name: "publication to half of 63 waiters (p50)", Unit: "ms", Floor: floor}.of(series("p50", "ms", half), waiters),
 	}, nil
 }
 

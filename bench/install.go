@@ -8,12 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-
-	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
-
-// maxMemory is what a unit's machine can spare beside what runs on it.
-const maxMemory = 96 << 20
 
 // installs is what rounds of install measure: seconds by the name of a place, and
 // MiB.
@@ -70,7 +65,7 @@ func install(ctx context.Context, r *run, k kind, files int) ([]Row, error) {
 	if len(i.peak) > 0 {
 		before := series("before", "MiB", i.before)
 		rows = append(rows, Row{
-			Name: "peak memory of Ensure, " + a.described(), Unit: "MiB", Limit: mib(maxMemory),
+			Measure: "peak_memory", Name: "peak memory of Ensure, " + a.described(), Unit: "MiB",
 			Floor: fmt.Sprintf("%.0f MiB before it begins", before.Median),
 		}.of(series("peak", "MiB", i.peak), before))
 	}
@@ -107,19 +102,8 @@ func volumeBelow(dir string) string { return filepath.Join(dir, "volume") }
 
 // rows compares what was measured in a place.
 func (i *installs) rows(p *place, a archive) []Row {
-	cold := Row{Name: fmt.Sprintf("cold Ensure, %s, %s / floor", a.described(), p.name), Unit: "x", Limit: 1.15}
-	if a.Files > 800 {
-		cold.Limit = 1.25 // each file costs system calls that no floor has
-	}
-	against := Row{Name: fmt.Sprintf("curl, sha256sum, tar / cold Ensure, %s, %s", a.described(), p.name), Unit: "x", AtLeast: true}
-	switch {
-	case a.kind == compressible:
-		against.Limit = 1.8
-	case p.name == "disk":
-		against.Limit = 2
-	default:
-		against.Verdict = report.Reported
-	}
+	cold := Row{Measure: "floor_ratio." + p.name, Name: fmt.Sprintf("cold Ensure, %s, %s / floor", a.described(), p.name), Unit: "x"}
+	against := Row{Measure: "tools_ratio." + p.name, Name: fmt.Sprintf("curl, sha256sum, tar / cold Ensure, %s, %s", a.described(), p.name), Unit: "x", HigherIsBetter: true}
 	if why := p.wrongFileSystem(); why != "" {
 		return []Row{cold.skipped(why), against.skipped(why)}
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,8 +21,10 @@ type Machine struct {
 	MemoryBytes uint64 `json:"memory_bytes"`
 	Kernel      string `json:"kernel"`
 	Go          string `json:"go"`
-	Disk        string `json:"disk"`  // type of the file system of volumes on disk
-	Tmpfs       string `json:"tmpfs"` // and in memory
+	Disk        string `json:"disk,omitempty"`  // type of the file system of volumes on disk
+	Tmpfs       string `json:"tmpfs,omitempty"` // and in memory
+	Juju        string `json:"juju,omitempty"`  // version of the controller that scenarios ran on
+	LXD         string `json:"lxd,omitempty"`
 }
 
 // Load is what the machine did during an experiment besides it.
@@ -36,7 +39,14 @@ type Load struct {
 }
 
 func machine(disk, tmpfs *place) Machine {
-	m := Machine{CPU: "unknown", Cores: cores(), Go: runtime.Version(), Disk: disk.fs, Tmpfs: tmpfs.fs}
+	m := ThisMachine()
+	m.Disk, m.Tmpfs = disk.fs, tmpfs.fs
+	return m
+}
+
+// ThisMachine tells what is known of the machine without looking at any folder.
+func ThisMachine() Machine {
+	m := Machine{CPU: "unknown", Cores: cores(), Go: runtime.Version()}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {
 			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
@@ -54,6 +64,26 @@ func machine(disk, tmpfs *place) Machine {
 		m.Kernel = unix.ByteSliceToString(name.Release[:])
 	}
 	return m
+}
+
+// Calibration is how long the same piece of work took before and after what was measured,
+// in milliseconds: where the two differ, the machine's speed has changed. AfterMS is 0 if it
+// did not come to that.
+type Calibration struct {
+	BeforeMS float64 `json:"before_ms"`
+	AfterMS  float64 `json:"after_ms"`
+}
+
+// calibrate takes the median of a few digests, each of the same bytes.
+func calibrate() float64 {
+	work := make([]byte, 16<<20)
+	var took []float64
+	for range 5 {
+		start := time.Now()
+		sha256.Sum256(work)
+		took = append(took, milliseconds(time.Since(start)))
+	}
+	return quantile(took, 0.5)
 }
 
 // fileSystem names the type of the file system that a directory is on.

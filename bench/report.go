@@ -24,9 +24,9 @@ func (r Report) Markdown(w io.Writer) error {
 		line := []string{row.Name, "", row.bound(), string(row.Verdict), "", "", row.Floor}
 		if row.Verdict != report.Skipped {
 			s := row.Series[0]
-			line[1] = number(row.Value, row.Unit)
+			line[1] = Formatted(row.Value, row.Unit)
 			line[4] = fmt.Sprint(s.N)
-			line[5] = fmt.Sprintf("%s / %s / %s", number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit))
+			line[5] = fmt.Sprintf("%s / %s / %s", Formatted(s.Min, s.Unit), Formatted(s.Median, s.Unit), Formatted(s.Max, s.Unit))
 		}
 		rows = append(rows, line)
 	}
@@ -54,7 +54,7 @@ func (r Report) Markdown(w io.Writer) error {
 			if len(row.Series) == 1 {
 				continue // the row above says it
 			}
-			rows = append(rows, []string{row.Name, s.Name, fmt.Sprint(s.N), number(s.Min, s.Unit), number(s.Median, s.Unit), number(s.Max, s.Unit)})
+			rows = append(rows, []string{row.Name, s.Name, fmt.Sprint(s.N), Formatted(s.Min, s.Unit), Formatted(s.Median, s.Unit), Formatted(s.Max, s.Unit)})
 		}
 	}
 	if err := report.MarkdownTable(w, rows); err != nil {
@@ -64,7 +64,7 @@ func (r Report) Markdown(w io.Writer) error {
 	fmt.Fprint(w, "\n## What else the machine did\n\n")
 	rows = [][]string{{"experiment", "took", "load before", "load after", "processors used by others"}}
 	for _, l := range r.Load {
-		rows = append(rows, []string{l.Experiment, number(l.TookSeconds, "s"), fmt.Sprintf("%.2f", l.Before), fmt.Sprintf("%.2f", l.After), fmt.Sprintf("%.0f %%", 100*l.Others)})
+		rows = append(rows, []string{l.Experiment, Formatted(l.TookSeconds, "s"), fmt.Sprintf("%.2f", l.Before), fmt.Sprintf("%.2f", l.After), fmt.Sprintf("%.0f %%", 100*l.Others)})
 	}
 	return report.MarkdownTable(w, rows)
 }
@@ -74,13 +74,14 @@ func (row Row) bound() string {
 	switch {
 	case row.Limit == 0:
 		return "none"
-	case row.AtLeast:
-		return ">= " + number(row.Limit, row.Unit)
+	case row.HigherIsBetter:
+		return ">= " + Formatted(row.Limit, row.Unit)
 	}
-	return "<= " + number(row.Limit, row.Unit)
+	return "<= " + Formatted(row.Limit, row.Unit)
 }
 
-func number(v float64, unit string) string {
+// Formatted is a number of a row, or of a series, in its unit.
+func Formatted(v float64, unit string) string {
 	switch unit {
 	case "":
 		return fmt.Sprintf("%.0f", v)

@@ -54,7 +54,7 @@ func resume(ctx context.Context, r *run) ([]Row, error) {
 		}
 	}
 	return []Row{Row{
-		Name: "moved again after SIGKILL at 90 %", Unit: "MiB", Limit: mib(chunkBytes), Worst: true, Floor: "0 MiB; the limit is one chunk",
+		Measure: "moved_again", Name: "moved again after SIGKILL at 90 %", Unit: "MiB", Worst: true, Floor: "0 MiB; the limit is one chunk",
 		Note: fmt.Sprintf("the archive has %.0f MiB; the second Ensure took %.1f s, %.1f s of processor time", mib(a.Size), quantile(took, 0.5), quantile(cpu, 0.5)),
 	}.of(series("moved again", "MiB", again), series("second ensure", "s", took), series("its processor time", "s", cpu))}, nil
 }

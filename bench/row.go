@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/bench/threshold"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 )
 
@@ -10,13 +11,19 @@ import (
 // ratio, else "ms", "s", "MiB", "/s" or "" for a count.
 type Row struct {
 	Experiment string `json:"experiment"`
-	Name       string `json:"name"`
-	Unit       string `json:"unit"`
+	// Measure names it for thresholds and comparisons, below its experiment; the same
+	// thing has the same one in every version: install.floor_ratio.disk.
+	Measure string `json:"measure"`
+	Name    string `json:"name"`
+	Unit    string `json:"unit"`
 	// Value is the median of the samples in Series[0], so that one that something
 	// else disturbed decides nothing; or their maximum, see Worst.
-	Value   float64 `json:"value"`
-	Limit   float64 `json:"limit"`              // 0 if report.Reported
-	AtLeast bool    `json:"at_least,omitempty"` // the limit is a lower one
+	Value float64 `json:"value"`
+	// Limit is that of the threshold, 0 if report.Reported.
+	Limit          float64 `json:"limit"`
+	HigherIsBetter bool    `json:"higher_is_better,omitempty"`
+	// Exact is for what is counted, and the same each time: every difference is one.
+	Exact bool `json:"exact,omitempty"`
 	// Worst makes the maximum the value: of what is counted, where one too many is
 	// a fault and never noise.
 	Worst   bool           `json:"worst,omitempty"`
@@ -42,15 +49,29 @@ func (row Row) skipped(why string) Row {
 	return row
 }
 
-func (row Row) judged() Row {
-	switch {
-	case row.Verdict != "":
-	case row.AtLeast && row.Value < row.Limit, !row.AtLeast && row.Value > row.Limit:
-		row.Verdict = report.Missed
-	default:
-		row.Verdict = report.OK
+// judged gives the row its verdict by the thresholds of its measure.
+func (row Row) judged(all threshold.Thresholds) (Row, error) {
+	if row.Verdict != "" {
+		return row, nil
 	}
-	return row
+	row.Verdict = report.Reported
+	for _, t := range all.Of(row.Measure) {
+		number, ok, err := t.Judge(row.Value, row.Unit, row.Series[0].Values)
+		if err != nil {
+			return row, err
+		}
+		if row.Verdict == report.Missed {
+			continue
+		}
+		row.Limit, row.Verdict = t.Bound(row.Unit), report.OK
+		if !ok {
+			row.Verdict = report.Missed
+			if t.Statistic != "" {
+				row.note("%s is %s", t, Formatted(number, row.Unit))
+			}
+		}
+	}
+	return row, nil
 }
 
 // busy is a share of the processors that others may use without a miss being

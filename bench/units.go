@@ -68,7 +68,7 @@ func units(ctx context.Context, r *run) ([]Row, error) {
 	}
 	few, many := series("processor time a unit, 10 units", "ms", cpu[10]), series("processor time a unit, 1,000 units", "ms", cpu[1000])
 	return []Row{Row{
-		Name: "processor time a unit: 1,000 units / 10 units", Unit: "x", Limit: 2, Floor: "1: no unit pays for the others",
+		Measure: "growth", Name: "processor time a unit: 1,000 units / 10 units", Unit: "x", Floor: "1: no unit pays for the others",
 		Note: fmt.Sprintf("%.1f ms a unit of 10, %.1f ms of 1,000, to wait %v, activate and pin; the slowest Ensure of 1,000 returned %.0f ms after publication",
 			few.Median, many.Median, r.settling(), quantile(wall[1000], 0.5)),
 	}.of(series("ratio", "x", ratios(many.Values, few.Values)), few, many,

@@ -20,7 +20,7 @@ func (r *run) trickleMB() int {
 // downloads from a server that trickles.
 func waiting(ctx context.Context, r *run) ([]Row, error) {
 	row := Row{
-		Name: "requests of a unit that waits, on FUSE", Unit: "/s", Limit: 8,
+		Measure: "requests", Name: "requests of a unit that waits, on FUSE", Unit: "/s",
 		Floor: "none if the server told of changes",
 		Note:  "the mount caches nothing; forgetting and interrupts are not counted",
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,7 @@ import (
 
 func newBenchCommand() *cobra.Command {
 	var o bench.Options
-	var file string
+	var file, thresholds string
 	var asJSON bool
 	names, about := bench.Experiments()
 	var list strings.Builder
@@ -35,7 +34,7 @@ func newBenchCommand() *cobra.Command {
 bytes and how much waiting that takes, against the least that anybody would have
 to do on this machine: download, inflate and write the same bytes. Releases are
 made up, and served over loopback. A value is the median of its samples. The exit
-code is 3 when a limit is missed. The disk needs 4 GB for each sample, and 4 GB
+code is 3 when a threshold is missed. The disk needs 4 GB for each sample, and 4 GB
 more, until the end. What is asked of a network file system is counted on one
 that is mounted through FUSE, as root.
 
@@ -59,6 +58,13 @@ Experiments:
 			}
 			report := step.NewReporter(cmd.ErrOrStderr(), false, time.Now)
 			o.Say = report.Say
+			if o.Thresholds, err = readThresholds(thresholds); err != nil {
+				return err
+			}
+			o.Build, o.Arguments = thisBuild(), os.Args[1:]
+			if file != "" {
+				o.Keep = func(r bench.Report) error { return writeJSON(file, r) }
+			}
 			result, err := bench.Run(cmd.Context(), o)
 			report.Close()
 			if errors.Is(err, bench.ErrOptions) {
@@ -69,7 +75,7 @@ Experiments:
 				return failed(errors.Join(err, keepErr))
 			}
 			if missed := result.Missed(); len(missed) > 0 {
-				return &failure{fmt.Errorf("%d of %d limits missed: %s", len(missed), len(result.Rows), strings.Join(missed, "; ")), exitMissed}
+				return &failure{fmt.Errorf("%d of %d thresholds missed: %s", len(missed), len(result.Rows), strings.Join(missed, "; ")), exitMissed}
 			}
 			return nil
 		},
@@ -83,7 +89,9 @@ Experiments:
 	flags.StringVar(&file, "export", "", "write the result with every raw sample to this file")
 	flags.StringVar(&o.Cache, "cache", "", "folder on a disk for releases and volumes (default bench in $CCBENCH_CACHE, else in ccbench in your cache folder)")
 	flags.StringVar(&o.Tmpfs, "tmpfs", "/dev/shm", "folder in memory for volumes")
+	flags.StringVar(&thresholds, "thresholds", "", "file of thresholds (default: the targets of the specification and of this repository)")
 	completeFile(cmd, "export", "json")
+	completeFile(cmd, "thresholds", "txt")
 	completeDirectory(cmd, "cache")
 	completeDirectory(cmd, "tmpfs")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp)))
@@ -109,12 +117,8 @@ func keep(r bench.Report, file string, asJSON bool, out io.Writer) error {
 		return nil
 	}
 	if file != "" {
-		data, err := json.MarshalIndent(r, "", "  ")
-		if err == nil {
-			err = os.WriteFile(file, append(data, '\n'), 0o644)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot keep the samples: %w", err)
+		if err := writeJSON(file, r); err != nil {
+			return err
 		}
 	}
 	if asJSON {

@@ -88,7 +88,8 @@ Concourse CI machine charm on them, and measures what the charm is built on.
   ccbench run auto      # one scenario
   ccbench mirror        # Concourse releases for machines without internet
   ccbench volume inspect /var/lib/concourse
-  ccbench bench --quick # what the coordinator costs on this machine`,
+  ccbench bench --quick # what the coordinator costs on this machine
+  ccbench compare before.json after.json`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -96,7 +97,7 @@ Concourse CI machine charm on them, and measures what the charm is built on.
 		RunE:          help,
 	}
 	root.AddCommand(newEnvCommand(b), newScenariosCommand(b), newRunCommand(b), newMirrorCommand(), newReleasesCommand(),
-		newVolumeCommand(), newProbeHelpCommand(), newBenchCommand(), newManCommand(root))
+		newVolumeCommand(), newProbeHelpCommand(), newBenchCommand(), newCompareCommand(), newManCommand(root))
 	completeNames(root)
 	return root
 }

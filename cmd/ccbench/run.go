@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/concourse-ci-machine/concourse-ci-machine/bench"
+	"github.com/concourse-ci-machine/concourse-ci-machine/bench/threshold"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/fixtures/environment"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/report"
 	"github.com/concourse-ci-machine/concourse-ci-machine/e2e/suite"
@@ -29,6 +31,7 @@ type runFlags struct {
 	seed        uint64
 	drawn       bool // the order is drawn by the seed
 	pause       bool
+	export      string
 }
 
 func newRunCommand(b backend) *cobra.Command {
@@ -78,7 +81,9 @@ The exit code is 3 when nothing failed but targets that were missed.`,
 	flags.StringVar(&f.juju.PostgreSQL, "postgresql", "", "use this channel of Charmhub's PostgreSQL, such as 16/stable, instead of the suite's own")
 	flags.StringVar(&f.juju.Releases, "releases", "", "folder with archives of Concourse to deploy instead of building them")
 	flags.StringVar(&f.juju.HostPath, "host-path", "", "make volumes in this directory instead of in LXD's pool")
+	flags.StringVar(&f.export, "export", "", "write the result with the time of every phase to this file, after each scenario")
 	addEnvironmentFlags(flags, &f.environment)
+	completeFile(cmd, "export", "json")
 	completeFile(cmd, "charm", "charm")
 	completeFile(cmd, "previous-charm", "charm")
 	for _, name := range []string{"artifacts", "releases", "host-path", "juju-data", "cache"} {
@@ -146,14 +151,39 @@ func (f *runFlags) run(cmd *cobra.Command, b backend, chosen []suite.Scenario) e
 	for _, sc := range all {
 		waits = append(waits, queue.Add(sc))
 	}
-	for _, wait := range waits {
+	started := time.Now()
+	var exportErr error
+	for i, wait := range waits {
 		wait()
+		if f.export != "" {
+			exportErr = f.exportResult(started, s.Reports(), i == len(waits)-1 && ctx.Err() == nil)
+		}
 	}
 	fmt.Fprintln(out)
-	if err := s.Close(out); err != nil {
+	if err := errors.Join(s.Close(out), exportErr); err != nil {
 		return failed(err)
 	}
+	if ctx.Err() != nil {
+		return failed(errors.New("what ran was ended"))
+	}
 	return verdict(s.Reports())
+}
+
+// exportResult writes what is known so far: who is interrupted keeps it.
+func (f *runFlags) exportResult(started time.Time, reports report.All, complete bool) error {
+	thresholds, err := threshold.Targets()
+	if err != nil {
+		return err
+	}
+	r, err := bench.OfScenarios(started, reports, thresholds)
+	if err != nil {
+		return err
+	}
+	r.Complete, r.Build, r.Arguments = complete, thisBuild(), os.Args[1:]
+	if f.drawn {
+		r.Seed = &f.seed
+	}
+	return writeJSON(f.export, r)
 }
 
 // announce says what is going to run.
