@@ -39,8 +39,8 @@ type Options struct {
 	Alpha float64
 	// Effect is the smallest change for the worse that matters, as a share; 0 is 5 %.
 	Effect float64
-	// Detect is a change that must be seen if it is there: where it would be overlooked in
-	// one of five cases, the comparison is inconclusive. 0 is 20 %.
+	// Detect is a change that must be seen if it is there: where it would more likely be
+	// overlooked than seen, the comparison is inconclusive. 0 is 20 %.
 	Detect float64
 	// Thresholds are what the new result must reach.
 	Thresholds threshold.Thresholds

@@ -79,14 +79,14 @@ func judge(all []Measure, o Options) {
 }
 
 func (m *Measure) judge(o Options, search *search) {
-	significant := m.P <= o.Alpha
+	significant := m.P <= o.Alpha*(1+rounding)
 	if significant && m.Worse >= o.Effect {
 		m.Verdict = Regressed
 		return
 	}
 	m.Verdict = OK
 	noise := append(relative(m.old), relative(m.new)...)
-	enough := search.power(noise, m.OldN, m.NewN) >= wantPower
+	enough := search.power(noise, m.OldN, m.NewN) >= enoughFor
 	switch {
 	case !significant && m.Worse >= o.Detect:
 		m.Verdict, m.Reason = Inconclusive, fmt.Sprintf("it is %.0f %% worse, which these samples do not tell from chance", 100*m.Worse)
@@ -141,15 +141,20 @@ func holm(ps []float64) []float64 {
 }
 
 // relative divides samples by their median; without one that is positive there is no noise
-// to speak of.
+// to speak of. Few samples vary less about their own median than about the true one, which
+// is made up for.
 func relative(samples []float64) []float64 {
 	middle := median(samples)
 	if !(middle > 0) || math.IsInf(middle, 0) {
 		return nil
 	}
+	spread := 1.0
+	if n := float64(len(samples)); n > 1 {
+		spread = math.Sqrt(n / (n - 1))
+	}
 	values := slices.Clone(samples)
 	for i := range values {
-		values[i] /= middle
+		values[i] = 1 + (values[i]/middle-1)*spread
 	}
 	return values
 }

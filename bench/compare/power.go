@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	wantPower = 0.8 // how often a change that must be seen is seen, at least
-	draws     = 200 // that tell how often it is
+	draws     = 200 // that tell how often a change is seen
+	enoughFor = 0.5 // how often it must be for the samples that are there
+	wantPower = 0.8 // and for those that are proposed
+	rounding  = 1e-9
 )
 
 // sizes are the numbers of samples that are proposed.
@@ -42,7 +44,7 @@ func (s *search) limit(old, new int) float64 {
 		normal := stats.NormalDist{Mu: pairs / 2, Sigma: math.Sqrt(pairs * float64(old+new+1) / 12)}
 		tail = func(u int) float64 { return normal.CDF(float64(u) + 0.5) }
 	}
-	u := float64(sort.Search(old*new, func(u int) bool { return tail(u) > s.level })) - 1
+	u := float64(sort.Search(old*new, func(u int) bool { return tail(u) > s.level*(1+rounding) })) - 1
 	s.limits[key] = u
 	return u
 }

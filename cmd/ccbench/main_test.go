@@ -97,6 +97,7 @@ func TestExamples(t *testing.T) {
 			named, rest, err := newCommand(standIn()).Find(words[1:])
 			require.NoError(t, err, line)
 			require.NoError(t, named.ParseFlags(rest), line)
+			require.NoError(t, named.ValidateArgs(named.Flags().Args()), line)
 		}
 	})
 	require.Greater(t, seen, 15)
