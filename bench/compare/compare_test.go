@@ -114,15 +114,15 @@ func TestSamplesThatItTakes(t *testing.T) {
 	draw := func(n int, scale float64) bench.Row {
 		values := make([]float64, n)
 		for i := range values {
-			values[i] = scale * math.Exp(0.15*random.NormFloat64())
+			values[i] = scale * math.Exp(0.3*random.NormFloat64())
 		}
 		return sampled("a", values...)
 	}
-	r, err := Results(result(draw(4, 1)), result(draw(4, 1)), Options{})
+	r, err := Results(result(draw(8, 1)), result(draw(8, 1)), Options{})
 	require.NoError(t, err)
 	require.Equal(t, Inconclusive, r.Verdict)
 	n := r.Measures[0].Samples
-	require.Greater(t, n, 4)
+	require.Greater(t, n, 8)
 	seen := 0
 	for range 200 {
 		r, err := Results(result(draw(n, 1)), result(draw(n, 1.2)), Options{})

@@ -92,16 +92,9 @@ func (r *Report) Title() string {
 func (r *Report) Slow() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	slow := 0
-	for _, p := range r.Phases {
-		switch p.Verdict {
-		case Broken:
-			return false
-		case Missed:
-			slow++
-		}
-	}
-	return r.Verdict == Broken && slow > 0 && len(r.Failures) == slow
+	// End has added a phase that failed for every failure that is not of a slow one.
+	has := func(v Verdict) bool { return slices.ContainsFunc(r.Phases, func(p Phase) bool { return p.Verdict == v }) }
+	return r.Verdict == Broken && has(Missed) && !has(Broken)
 }
 
 // Time runs a phase and records how long it took, also when the phase ends the goroutine,
