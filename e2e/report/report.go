@@ -93,7 +93,9 @@ func (r *Report) Slow() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// End has added a phase that failed for every failure that is not of a slow one.
-	has := func(v Verdict) bool { return slices.ContainsFunc(r.Phases, func(p Phase) bool { return p.Verdict == v }) }
+	has := func(v Verdict) bool {
+		return slices.ContainsFunc(r.Phases, func(p Phase) bool { return p.Verdict == v })
+	}
 	return r.Verdict == Broken && has(Missed) && !has(Broken)
 }
 
