@@ -268,5 +268,6 @@ func printChecks(out io.Writer, checks []environment.Check) error {
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false) // people read it, too: a threshold has a <
 	return e.Encode(v)
 }
