@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,10 +164,19 @@ func TestTargets(t *testing.T) {
 	targets, err := threshold.Targets()
 	require.NoError(t, err)
 	names, _ := Experiments()
-	names = append(names, "upgrade", "unit_add")
+	files, err := filepath.Glob("../e2e/scenarios/*.go")
+	require.NoError(t, err)
+	phase, phases := regexp.MustCompile(`r\.(?:phase|changeRelease)\("([^"]+)"`), map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, found := range phase.FindAllSubmatch(text, -1) {
+			phases[strings.TrimSuffix(filepath.Base(file), ".go")+"."+slug(string(found[1]))] = true
+		}
+	}
 	for _, target := range targets {
 		experiment, _, _ := strings.Cut(target.Measure, ".")
-		require.Contains(t, names, experiment, target)
+		require.True(t, phases[target.Measure] || slices.Contains(names, experiment), target)
 	}
 	require.Equal(t, mib(chunkBytes), targets.Of("resume.moved_again")[0].Value)
 }

@@ -2,7 +2,7 @@
 //
 // A line names a measure, an operator and a value: install.floor_ratio <= 1.15. It applies
 // to the measure of that name and to those below it, such as install.floor_ratio.disk. A
-// statistic may follow the name: unit_add.p50 < 3m. What begins with # is a comment.
+// statistic may follow the name: auto.upgrade.p50 < 2m. What begins with # is a comment.
 package threshold
 
 import (
