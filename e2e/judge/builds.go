@@ -20,7 +20,8 @@ var knownFlaws = map[string]func(observation.Record, observation.Build) bool{
 	"concourse#7056": func(observation.Record, observation.Build) bool { return true },
 	// "proc closeio: process does not exist": the worker goes on waiting for the process on
 	// behalf of the web server that was killed. Where that wait is the first to see the end, it
-	// takes the process away from the one that counts. There is mended what comes right after.
+	// takes the process away from the one that counts. What #6959 has mended is the
+	// step right after that.
 	"concourse#6959": func(r observation.Record, b observation.Build) bool {
 		return slices.ContainsFunc(r.Log, func(line cluster.LogLine) bool {
 			return startsServer(r, line) && line.Time.After(b.Started) && line.Time.Before(b.Ended)
