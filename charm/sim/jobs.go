@@ -63,6 +63,7 @@ func (d *driver) do(due supervisor.Due) {
 		}
 		d.run(kind, d.changeService(task))
 	}
+	d.run("migration", d.changeService(due.Migrate))
 	d.run("retire", d.retireOther(due))
 	d.run("prune", d.prune(due))
 	d.run("leave", d.leaveCluster(due))
@@ -101,7 +102,7 @@ func (d *driver) run(kind string, w work) {
 }
 
 func (d *driver) busy() bool {
-	for _, kind := range []string{"volume", "web", "worker"} {
+	for _, kind := range []string{"volume", "web", "worker", "migration"} {
 		if d.job(kind).attempt.flight != nil {
 			return true
 		}
@@ -215,7 +216,11 @@ func (d *driver) changeService(t supervisor.Task) work {
 				d.workers.told = d.unit.now
 				d.workers.listed.SetState(d.unit.worker(), concourse.Landing)
 			case supervisor.Start, supervisor.Stop:
-				d.startedAnew(t.Service.Unit)
+				if t.Service.Unit == concourse.MigrationUnit {
+					d.migration.known = false
+				} else {
+					d.startedAnew(t.Service.Unit)
+				}
 			}
 		},
 	}
