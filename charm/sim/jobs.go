@@ -53,17 +53,15 @@ func (d *driver) do(due supervisor.Due) {
 	if d.unit.chance(50) {
 		slices.Reverse(kinds)
 	}
-	for _, kind := range kinds {
-		task := due.Web
-		if kind == "worker" {
-			task = due.Worker
-		}
+	tasks := map[string]supervisor.Task{"web": due.Web, "worker": due.Worker, "migration": due.Migrate}
+	for _, kind := range append(kinds, "migration") {
+		task := tasks[kind]
 		if task.Verb == supervisor.Start && d.job(kind).attempt.flight == nil {
+			task.At = d.unit.time()
 			d.unit.files.memory = d.unit.files.memory.Begun(task)
 		}
 		d.run(kind, d.changeService(task))
 	}
-	d.run("migration", d.changeService(due.Migrate))
 	d.run("retire", d.retireOther(due))
 	d.run("prune", d.prune(due))
 	d.run("leave", d.leaveCluster(due))

@@ -115,7 +115,7 @@ func (d *driver) lookAtMigration(seen *supervisor.Seen) {
 	if g == nil {
 		return
 	}
-	if started.Is == g.ID && !state.Running {
+	if started.Is == g.ID && started.Tries > 0 && !state.Running {
 		seen.MigrationRests = started.Rests(d.unit.now-v.ended, backoff)
 		if state.Exit != "" && state.Exit != "exit status 0" {
 			seen.MigrationFailed = "(" + state.Exit + ")"

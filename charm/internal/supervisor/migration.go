@@ -110,7 +110,7 @@ func (s *Supervisor) lookAtMigration(ctx context.Context, seen *Seen) error {
 	if g == nil {
 		return nil
 	}
-	if ran := started.Is == g.ID && !state.Running; ran {
+	if ran := started.Is == g.ID && started.Tries > 0; ran && !state.Running {
 		seen.MigrationRests = started.Rests(time.Since(v.ended), s.Backoff)
 		if state.Exit != "" && state.Exit != succeeded {
 			seen.MigrationFailed = "(" + state.Exit + ")"

@@ -50,6 +50,10 @@ func TestNextMigration(t *testing.T) {
 			s.Migrate, seen.Running[concourse.MigrationUnit] = nil, true
 			m.Started = map[string]supervisor.Started{concourse.MigrationUnit: {Is: "1"}}
 		}, supervisor.Stop},
+		"it may have begun, and is not wanted": {func(s *supervisor.Spec, _ *supervisor.Seen, m *supervisor.Memory) {
+			*m = m.Begun(supervisor.Task{Verb: supervisor.Start, Service: concourse.Service{Unit: concourse.MigrationUnit}, Is: s.Migrate.ID})
+			s.Migrate = nil
+		}, supervisor.Stop},
 		"another one's runs": {func(_ *supervisor.Spec, seen *supervisor.Seen, m *supervisor.Memory) {
 			seen.Running[concourse.MigrationUnit] = true
 			m.Started = map[string]supervisor.Started{concourse.MigrationUnit: {Is: "0"}}

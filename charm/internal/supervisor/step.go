@@ -347,10 +347,18 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 }
 
 // Begun returns the memory when a service is about to be started: from then on its files
-// are not those of the process that runs, until it was started.
+// are not those of the process that runs, until it was started. A migration is not forgotten
+// by a supervisor that ends meanwhile: nothing else would stop it.
 func (m Memory) Begun(t Task) Memory {
 	m = m.clone()
-	if before, started := m.Started[t.Service.Unit]; started && t.Verb == Start {
+	before, started := m.Started[t.Service.Unit]
+	if t.Service.Unit == concourse.MigrationUnit && before.Is != t.Is {
+		if m.Started == nil {
+			m.Started = map[string]Started{}
+		}
+		before, started = Started{Is: t.Is, Version: t.Version, At: t.At}, true
+	}
+	if started && t.Verb == Start {
 		before.Restart = ""
 		m.Started[t.Service.Unit] = before
 	}

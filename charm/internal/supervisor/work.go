@@ -55,6 +55,7 @@ func (s *Supervisor) do(ctx context.Context, due Due) {
 	s.run(ctx, "hosts", s.nameTSA(due.TSA))
 	for kind, task := range map[string]Task{"web": due.Web, "worker": due.Worker, "migration": due.Migrate} {
 		if task.Verb == Start && s.job(kind).idle() {
+			task.At = time.Now()
 			if err := s.keep(s.memory.Begun(task)); err != nil {
 				s.status.Stuck = err.Error()
 				continue
