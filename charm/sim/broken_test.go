@@ -135,6 +135,21 @@ func TestBroken(t *testing.T) {
 			return strings.HasPrefix(o.Fault, "power cut") && !o.Early && (o.Change == "option version" || o.Change == "action upgrade") &&
 				o.Shared && o.Mode != "auto" && o.Units > 1
 		}},
+		{"web servers run while the schema is changed", specified(func(_ plan.Input, s *supervisor.Spec) {
+			if s.Migrate != nil {
+				s.Migrate.Go = true
+			}
+		}), []error{ErrBeside}, func(o Order) bool {
+			return (o.Change == "option version" || o.Change == "action upgrade") && o.Mode != "auto" && o.Units > 1
+		}},
+		{"the schema is never taken down", planned(func(in *plan.Input, answer func() *plan.Plan) plan.Plan {
+			if in.Juju.Peers != nil {
+				delete(in.Juju.Peers.App, relations.SchemaBefore)
+			}
+			a := answer()
+			delete(a.Changes.App, relations.SchemaBefore)
+			return *a
+		}), []error{ErrNoWeb, ErrUnsettled}, func(o Order) bool { return o.Change == "option version of a broken release" }},
 		{"a supervisor that starts anew starts its services anew", stepped(func(_ supervisor.Spec, seen *supervisor.Seen, m *supervisor.Memory) {
 			if seen.Stale {
 				m.Started = nil

@@ -16,6 +16,8 @@ type cluster struct {
 	down     bool // nothing reaches the database
 	password int
 	schema   int
+	migrates *migration // that has the lock
+	refuses  bool       // a step of the schema fails
 	workers  map[string]*registration
 	builds   []*build // that run
 
@@ -47,10 +49,10 @@ type release struct {
 	broken bool // its web server never answers
 }
 
-// releases that can be asked for. The second of them takes the schema up, the third one
-// never answers.
+// releases that can be asked for. The second of them needs a newer schema, and the third one,
+// which never answers.
 var releases = map[string]release{
-	"7.14.2": {schema: 1}, "7.14.3": {schema: 2}, "7.14.4": {schema: 1, broken: true},
+	"7.14.2": {schema: 10}, "7.14.3": {schema: 14}, "7.14.4": {schema: 12, broken: true},
 }
 
 const (
@@ -178,7 +180,7 @@ func (s *webServer) begin() {
 	})
 }
 
-// migrate takes the schema up. A newer one is met without a complaint, and no job runs
+// migrate takes the schema up, as every web server does where nobody has before. A newer one is met without a complaint, and no job runs
 // from then on: see judge.
 func (s *webServer) migrate() {
 	least, most := 100*time.Millisecond, 3*time.Second
@@ -190,6 +192,9 @@ func (s *webServer) migrate() {
 			return
 		}
 		s.judge.meets(s, s.ci.schema)
+		if s.ci.schema > 0 && s.ci.schema < releases[s.version].schema {
+			s.judge.violate(ErrBeside, "%s takes it up as it starts", s.unit.name)
+		}
 		s.ci.schema = max(s.ci.schema, releases[s.version].schema)
 		s.up, s.tracks = true, s.now+trackerInterval
 		s.say(s.unit.name, "the web server answers with %s", s.version)

@@ -28,14 +28,15 @@ type driver struct {
 	first   int // which was there at the start
 	stale   bool
 
-	volume  volumeView
-	health  healthView
-	workers workersView
-	schema  schemaView
-	watched map[string]*watched
-	jobs    map[string]*job
-	wake    waking
-	asked   *question // the last one of the step, with its answer
+	volume    volumeView
+	health    healthView
+	workers   workersView
+	schema    schemaView
+	migration migrationView
+	watched   map[string]*watched
+	jobs      map[string]*job
+	wake      waking
+	asked     *question // the last one of the step, with its answer
 }
 
 // question is what the step was asked: equal questions have equal answers.
@@ -71,7 +72,9 @@ func (d *driver) remove(done func()) {
 	d.installed = false
 	m := d.unit.machine
 	delete(m.hosts, concourse.TSAName)
-	m.remove(concourse.WorkerUnit, func(error) { m.remove(concourse.ServerUnit, func(error) { done() }) })
+	m.remove(concourse.WorkerUnit, func(error) {
+		m.remove(concourse.ServerUnit, func(error) { m.remove(concourse.MigrationUnit, func(error) { done() }) })
+	})
 }
 
 func (d *driver) start() {
@@ -184,8 +187,9 @@ func (d *driver) look(err error) {
 	}
 	d.lookAtSchema(&seen)
 	d.lookAtServices(&seen)
+	d.lookAtMigration(&seen)
 	if looked {
-		seen.Busy, seen.Stale = d.busy(), d.stale
+		seen.Busy, seen.WebChanges, seen.Stale = d.busy(), d.job("web").attempt.flight != nil, d.stale
 		due := d.ask(seen)
 		d.unit.files.memory.Stays = due.Stays
 		d.status.Note(d.spec, seen, d.unit.files.memory, due)
@@ -262,6 +266,7 @@ func (k *waking) consider(d *driver) {
 // quiet tells whether there is no news but progress.
 func quiet(a, b supervisor.Status) bool {
 	b.Percent = a.Percent
+	b.Migration.Done, b.Migration.Minutes = a.Migration.Done, a.Migration.Minutes
 	return a == b
 }
 

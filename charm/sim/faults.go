@@ -28,6 +28,14 @@ func (w *world) serving() *unit {
 	return pick(w, units)
 }
 
+// migrating is the unit that changes the schema, or one that may be next.
+func (w *world) migrating() *unit {
+	if w.ci.migrates != nil && w.ci.migrates.unit.life == alive {
+		return w.ci.migrates.unit
+	}
+	return w.serving()
+}
+
 func (w *world) leading() *unit {
 	for _, u := range w.living() {
 		if u.name == w.juju.leader {
@@ -75,7 +83,7 @@ func silence(u *unit) func() {
 
 func cut(u *unit) func() {
 	u.machine.cut = true
-	return func() { u.machine.cut = false }
+	return func() { u.machine.cut, u.machine.healed = false, u.now }
 }
 
 func lostMount(u *unit) func() {
@@ -161,6 +169,16 @@ var faults = []fault{
 		u.super.paused = true
 		return func() { u.super.paused = false }
 	})},
+	{"failing migration", lasting(5, 120), everywhere(func(w *world) func() {
+		w.ci.refuses = true
+		return func() { w.ci.refuses = false }
+	})},
+	{"killed migration", lasting(1, 2), on((*world).migrating, false, killed(concourse.MigrationUnit))},
+	{"killed supervisor of the migration", lasting(1, 2), on((*world).migrating, false, func(u *unit) func() {
+		u.super.crash()
+		return nil
+	})},
+	{"power cut of the migration", lasting(20, 240), on((*world).migrating, true, powerCut)},
 	{"killed web server", lasting(1, 2), on((*world).serving, false, killed(concourse.ServerUnit))},
 	{"hung web server", lasting(5, 240), on((*world).serving, false, hungWeb)},
 	{"lost connection of a worker", lasting(1, 2), on((*world).one, false, func(u *unit) func() {

@@ -53,12 +53,11 @@ func (d *driver) do(due supervisor.Due) {
 	if d.unit.chance(50) {
 		slices.Reverse(kinds)
 	}
-	for _, kind := range kinds {
-		task := due.Web
-		if kind == "worker" {
-			task = due.Worker
-		}
+	tasks := map[string]supervisor.Task{"web": due.Web, "worker": due.Worker, "migration": due.Migrate}
+	for _, kind := range append(kinds, "migration") {
+		task := tasks[kind]
 		if task.Verb == supervisor.Start && d.job(kind).attempt.flight == nil {
+			task.At = d.unit.time()
 			d.unit.files.memory = d.unit.files.memory.Begun(task)
 		}
 		d.run(kind, d.changeService(task))
@@ -101,7 +100,7 @@ func (d *driver) run(kind string, w work) {
 }
 
 func (d *driver) busy() bool {
-	for _, kind := range []string{"volume", "web", "worker"} {
+	for _, kind := range []string{"volume", "web", "worker", "migration"} {
 		if d.job(kind).attempt.flight != nil {
 			return true
 		}
@@ -215,7 +214,11 @@ func (d *driver) changeService(t supervisor.Task) work {
 				d.workers.told = d.unit.now
 				d.workers.listed.SetState(d.unit.worker(), concourse.Landing)
 			case supervisor.Start, supervisor.Stop:
-				d.startedAnew(t.Service.Unit)
+				if t.Service.Unit == concourse.MigrationUnit {
+					d.migration.known = false
+				} else {
+					d.startedAnew(t.Service.Unit)
+				}
 			}
 		},
 	}

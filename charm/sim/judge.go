@@ -18,6 +18,7 @@ var (
 	ErrNoWeb     = errors.New("no web server answers, though one can")
 	ErrNotReady  = errors.New("a unit is said to be ready that is not")
 	ErrSchema    = errors.New("an old web server meets a newer schema")
+	ErrBeside    = errors.New("the schema is changed while a web server runs")
 	ErrUnproven  = errors.New("a worker executes a release with which no web server has answered")
 	ErrCollected = errors.New("a process executes a release that was collected")
 	ErrActivated = errors.New("a release was activated that nobody has asked for")
@@ -32,18 +33,17 @@ type judge struct {
 	*world
 	err error // the first violation
 
-	excuses  []*excuse
-	fetched  map[*volume]map[string]int
-	proven   map[string]bool          // versions with which a web server has answered
-	wanted   map[string]time.Duration // versions that were asked for, and until when
-	untrue   map[*unit]time.Duration  // since when a unit is not as it says
-	away     map[*unit]bool           // whose workers were told to land in a turn, and have not registered since
-	upgraded time.Duration            // when the settings said last that an upgrade was under way
-	mode     time.Duration            // when the mode was changed; zero for never
-	strict   bool                     // no weakness is known
-	webless  time.Duration            // since when no web server answers, and one could
-	settled  bool                     // the cluster was at rest once
-	begins   int                      // processes that have begun
+	excuses []*excuse
+	fetched map[*volume]map[string]int
+	proven  map[string]bool          // versions with which a web server has answered
+	wanted  map[string]time.Duration // versions that were asked for, and until when
+	untrue  map[*unit]time.Duration  // since when a unit is not as it says
+	away    map[*unit]bool           // whose workers were told to land in a turn, and have not registered since
+	mode    time.Duration            // when the mode was changed; zero for never
+	strict  bool                     // no weakness is known
+	webless time.Duration            // since when no web server answers, and one could
+	settled bool                     // the cluster was at rest once
+	begins  int                      // processes that have begun
 }
 
 // excuse is a change or a fault, and what it explains.
@@ -110,14 +110,25 @@ func (j *judge) loses(w *worker, b *build, why string) {
 	if w.landing && j.troubled(slack) {
 		return // it could not know that no web server will be there
 	}
-	if w.unit.life == alive && !j.explained(w.unit) && !j.excused(modeChanges, w.unit) {
+	if w.unit.life == alive && !j.explained(w.unit) && !j.excused(modeChanges) {
 		j.violate(ErrLost, "build %d on %s, as %s", b.number, w.unit.name, why)
 	}
 }
 
 func (j *judge) meets(s *webServer, schema int) {
-	if schema > releases[s.version].schema && !j.excused(schemaStays, s.unit) && !j.excused(websGoOneByOne, s.unit) {
+	if schema > releases[s.version].schema {
 		j.violate(ErrSchema, "%s with %s", s.unit.name, s.version)
+	}
+}
+
+// changes holds that no web server runs while the schema is changed. One that was cut from the
+// network until a moment ago could not be told.
+func (j *judge) changes(by *migration) {
+	for _, address := range sortedKeys(j.machines) {
+		m := j.machines[address]
+		if m.web != nil && !m.cut && (m.healed == 0 || j.now-m.healed > slack) {
+			j.violate(ErrBeside, "that of %s, as %s goes on", m.unit.name, by.unit.name)
+		}
 	}
 }
 
@@ -127,9 +138,6 @@ func (j *judge) serves(s *webServer) {
 
 // settings notes until when versions are asked for: settings are about to change.
 func (j *judge) settings() {
-	if app := j.juju.peers.app.settings; app[relations.TargetVersion] != app[relations.ActiveVersion] {
-		j.upgraded = j.now
-	}
 	for _, name := range []string{relations.TargetVersion, relations.ActiveVersion} {
 		if v := j.juju.peers.app.settings[name]; v != "" {
 			j.wanted[v] = j.now
@@ -208,6 +216,9 @@ func (m *machine) executes() (versions []string) {
 	if m.worker != nil {
 		versions = append(versions, m.worker.version)
 	}
+	if m.migration != nil {
+		versions = append(versions, m.migration.version)
+	}
 	return versions
 }
 
@@ -230,11 +241,12 @@ func (j *judge) isAsSaid(u *unit) bool {
 
 // checkWeb wants a web server that answers, when nothing has hindered one for a while.
 func (j *judge) checkWeb() {
-	if !j.settled || len(j.ci.servers()) > 0 || j.troubled(0) {
+	// While the schema is changed none can.
+	if !j.settled || len(j.ci.servers()) > 0 || j.troubled(0) || j.ci.migrates != nil {
 		j.webless = j.now
 		return
 	}
-	if j.now-j.webless > gap && !j.excused(schemaStays, nil) {
+	if j.now-j.webless > gap {
 		j.violate(ErrNoWeb, "for %v", gap)
 	}
 }

@@ -130,6 +130,9 @@ func (d *driver) lookAtReleases() supervisor.Seen {
 		for _, version := range []string{d.spec.Run, d.unit.files.memory.Running, d.spec.Fetch} {
 			d.lookAtRelease(version)
 		}
+		if g := d.spec.Migrate; g != nil {
+			d.lookAtRelease(g.Version)
+		}
 		if !d.spec.Leaving {
 			d.lookAtInstall()
 		}

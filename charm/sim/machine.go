@@ -23,8 +23,11 @@ type machine struct {
 	hosts   map[string]string // addresses of names, with a space between
 	units   map[string]*systemdUnit
 
-	web    *webServer // processes; nil while there is none
-	worker *worker
+	healed time.Duration // when it was cut from the network last
+
+	web       *webServer // processes; nil while there is none
+	worker    *worker
+	migration *migration
 }
 
 // systemdUnit is one of the services as systemd has it.
@@ -37,7 +40,7 @@ type systemdUnit struct {
 
 func newMachine(w *world, address, unit string) *machine {
 	m := &machine{world: w, address: address, files: map[string]string{}, hosts: map[string]string{}}
-	m.units = map[string]*systemdUnit{concourse.ServerUnit: {}, concourse.WorkerUnit: {}}
+	m.units = map[string]*systemdUnit{concourse.ServerUnit: {}, concourse.WorkerUnit: {}, concourse.MigrationUnit: {}}
 	m.mount = mount{machine: m, volume: newVolume(w)} // its own disk
 	w.machines[address] = m
 	return m
@@ -74,6 +77,8 @@ func (m *machine) stop() {
 	}
 	m.kill(concourse.ServerUnit, "its machine is off")
 	m.kill(concourse.WorkerUnit, "its machine is off")
+	m.kill(concourse.MigrationUnit, "its machine is off")
+	m.units[concourse.MigrationUnit].state.Exit = ""
 }
 
 func (m *machine) destroy() {
@@ -89,6 +94,10 @@ func (m *machine) kill(unit, why string) {
 	}
 	if unit == concourse.WorkerUnit && m.worker != nil {
 		m.worker.end(why)
+	}
+	if unit == concourse.MigrationUnit && m.migration != nil {
+		m.migration.end(why)
+		m.units[unit].state.Exit = "killed by SIGKILL"
 	}
 }
 
@@ -135,7 +144,7 @@ func (m *machine) remove(unit string, done func(error)) {
 // end has a process end as systemd does. A web server is killed once it has let go of its
 // builds, and serves no one until then.
 func (m *machine) end(unit, why string, then func()) {
-	boots, web, worker := m.boots, m.web, m.worker
+	boots, web, worker, migration := m.boots, m.web, m.worker, m.migration
 	finish := func() {
 		if m.boots != boots || !m.on {
 			return
@@ -145,6 +154,9 @@ func (m *machine) end(unit, why string, then func()) {
 		}
 		if unit == concourse.WorkerUnit && worker != nil {
 			worker.end(why)
+		}
+		if unit == concourse.MigrationUnit && migration != nil {
+			migration.end(why)
 		}
 		then()
 	}
@@ -164,7 +176,7 @@ func (m *machine) end(unit, why string, then func()) {
 // exec begins the process that a unit's file describes, from the release that it names.
 func (m *machine) exec(unit string) {
 	s := m.units[unit]
-	if unit == concourse.ServerUnit && m.web != nil || unit == concourse.WorkerUnit && m.worker != nil {
+	if unit == concourse.ServerUnit && m.web != nil || unit == concourse.WorkerUnit && m.worker != nil || unit == concourse.MigrationUnit && m.migration != nil {
 		panic("two processes of " + unit)
 	}
 	fields := environment(m.files, s.process)
@@ -180,6 +192,12 @@ func (m *machine) exec(unit string) {
 	m.say(m.unit.name, "%s %s begins", unit, version)
 	m.judge.begins++
 	s.state.PID++
+	if unit == concourse.MigrationUnit {
+		s.state.Exit = ""
+		m.migration = newMigration(m, version, command, fields)
+		m.soon(100*time.Millisecond, 2*time.Second, m.migration.goOn)
+		return
+	}
 	if unit == concourse.ServerUnit {
 		m.web = newWebServer(m, version, fields)
 		m.web.begin()

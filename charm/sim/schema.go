@@ -86,8 +86,10 @@ func (d *driver) misfit(seen *supervisor.Seen, started string) supervisor.Schema
 	for _, version := range []string{d.spec.Run, started} {
 		supported, known := seen.Supported[version]
 		left := version == started && d.health.web.answers && d.schema.began > d.health.web.turned && seen.Schema < supported
-		if known && !seen.NoSchema && (seen.Schema > supported || left) {
-			return supervisor.Schema{Release: version, Supported: supported, Database: seen.Schema}
+		takesUp := version == started && (!d.health.web.known || d.health.web.state.Running)
+		due := version == d.spec.Run && !takesUp && seen.Schema > 0 && seen.Schema < supported
+		if known && !seen.NoSchema && (seen.Schema > supported || left || due) {
+			return supervisor.Schema{Release: version, Supported: supported, Database: seen.Schema, Due: due}
 		}
 	}
 	return supervisor.Schema{}

@@ -54,9 +54,6 @@ func (w *world) unsettled() string {
 	if given := app[relations.Turns]; given != "" && given != relations.None {
 		return "workers have their turns: " + given
 	}
-	if w.judge.excused(schemaStays, nil) {
-		return ""
-	}
 	workers := 0
 	for _, u := range w.members() {
 		m, version := u.machine, ""

@@ -246,10 +246,11 @@ func (m *machine) agent(do ...string) func(context.Context, string) error {
 	}
 }
 
-// LockTable holds a lock in a session of its own, which a transient service runs.
+// LockTable holds a lock in a session of its own, which a transient service runs. The server
+// looks whether its client is still there: else a session that waits outlives it, with the lock.
 func (m *machine) LockTable(database, table string) cluster.Fault {
 	const service = "table-lock.service"
-	lock := fmt.Sprintf("BEGIN; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(86400)", table)
+	lock := fmt.Sprintf("SET client_connection_check_interval = '1s'; BEGIN; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(86400)", table)
 	return sparingBuilds(m.fault(fmt.Sprintf("table %s on the machine of %s locked", table, m.unit),
 		m.exec("systemd-run", "--unit="+service, "--uid=postgres", "--property=Restart=on-failure",
 			"psql", "--no-psqlrc", "--dbname="+database, "--command="+lock),

@@ -150,9 +150,16 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A change of the schema has the time that it takes.",
 			Needs:  Needs{Memory: 3 << 30},
-			Takes:  300 * time.Second,
-			Known:  Known{Rule: "migration-is-waited-for", Missing: "a web server that has not answered after 3 min is taken for failed"},
+			Takes:  400 * time.Second,
 			Run:    scenarios.SlowMigration,
+		},
+		{
+			Name:   "migration",
+			Group:  "cluster",
+			Proves: "A change of the schema that is held up says how far it is, a unit that was off meanwhile comes back to the new release, and a downgrade is refused with the reason.",
+			Needs:  Needs{Memory: 4 << 30},
+			Takes:  540 * time.Second,
+			Run:    scenarios.Migration,
 		},
 		{
 			Name:   "dns",

@@ -13,6 +13,9 @@ const (
 	ServerUnit = "concourse-server.service"
 	// WorkerUnit is the systemd unit of `concourse worker`.
 	WorkerUnit = "concourse-worker.service"
+	// MigrationUnit is the systemd unit of `concourse migrate`. It goes on whatever becomes of
+	// who has started it.
+	MigrationUnit = "concourse-migration.service"
 	// User runs the web server. The worker needs root for its containers.
 	User = "concourse"
 	// TSAPort is where workers register.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,6 +124,49 @@ func TestSlowMigration(t *testing.T) {
 	release()
 	require.NoError(t, up.Wait())
 	require.EqualValues(t, schema7_14_2, m.schema())
+}
+
+// The service of the charm's own does so: with the settings of the web server, and the key by
+// which the database is encrypted. The steps are those that the program takes.
+func TestMigrationService(t *testing.T) {
+	t.Parallel()
+	m := newMigration(t)
+	m.migrated("7.6.0", latest)
+	const key = "0123456789abcdef"
+	web := concourse.Web{Database: database(m.db), Options: "CONCOURSE_ENCRYPTION_KEY=" + key + "\nCONCOURSE_CLUSTER_NAME=ci\n"}
+	for _, to := range []int64{schema7_14_2, schema7_6_0, schema7_14_2} {
+		service := web.Migration(concourse.Paths{Volume: "/v", State: "/s"}, "7.14.2", to)
+		_, command, _ := strings.Cut(service.Process, "ExecStart=/v/releases/7.14.2/bin/concourse ")
+		command, _, _ = strings.Cut(command, "\n")
+		require.NotContains(t, command, m.db.Password)
+		require.NotContains(t, service.Process, "Restart=")
+		run := exec.CommandContext(t.Context(), releasetest.Program(t, "7.14.2"), strings.Fields(command)...)
+		for line := range strings.Lines(service.Files[0].Content) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			run.Env = append(run.Env, name+"="+strings.Trim(value, `"`))
+		}
+		require.Contains(t, run.Env, "CONCOURSE_ENCRYPTION_KEY="+key)
+		require.NotContains(t, run.Env, "CONCOURSE_CLUSTER_NAME=ci", "it is no setting of the database")
+		out, err := run.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.EqualValues(t, to, m.schema())
+	}
+}
+
+// The steps that a program takes can be counted, on the way up and down.
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	require.NoError(t, os.Symlink(releasetest.Program(t, "7.14.2"), filepath.Join(dir, "bin", "concourse")))
+	steps, err := concourse.Steps(dir)
+	require.NoError(t, err)
+	require.EqualValues(t, schema7_14_2, steps[len(steps)-1])
+	require.Equal(t, 6, concourse.StepsBetween(steps, schema7_6_0, schema7_14_2))
+	require.Equal(t, 6, concourse.StepsBetween(steps, schema7_14_2, schema7_6_0))
+	require.Equal(t, 2, concourse.StepsBetween(steps, schema7_6_0, secondStep))
+	require.Equal(t, 4, concourse.StepsBetween(steps, schema7_14_2, secondStep))
+	require.Zero(t, concourse.StepsBetween(nil, schema7_6_0, schema7_14_2))
 }
 
 // A step that fails is undone, and those before it stay. The next try goes on from there.

@@ -62,19 +62,23 @@ func (s Service) digest(process string, reloaded bool) string {
 // volume: a service whose volume is away cannot start, and so cannot write into the
 // directory underneath.
 func newService(p Paths, unit, description, version, command string, env map[string]string, given, extra string, files ...File) Service {
-	release := p.Release(version)
 	variables, unknown := options.Known(given, version)
 	maps.Copy(env, variables)
 	return Service{
 		Unit:        unit,
 		Description: description + " " + version,
-		Process: "EnvironmentFile=" + p.Environment(unit) + "\n" +
-			"Environment=PATH=" + release + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" +
-			"ExecStart=" + release + "/bin/concourse " + command + "\n" +
-			"Restart=on-failure\nRestartSec=5\nLimitNOFILE=1048576\n" + extra,
-		Files:   append([]File{{Path: p.Environment(unit), Content: environment(env)}}, files...),
-		Unknown: unknown,
+		Process:     process(p, unit, version, command) + "Restart=on-failure\nRestartSec=5\nLimitNOFILE=1048576\n" + extra,
+		Files:       append([]File{{Path: p.Environment(unit), Content: environment(env)}}, files...),
+		Unknown:     unknown,
 	}
+}
+
+// process runs a command of a version in the environment of a unit.
+func process(p Paths, unit, version, command string) string {
+	release := p.Release(version)
+	return "EnvironmentFile=" + p.Environment(unit) + "\n" +
+		"Environment=PATH=" + release + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" +
+		"ExecStart=" + release + "/bin/concourse " + command + "\n"
 }
 
 // quote escapes the four characters that double quotes do not keep.

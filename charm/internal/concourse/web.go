@@ -1,6 +1,7 @@
 package concourse
 
 import (
+	"maps"
 	"net"
 	"strconv"
 )
@@ -13,6 +14,18 @@ type Database struct {
 	User     string `json:"user"`
 	Password string `json:"password"`
 	TLS      bool   `json:"tls,omitempty"`
+}
+
+// environment tells a program of Concourse where the database is.
+func (db Database) environment() map[string]string {
+	sslmode := "disable"
+	if db.TLS {
+		sslmode = "require"
+	}
+	return map[string]string{
+		"CONCOURSE_POSTGRES_HOST": db.Host, "CONCOURSE_POSTGRES_PORT": db.Port, "CONCOURSE_POSTGRES_DATABASE": db.Name,
+		"CONCOURSE_POSTGRES_USER": db.User, "CONCOURSE_POSTGRES_PASSWORD": db.Password, "CONCOURSE_POSTGRES_SSLMODE": sslmode,
+	}
 }
 
 // Web describes a web server.
@@ -34,10 +47,6 @@ func (w Web) Service(p Paths, version string) Service {
 	if external == "" {
 		external = "http://" + net.JoinHostPort(w.Address, strconv.Itoa(w.Port))
 	}
-	sslmode := "disable"
-	if w.Database.TLS {
-		sslmode = "require"
-	}
 	env := map[string]string{
 		"CONCOURSE_BIND_PORT":            strconv.Itoa(w.Port),
 		"CONCOURSE_EXTERNAL_URL":         external,
@@ -50,13 +59,8 @@ func (w Web) Service(p Paths, version string) Service {
 		"CONCOURSE_MAIN_TEAM_LOCAL_USER": w.AdminUser,
 		"CONCOURSE_LOG_LEVEL":            w.LogLevel,
 		"CONCOURSE_TSA_LOG_LEVEL":        w.LogLevel,
-		"CONCOURSE_POSTGRES_HOST":        w.Database.Host,
-		"CONCOURSE_POSTGRES_PORT":        w.Database.Port,
-		"CONCOURSE_POSTGRES_DATABASE":    w.Database.Name,
-		"CONCOURSE_POSTGRES_USER":        w.Database.User,
-		"CONCOURSE_POSTGRES_PASSWORD":    w.Database.Password,
-		"CONCOURSE_POSTGRES_SSLMODE":     sslmode,
 	}
+	maps.Copy(env, w.Database.environment())
 	capabilities := ""
 	if w.Port < 1024 {
 		capabilities = "AmbientCapabilities=CAP_NET_BIND_SERVICE\n"

@@ -61,7 +61,8 @@ func TestServicesThatDoNotAnswer(t *testing.T) {
 			leader(app("target-version", "7.14.1"), status(func(s *supervisor.Status) {
 				s.Schema = supervisor.Schema{Release: "7.14.1", Supported: 1630515499, Database: 1746768931}
 			})),
-			"blocked The database has schema 1746768931, newer than 1630515499 of Concourse v7.14.1: run the version that made it, or a newer one; going back loses data",
+			"blocked Downgrade to v7.14.1 refused: Concourse v7.14.2 has served with schema 1746768931 of the database, " +
+				"and to take it down to 1630515499 loses data; run upgrade version=7.14.2, or set the option version, to stay",
 		},
 		"the schema has gone ahead in an upgrade": {
 			leader(app("target-version", next), status(func(s *supervisor.Status) {

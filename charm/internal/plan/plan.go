@@ -67,6 +67,7 @@ func Make(in Input) Plan {
 	m.readRelations()
 	m.chooseRoles()
 	m.chooseTarget()
+	m.grantMigration()
 	m.checkVolume()
 	m.checkDatabase()
 	m.spec = supervisor.Spec{
@@ -88,12 +89,13 @@ func Make(in Input) Plan {
 		m.spec.Run = m.target
 	}
 	m.watchWeb()
+	m.planMigration()
 	m.planWeb()
 	m.planWorker()
 	m.planTurns()
 	m.tellPeers()
 	m.giveTurns()
-	m.spec.Collect = m.settled()
+	m.spec.Collect = m.settled() && !m.migrates()
 	m.explain()
 	return Plan{Spec: &m.spec, Changes: m.changes}
 }
@@ -104,15 +106,18 @@ type maker struct {
 	keys     *concourse.Keys     // nil where this unit cannot read them
 	database *concourse.Database // nil until it is complete
 
-	serving, next string // units, see relations.WebUnit and NextWebUnit
-	tsaHost       string // of the one that serves
-	nextTSA       string // of the next
-	web, worker   bool   // roles
-	first         bool   // the unit runs a new version before the others
-	target        string // version where all units are to get
-	active        string // version that the web server has proven
-	try           string // see relations.UpgradeTry
-	newest        bool   // the target is still to be found
+	serving, next string           // units, see relations.WebUnit and NextWebUnit
+	tsaHost       string           // of the one that serves
+	nextTSA       string           // of the next
+	web, worker   bool             // roles
+	first         bool             // the unit runs a new version before the others
+	target        string           // version where all units are to get
+	active        string           // version that the web server has proven
+	try           string           // see relations.UpgradeTry
+	newest        bool             // the target is still to be found
+	grant         relations.Grant  // who changes the schema
+	before        relations.Before // to what it may be taken down
+	halts         []string         // units whose web servers a migration waits for
 	turns         []turns.Turn
 
 	spec    supervisor.Spec
@@ -142,6 +147,8 @@ func (m *maker) readRelations() {
 		m.database = relations.ParseDatabase(j.Database.RemoteApp, j.Secrets)
 		m.changes.Database = relations.DatabaseRequest()
 	}
+	m.grant = relations.ParseGrant(m.peers.App[relations.Migration])
+	m.before = relations.ParseBefore(m.peers.App[relations.SchemaBefore])
 }
 
 // members are the units of the application: also those that are still being made. Where
@@ -152,6 +159,9 @@ func (m *maker) members() []string {
 	}
 	return append(slices.Sorted(maps.Keys(m.peers.Units)), m.Juju.Unit)
 }
+
+// known are the other units that have joined.
+func (m *maker) known() []string { return slices.Collect(maps.Keys(m.peers.Units)) }
 
 // related tells whether there is a database, though it may not be readable.
 func (m *maker) related() bool { return m.Juju.Database != nil || m.Juju.Unreadable }
@@ -164,6 +174,7 @@ func (m *maker) tellPeers() {
 	self[relations.OverdueVersion] = m.Status.Overdue
 	self[relations.RunningWorkers] = m.Status.Workers
 	m.tellTurns()
+	m.tellMigration()
 	if m.serves() {
 		self[relations.ConcourseVersion] = m.Status.Run
 	}

@@ -67,16 +67,21 @@ func (m *maker) chooseTarget() {
 			app[relations.ConfigVersion] = option
 		}
 	}
+	// Before the spec, as no other hook comes for it; and before it is taken back, as what has
+	// served has data that is lost with its schema.
+	if version := m.peers.Units[m.webUnit()][relations.ConcourseVersion]; version != "" {
+		m.prove(version)
+	}
 	if m.active != "" && m.target != m.active && m.overdue() == strings.TrimSpace(m.target+" "+m.try) {
 		failed = upgradeFailed.status(m.target, concourse.ServerUnit).Message
 		m.target = m.active
 	}
-	if version := m.peers.Units[m.webUnit()][relations.ConcourseVersion]; version != "" {
-		m.prove(version) // before the spec, as no other hook comes for it
+	if why := m.endMigration(); why != "" {
+		failed, m.target = why, m.active
 	}
 	app[relations.TargetVersion] = m.target
 	app[relations.FailedUpgrade] = failed
-	if failed != "" {
+	if failed != "" && !m.migrates() {
 		m.say(failedBefore, failed)
 	}
 }
@@ -114,7 +119,7 @@ func (m *maker) contents() map[string]string {
 	}
 	var list []string
 	for _, version := range slices.Sorted(maps.Keys(known)) {
-		if version == m.target || version == m.active {
+		if version == m.target || version == m.active || version == m.before.Version || version == m.grant.Version {
 			list = append(list, version+"="+known[version])
 		}
 	}

@@ -54,6 +54,7 @@ func (m *maker) appoint() {
 		return m.peers.Has(unit, m.Juju.Unit) && !slices.Contains(m.Juju.Members.Dying, unit)
 	}
 	switch {
+	case m.migrates() && has(m.grant.Unit): // it stays until it is through
 	case has(m.serving) && !m.heard(m.Status.Silent, m.serving):
 		m.next = ""
 	case has(m.next) && m.heard(m.Status.Answering, m.next):

@@ -28,8 +28,10 @@ var (
 	wrongOptions     = text{juju.Blocked, "%s"} // see package options
 	malformedVersion = text{juju.Blocked, "Malformed version %q: use the form 7.14.3"}
 
-	upgradeFailed = text{juju.Blocked, "Upgrade to v%s failed: the web server did not answer in time; see journalctl -u %s, then run upgrade again"}
-	failedBefore  = text{juju.Blocked, "%s"} // what upgradeFailed said
+	upgradeFailed   = text{juju.Blocked, "Upgrade to v%s failed: the web server did not answer in time; see journalctl -u %s, then run upgrade again"}
+	failedBefore    = text{juju.Blocked, "%s"} // what upgradeFailed or migrationFailed said
+	migrationFailed = text{juju.Blocked, "Upgrade to v%s failed: the migration of the database ends %s; see journalctl -u %s on %s, then run upgrade again"}
+	migrationFails  = text{juju.Blocked, "The migration of the database (schema %d to %d) ends %s; it is tried again, see journalctl -u %s"}
 
 	secondUnit = text{juju.Blocked, "Machine taken by unit %s of this charm: remove this unit and add one on a machine of its own"}
 
@@ -56,6 +58,7 @@ var (
 
 	databaseAway = text{juju.Waiting, "PostgreSQL %s"}
 	newerSchema  = text{juju.Blocked, "The database has schema %d, newer than %d of Concourse v%s: run the version that made it, or a newer one; going back loses data"}
+	refused      = text{juju.Blocked, "Downgrade to v%s refused: Concourse v%s has served with schema %d of the database, and to take it down to %d loses data; run upgrade version=%s, or set the option version, to stay"}
 	olderSchema  = text{juju.Blocked, "The database has schema %d, older than %d of Concourse v%s, which runs: see that nothing else takes it down, then run systemctl restart %s"}
 	exitsAgain   = text{juju.Blocked, "%s exits again and again %s; see journalctl -u %[1]s"}
 	otherProgram = text{juju.Blocked, "%s executes %s and not Concourse v%s: run systemctl restart %[1]s on its machine"}
@@ -66,12 +69,16 @@ var (
 	unable         = text{juju.Blocked, "Cannot work on this machine: %s"}
 	stuck          = text{juju.Blocked, "%s; it is tried again, see journalctl -u " + supervisor.Unit}
 
-	preparing   = text{juju.Maintenance, "Preparing unit"}
-	leaving     = text{juju.Maintenance, "Leaving the cluster"}
-	upgrading   = text{juju.Maintenance, "Upgrading to v%s..."}
-	downloading = text{juju.Maintenance, "Downloading Concourse CI %s... %d%%"}
-	waitingFor  = text{juju.Maintenance, "Waiting for binaries v%s..."}
-	starting    = text{juju.Maintenance, "Starting Concourse v%s..."}
+	preparing         = text{juju.Maintenance, "Preparing unit"}
+	leaving           = text{juju.Maintenance, "Leaving the cluster"}
+	upgrading         = text{juju.Maintenance, "Upgrading to v%s..."}
+	migrating         = text{juju.Maintenance, "Migrating the database to v%s (schema %d to %d): %s%d min"}
+	takingDown        = text{juju.Maintenance, "Taking the database back to v%s (schema %d to %d): %s%d min"}
+	migratedElsewhere = text{juju.Maintenance, "Waiting for %s to change the schema of the database (%d to %d)..."}
+	haltsFor          = text{juju.Maintenance, "Waiting for the web server of %s to end before the database is migrated..."}
+	downloading       = text{juju.Maintenance, "Downloading Concourse CI %s... %d%%"}
+	waitingFor        = text{juju.Maintenance, "Waiting for binaries v%s..."}
+	starting          = text{juju.Maintenance, "Starting Concourse v%s..."}
 
 	waitsForTurn   = text{juju.Maintenance, "Waiting for its turn to replace the worker (v%s)..."}
 	landing        = text{juju.Maintenance, "Landing the worker for v%s: it ends with its builds, in %s at most..."}
@@ -147,6 +154,9 @@ func (m *maker) checkSchema() {
 	case m.web && s.Run != "" && s.Database != "":
 		m.say(databaseAway, oneLine(s.Database))
 	case !m.web || schema.Release == "" || schema.Release != m.target:
+	case schema.Due || m.goesBack():
+	case schema.Database > schema.Supported && m.active != "" && m.active != m.target:
+		m.say(refused, m.target, m.active, schema.Database, schema.Supported, m.active)
 	case schema.Database > schema.Supported:
 		m.say(newerSchema, schema.Database, schema.Supported, schema.Release)
 	default:
@@ -166,6 +176,7 @@ func (m *maker) checkService(unit string, a supervisor.Answer) {
 
 // explain says how far the unit is, when nothing worse was said before.
 func (m *maker) explain() {
+	m.checkMigration()
 	m.checkSchema()
 	m.checkService(concourse.ServerUnit, m.Status.Web)
 	m.checkService(concourse.WorkerUnit, m.Status.Worker)

@@ -25,6 +25,11 @@ const (
 	// AcceptedVolume is the state of a volume that an action has accepted.
 	AcceptedVolume = "accepted-volume"
 
+	// Migration is who changes the schema of the database, and SchemaBefore to what it may be
+	// taken down: see Grant and Before.
+	Migration    = "migration"
+	SchemaBefore = "schema-before"
+
 	// Turns are the units that may land their workers, as UNIT=PROCESS, or None. A leader that
 	// knows no turns does not set it.
 	Turns = "turns"
@@ -35,6 +40,11 @@ const (
 	OverdueVersion   = "overdue-version" // with which its web server has not answered in time
 	RunningWorkers   = "running-workers" // names of those that its web server lists as running
 	UpgradeRequest   = "upgrade-request" // "NONCE VERSION": an action asked for it on this unit
+
+	// Of a change of the schema.
+	SchemaDue = "schema-due" // "VERSION DATABASE SUPPORTED": the schema is to become that of a release
+	WebHalted = "web-halted" // the migration for which its web server does not run
+	Migrated  = "migrated"   // "ID" of one that it has made, or "ID REASON" for which it fails
 
 	// Of turns, see package turns.
 	WorkerDue      = "worker-due"      // version that its worker has to become, also if it runs that with other options

@@ -108,14 +108,19 @@ func (g *genuine) migrate(t *testing.T, version string) *exec.Cmd {
 		"--postgres-user="+g.db.User, "--postgres-password="+g.db.Password, "--postgres-sslmode=disable")
 }
 
-// A web server that takes the schema up, and has to wait for a table, is starting: nothing is
-// said of a database that does not suit it. Then it serves, and the older release is refused.
+// A migration that has to wait for a table goes on: nothing is said of a database that does not
+// suit the release, and no web server starts. Then it serves, and the older release is refused.
 func TestGenuineMigration(t *testing.T) {
 	g := newGenuine(t, newer)
 	require.NoError(t, g.migrate(t, older).Run())
 	free := g.db.Lock("jobs")
 	require.NoError(t, g.files.PutSpec(g.spec))
 	g.run(t, genuineSchema(t))
+	from, to := g.system.Schemas[older], g.system.Schemas[newer]
+	due := supervisor.Schema{Release: newer, Supported: to, Database: from, Due: true}
+	eventually(t, "that it is due", g.saw(func(f supervisor.Status) bool { return f.Schema == due }))
+	g.spec.Halt, g.spec.Migrate = "1", &supervisor.Migration{ID: "1", Version: newer, From: from, To: to, Go: true}
+	require.NoError(t, g.files.PutSpec(g.spec))
 	eventually(t, "its start", func() bool { return len(g.system.Up()) == 1 })
 	up := g.migrate(t, newer)
 	require.NoError(t, up.Start())
@@ -123,15 +128,19 @@ func TestGenuineMigration(t *testing.T) {
 	for began := time.Now(); time.Since(began) < 500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
 		f, err := g.files.Status()
 		require.NoError(t, err)
-		require.Zero(t, f.Schema)
 		require.Empty(t, f.Database)
-		require.Empty(t, f.Web.Version)
+		require.Empty(t, f.Migrated)
 	}
-	require.Equal(t, []string{"start " + concourse.ServerUnit}, g.system.Done())
+	require.Equal(t, []string{"start " + concourse.MigrationUnit}, g.system.Done())
 	free()
 	require.NoError(t, up.Wait())
+	g.system.Stop(concourse.MigrationUnit)
+	eventually(t, "that it is done", g.saw(func(f supervisor.Status) bool { return f.Migrated == "1" }))
 	g.serves.Store(true)
+	g.spec.Halt, g.spec.Migrate = "", nil
+	require.NoError(t, g.files.PutSpec(g.spec))
 	eventually(t, "that it serves", g.saw(serves(newer)))
+	g.system.Done()
 
 	g.spec.Fetch, g.spec.Run, g.spec.Proven = older, older, newer
 	require.NoError(t, g.files.PutSpec(g.spec))
@@ -140,8 +149,8 @@ func TestGenuineMigration(t *testing.T) {
 	require.Empty(t, g.system.Done())
 }
 
-// A web server whose migration fails does not serve, and its schema is said as soon as
-// something answers in its place: that it is older than the release's.
+// A web server does not start on a schema that a migration which fails has left, though
+// something answers in its place. The migration is still due.
 func TestGenuineMigrationFails(t *testing.T) {
 	g := newGenuine(t, newer)
 	require.NoError(t, g.migrate(t, older).Run())
@@ -151,7 +160,7 @@ func TestGenuineMigrationFails(t *testing.T) {
 	require.NoError(t, g.files.PutSpec(g.spec))
 	g.run(t, genuineSchema(t))
 	const fifthStep = 1666754000
-	behind := supervisor.Schema{Release: newer, Supported: g.system.Schemas[newer], Database: fifthStep}
+	behind := supervisor.Schema{Release: newer, Supported: g.system.Schemas[newer], Database: fifthStep, Due: true}
 	eventually(t, "that it is older", g.saw(func(f supervisor.Status) bool { return f.Schema == behind }))
 	g.db.Execute("DROP TABLE signing_keys")
 	require.NoError(t, g.migrate(t, newer).Run())

@@ -67,7 +67,7 @@ func Install(ctx context.Context, system concourse.System, state, executable, un
 // Remove stops the supervisor and leaves none of its files. Services that it could not
 // stop in time go, too.
 func Remove(ctx context.Context, system concourse.System, state, hosts string) error {
-	for _, unit := range []string{Unit, concourse.WorkerUnit, concourse.ServerUnit} {
+	for _, unit := range []string{Unit, concourse.WorkerUnit, concourse.ServerUnit, concourse.MigrationUnit} {
 		if err := system.Remove(ctx, unit); err != nil {
 			return fmt.Errorf("remove supervisor: %w", err)
 		}

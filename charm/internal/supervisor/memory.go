@@ -37,6 +37,8 @@ type Started struct {
 	// At is when it was started, and Told when it was told first to land; zero is never.
 	At   time.Time `json:"at,omitzero"`
 	Told time.Time `json:"told,omitzero"`
+	// Tries is how often a migration was started, which has At of the first time.
+	Tries int `json:"tries,omitempty"`
 }
 
 func (m Memory) clone() Memory {

@@ -9,12 +9,13 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 )
 
-// Schema is that of the database, where it does not suit a release: a web server takes an
-// older one up when it starts, and works with no newer one.
+// Schema is that of the database, where it does not suit a release: a web server starts on
+// that of its own alone, or in an empty database.
 type Schema struct {
 	Release   string `json:"release,omitempty"` // version that is to run, or runs
 	Supported int64  `json:"supported,omitempty"`
 	Database  int64  `json:"database,omitempty"`
+	Due       bool   `json:"due,omitempty"` // it has to be taken up before the web server starts
 }
 
 // schemaView is what the supervisor knows of the database from look to look.
@@ -135,8 +136,11 @@ func (s *Supervisor) misfit(seen *Seen, started string) Schema {
 	for _, version := range []string{s.spec.Run, started} {
 		supported, known := seen.Supported[version]
 		left := version == started && s.services.web.answers && s.schema.began.After(s.services.web.turned) && seen.Schema < supported
-		if known && !seen.NoSchema && (seen.Schema > supported || left) {
-			return Schema{Release: version, Supported: supported, Database: seen.Schema}
+		// What a web server has begun with an empty database it ends.
+		takesUp := version == started && (s.services.web.asked.IsZero() || s.services.web.state.Running)
+		due := version == s.spec.Run && !takesUp && seen.Schema > 0 && seen.Schema < supported
+		if known && !seen.NoSchema && (seen.Schema > supported || left || due) {
+			return Schema{Release: version, Supported: supported, Database: seen.Schema, Due: due}
 		}
 	}
 	return Schema{}

@@ -39,7 +39,9 @@ func TestSchemaToStartOn(t *testing.T) {
 		"the first on a schema of its own":   {run: old, schema: oldSchema, want: old, starts: true},
 		"the first on a newer schema":        {run: old, schema: nextSchema, want: old},
 		"again, on a newer schema":           {run: old, running: old, schema: nextSchema, want: old},
-		"a newer one takes the schema up":    {run: next, running: old, schema: oldSchema, want: next, starts: true},
+		"a newer one has it taken up first":  {run: next, running: old, schema: oldSchema, want: old, starts: true},
+		"a newer one on a schema of its own": {run: next, running: old, schema: nextSchema, want: next, starts: true},
+		"in the middle":                      {run: next, running: next, schema: 150, want: next},
 		"a newer one waits for the database": {run: next, running: old, schema: oldSchema, silent: true, want: old},
 		"an older one on a newer schema":     {run: old, running: next, schema: nextSchema, want: next, starts: true},
 		"an older one on one taken down":     {run: old, running: next, schema: oldSchema, want: old, starts: true},
@@ -103,7 +105,7 @@ func on(t *testing.T, d *database, version string) (c *charm, spec supervisor.Sp
 		fmt.Fprintf(w, `{"version":%q}`, runs)
 	})
 	spec = newMirror(t).serving(t.TempDir(), port, version)
-	spec.Worker, spec.Web.Database.Host = nil, "10.0.0.9"
+	spec.Worker, spec.Web.Database.Host, spec.Web.Database.Password = nil, "10.0.0.9", "correct-horse"
 	require.NoError(t, c.files.PutSpec(spec))
 	return c, spec, c.run(t, d.use)
 }
@@ -168,10 +170,9 @@ func TestSchemaIsMovedByAnother(t *testing.T) {
 	eventually(t, "that it serves", c.saw(serves(old)))
 }
 
-// What the database said before the web server had taken its schema up says nothing of it.
+// What the database said before the web server had set it up says nothing of it.
 func TestSchemaIsTakenUp(t *testing.T) {
 	d, c := &database{}, newCharm(t)
-	d.schema.Store(50)
 	c.system.Schemas = map[string]int64{old: oldSchema}
 	var held atomic.Bool // a question, the answer of which is that of before
 	open := make(chan struct{})

@@ -49,6 +49,11 @@ type Spec struct {
 	Web    *concourse.Web    `json:"web,omitempty"`
 	Worker *concourse.Worker `json:"worker,omitempty"`
 
+	// Halt is a migration of the database for which the web server is not to run; Migrate is it
+	// on the unit that makes it.
+	Halt    string     `json:"halt,omitempty"`
+	Migrate *Migration `json:"migrate,omitempty"`
+
 	// TSA are the addresses that concourse.TSAName means on this machine, with a space
 	// between, the one to try first before; empty for none.
 	TSA string `json:"tsa,omitempty"`
@@ -78,6 +83,30 @@ type Spec struct {
 	Members []string `json:"members,omitempty"`
 
 	Again bool `json:"again,omitempty"` // wake the charm soon, whatever happens
+}
+
+// Migration is a change of the database's schema by the program of a version.
+type Migration struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+	From    int64  `json:"from"` // schemas
+	To      int64  `json:"to"`
+	// Go says that no web server of the application runs. Until then, one that goes up has its
+	// version made current, so that a unit which comes back starts no older web server.
+	Go bool `json:"go,omitempty"`
+}
+
+// program is the version whose it is; empty for none.
+func (m *Migration) program() string {
+	if m == nil {
+		return ""
+	}
+	return m.Version
+}
+
+// up tells whether it is one to a version.
+func (m *Migration) up(version string) bool {
+	return m != nil && m.Version == version && m.To > m.From
 }
 
 // Turn is a unit's among those whose workers have to be replaced.

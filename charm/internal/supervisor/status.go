@@ -38,6 +38,7 @@ type Status struct {
 
 	// Run is the version that the services are to run now; empty if none is installed.
 	Run    string `json:"run,omitempty"`
+	Pinned string `json:"pinned,omitempty"` // Run, once it is current and kept from being collected
 	Web    Answer `json:"web,omitzero"`
 	Worker Answer `json:"worker,omitzero"`
 	// Overdue is a version with which the web server owes an answer for longer than the
@@ -47,6 +48,11 @@ type Status struct {
 	// "PostgreSQL" begins a sentence.
 	Database string `json:"database,omitempty"`
 	Schema   Schema `json:"schema,omitzero"` // zero if it is as it should be
+	// Halted is Spec.Halt once the web server does not run. Migration is how far Spec.Migrate is,
+	// and Migrated its ID when it is done; with a space and the reason behind it, it fails.
+	Halted    string   `json:"halted,omitempty"`
+	Migration Progress `json:"migration,omitzero"`
+	Migrated  string   `json:"migrated,omitempty"`
 	// Workers are the names of those that the web server of this unit lists as running.
 	// Answering and Silent are of Spec.Watch: those that have answered lately, and those
 	// that have not for long. All three are lists with a space between.
@@ -89,6 +95,14 @@ func (s *Status) Note(spec Spec, seen Seen, m Memory, due Due) {
 		}
 	}
 	s.MayLand = strings.Join(may, " ")
+	s.Halted, s.Pinned = "", ""
+	if due.Activate == "" && due.Pin == "" {
+		s.Pinned = due.Run
+	}
+	if _, serves := m.Started[concourse.ServerUnit]; !serves && !seen.Running[concourse.ServerUnit] && !seen.WebChanges {
+		s.Halted = spec.Halt
+	}
+	s.Migrated = migrated(spec, seen, m)
 }
 
 // Fault says what is wrong with a volume.

@@ -38,6 +38,10 @@ type Seen struct {
 	ToldAgo     time.Duration // since it was told last; long, if this supervisor has not told it
 	Lost        []string      // units that have something on the volume, and are gone for a while
 	Busy        bool          // something that writes to the volume, or changes a service, is under way
+	WebChanges  bool          // the web server is being started or stopped
+	// How a migration has ended that failed, and whether it is to rest before the next try.
+	MigrationFailed string
+	MigrationRests  bool
 	// Stale is a spec that no hook has written since the supervisor was started: the unit
 	// may have been off, and the others gone on to another release.
 	Stale bool
@@ -73,6 +77,7 @@ type Due struct {
 	TSA      string // addresses that concourse.TSAName is to mean
 	Web      Task
 	Worker   Task
+	Migrate  Task
 	Due      string   // what the worker that runs has to become, see Status
 	Stays    []string // see Memory
 	Retire   string   // unit whose worker the web server is to forget
@@ -119,6 +124,7 @@ func Next(paths concourse.Paths, spec Spec, seen Seen, m Memory) Due {
 	ready := due.Run != "" && due.Activate == "" && due.Pin == ""
 	damaged := due.Run == "" && m.Running != ""
 	due.Web, due.Stays = stay(spec, seen, m, ready, nextWeb(paths, spec, seen, m, due.Run, ready, damaged))
+	due.Migrate = nextMigration(paths, spec, seen, m, ready)
 	due.Worker = nextWorker(paths, spec, seen, m, wanted, damaged)
 	due.Worker, due.Due = inTurn(spec, seen, m, wanted, due.Worker)
 	if due.Worker.Verb == Start && !ready {
@@ -187,7 +193,7 @@ func chooseRun(spec Spec, seen Seen, m Memory) string {
 		if version == "" || !installed || !accepted {
 			continue
 		}
-		if chosen = version; spec.Web == nil || seen.suits(version) {
+		if chosen = version; spec.Web == nil || seen.suits(version) || spec.Migrate.up(version) {
 			break
 		}
 	}
@@ -195,9 +201,10 @@ func chooseRun(spec Spec, seen Seen, m Memory) string {
 }
 
 // suits tells whether a web server of a version may start: on a newer schema than it knows
-// it would answer, and every build would fail; an older one it takes up.
+// it would answer, and every build would fail; an older one it would take up beside others. An
+// empty database it sets up itself.
 func (seen Seen) suits(version string) bool {
-	return !seen.NoSchema && seen.Schema <= seen.Supported[version]
+	return !seen.NoSchema && (seen.Schema == 0 || seen.Schema == seen.Supported[version])
 }
 
 func application(unit string) string {
@@ -215,8 +222,10 @@ func outdated(spec Spec, seen Seen, version string) bool {
 // and users keep their pages, and one whose release is being repaired.
 func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version string, ready, damaged bool) Task {
 	switch {
-	case spec.Web == nil:
+	case spec.Web == nil || spec.Halt != "":
 		return stop(concourse.ServerUnit, seen, m)
+	case seen.Stale && !spec.Shared && len(spec.Members) > 1:
+		return Task{} // the others may be changing the schema
 	case !ready || seen.Fault.severe() || seen.Fault == NoAccess || damaged:
 		return Task{}
 	case outdated(spec, seen, version), version != spec.Run && version != spec.Proven:
@@ -287,8 +296,11 @@ func leave(spec Spec, seen Seen, m Memory) Due {
 	if _, serves := m.Started[concourse.ServerUnit]; serves && len(spec.Members) > 1 && !m.Parted {
 		return Due{Part: true, Worker: stop(concourse.WorkerUnit, seen, m)}
 	}
-	due := Due{Web: stop(concourse.ServerUnit, seen, m), Worker: stop(concourse.WorkerUnit, seen, m)}
-	if due.Web.Verb == "" && due.Worker.Verb == "" && !seen.Busy {
+	due := Due{
+		Web: stop(concourse.ServerUnit, seen, m), Worker: stop(concourse.WorkerUnit, seen, m),
+		Migrate: stop(concourse.MigrationUnit, seen, m),
+	}
+	if due.Web.Verb == "" && due.Worker.Verb == "" && due.Migrate.Verb == "" && !seen.Busy {
 		due.LeaveVolume, due.Left = !m.LeftVolume, m.LeftVolume
 	}
 	return due
@@ -315,9 +327,18 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 	if m.Started == nil {
 		m.Started = map[string]Started{}
 	}
+	before := m.Started[t.Service.Unit]
 	m.Started[t.Service.Unit] = Started{
 		Restart: t.Service.RestartDigest(), Reload: t.Service.ReloadDigest(), Is: t.Is, Version: t.Version, WorkDir: t.WorkDir,
 		At: t.At,
+	}
+	if t.Service.Unit == concourse.MigrationUnit {
+		started := m.Started[t.Service.Unit]
+		if before.Is == t.Is {
+			started.At, started.Tries = before.At, before.Tries
+		}
+		started.Tries++
+		m.Started[t.Service.Unit] = started
 	}
 	if t.TSAHost != "" {
 		m.TSAHost = t.TSAHost
@@ -326,10 +347,18 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 }
 
 // Begun returns the memory when a service is about to be started: from then on its files
-// are not those of the process that runs, until it was started.
+// are not those of the process that runs, until it was started. A migration is not forgotten
+// by a supervisor that ends meanwhile: nothing else would stop it.
 func (m Memory) Begun(t Task) Memory {
 	m = m.clone()
-	if before, started := m.Started[t.Service.Unit]; started && t.Verb == Start {
+	before, started := m.Started[t.Service.Unit]
+	if t.Service.Unit == concourse.MigrationUnit && before.Is != t.Is {
+		if m.Started == nil {
+			m.Started = map[string]Started{}
+		}
+		before, started = Started{Is: t.Is, Version: t.Version, At: t.At}, true
+	}
+	if started && t.Verb == Start {
 		before.Restart = ""
 		m.Started[t.Service.Unit] = before
 	}

@@ -80,26 +80,27 @@ type Supervisor struct {
 	memory Memory
 	status Status
 
-	prepared bool        // see prepare
-	uid, gid int         // of the web server's user
-	first    time.Time   // when the spec was written that was there at first
-	stale    bool        // no hook has written another one than the first
-	latest   os.FileInfo // file of the one that was read last; nil before
-	heard    time.Time   // when that was read
-	volume   volumeView
-	workers  workersView
-	watched  map[string]*watched // by address
-	services serviceView
-	machine  machineView
-	workDirs workDirsView
-	requests *downloads
-	schema   schemaView
-	jobs     map[string]*job
-	soon     chan struct{} // see lookSoon
-	wake     waking
-	tries    sync.WaitGroup // of attempts
-	verified sync.Map       // contents of releases that were read, by volume and version
-	reported *Status        // nil before the first look: an earlier life may have left other news
+	prepared  bool        // see prepare
+	uid, gid  int         // of the web server's user
+	first     time.Time   // when the spec was written that was there at first
+	stale     bool        // no hook has written another one than the first
+	latest    os.FileInfo // file of the one that was read last; nil before
+	heard     time.Time   // when that was read
+	volume    volumeView
+	workers   workersView
+	watched   map[string]*watched // by address
+	services  serviceView
+	machine   machineView
+	workDirs  workDirsView
+	requests  *downloads
+	schema    schemaView
+	migration migrationView
+	jobs      map[string]*job
+	soon      chan struct{} // see lookSoon
+	wake      waking
+	tries     sync.WaitGroup // of attempts
+	verified  sync.Map       // contents of releases that were read, by volume and version
+	reported  *Status        // nil before the first look: an earlier life may have left other news
 }
 
 // Defaults fills in the intervals, the port and the database of production.
@@ -233,6 +234,9 @@ func (s *Supervisor) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.lookAtMigration(ctx, &seen); err != nil {
+		return err
+	}
 	if ctx.Err() != nil {
 		return ctx.Err() // what was seen may be due to this alone
 	}
@@ -240,7 +244,7 @@ func (s *Supervisor) look(ctx context.Context) error {
 		s.do(ctx, Due{})
 		return nil
 	}
-	seen.Busy, seen.Stale = s.busy(), s.stale
+	seen.Busy, seen.WebChanges, seen.Stale = s.busy(), !s.job("web").idle(), s.stale
 	due := Next(s.Paths, s.spec, seen, s.memory)
 	memory := s.memory
 	memory.Stays = due.Stays

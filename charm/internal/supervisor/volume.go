@@ -235,7 +235,7 @@ func (s *Supervisor) lookAtReleases(ctx context.Context, seen *Seen) {
 	v := &s.volume
 	seen.Fault, seen.Current, seen.CurrentBy, seen.CurrentAs = s.status.Fault, v.current.Version, v.current.Unit, v.current.Generation
 	if v.open != nil {
-		for _, version := range []string{s.spec.Run, s.memory.Running, s.spec.Fetch} {
+		for _, version := range []string{s.spec.Run, s.memory.Running, s.spec.Fetch, s.spec.Migrate.program()} {
 			s.lookAtRelease(ctx, version)
 		}
 		if !s.spec.Leaving {

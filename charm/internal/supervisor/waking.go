@@ -47,6 +47,7 @@ func (k *waking) consider(ctx context.Context, s *Supervisor) {
 // calm tells whether a status has no news but progress.
 func (s Status) calm(other Status) bool {
 	other.Percent = s.Percent
+	other.Migration.Done, other.Migration.Minutes = s.Migration.Done, s.Migration.Minutes
 	return s == other
 }
 

@@ -53,8 +53,9 @@ func (j *job) idle() bool { return !j.attempt.busy() && !j.unkept }
 func (s *Supervisor) do(ctx context.Context, due Due) {
 	s.run(ctx, "volume", s.changeVolume(due))
 	s.run(ctx, "hosts", s.nameTSA(due.TSA))
-	for kind, task := range map[string]Task{"web": due.Web, "worker": due.Worker} {
+	for kind, task := range map[string]Task{"web": due.Web, "worker": due.Worker, "migration": due.Migrate} {
 		if task.Verb == Start && s.job(kind).idle() {
+			task.At = time.Now()
 			if err := s.keep(s.memory.Begun(task)); err != nil {
 				s.status.Stuck = err.Error()
 				continue
@@ -132,7 +133,7 @@ func (s *Supervisor) finish(j *job) {
 // busy tells whether something that writes to the volume, or changes a service, is under
 // way.
 func (s *Supervisor) busy() bool {
-	for _, kind := range []string{"volume", "web", "worker"} {
+	for _, kind := range []string{"volume", "web", "worker", "migration"} {
 		if !s.job(kind).idle() {
 			return true
 		}
@@ -237,7 +238,11 @@ func (s *Supervisor) changeService(t Task) work {
 				s.workers.told = time.Now()
 				s.workers.listed.SetState(concourse.WorkerName(s.spec.Unit), concourse.Landing)
 			case Start, Stop:
-				s.startedAnew(t.Service.Unit)
+				if t.Service.Unit == concourse.MigrationUnit {
+					s.migration.asked = time.Time{} // what systemd has said is of another process
+				} else {
+					s.startedAnew(t.Service.Unit)
+				}
 			}
 		},
 	}

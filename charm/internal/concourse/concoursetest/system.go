@@ -90,6 +90,14 @@ func (s *System) Crash(unit, exit, words string) {
 	s.words[unit], s.states[unit] = words, concourse.State{Running: true, Restarts: restarts, Exit: exit}
 }
 
+// End ends a service that systemd does not start anew.
+func (s *System) End(unit, exit, words string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(unit)
+	s.words[unit], s.states[unit] = words, concourse.State{Exit: exit}
+}
+
 // Start has systemd start a service anew that has failed.
 func (s *System) Start(unit string) {
 	s.mu.Lock()
@@ -127,7 +135,9 @@ func (s *System) Execs(unit, program string) {
 func (s *System) Up() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.states))
+	up := maps.Clone(s.states)
+	maps.DeleteFunc(up, func(_ string, state concourse.State) bool { return !state.Running })
+	return slices.Sorted(maps.Keys(up))
 }
 
 // Definition returns the unit file of a service, and whether the service starts at boot.
