@@ -58,7 +58,8 @@ func (d *driver) watch(address string, w *watched) {
 		return
 	}
 	done, err := w.ask.poll(d, func(f *flight) {
-		host, _, _ := net.SplitHostPort(address)
+		at, _, _ := strings.Cut(address, "#")
+		host, _, _ := net.SplitHostPort(at)
 		d.unit.soon(5*time.Millisecond, 300*time.Millisecond, func() {
 			to := d.unit.machine.dial(host)
 			if to == nil {

@@ -97,6 +97,8 @@ func Migration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(after, in.From)
 	r.buildOn("a build on every worker", workersOf(after.Status))
 
+	r.configure("version", in.From.Version) // what the action asked for: it changes nothing
+	r.active(3, in.From.Version)
 	r.quiet()
 	r.phase("a downgrade is refused", 0, func() cluster.Held {
 		r.configure("version", in.Old.Version)

@@ -112,10 +112,10 @@ func (m *maker) planMigration() {
 		if unit == m.Juju.Unit || at == "" || m.peers.Units[unit][relations.WebHalted] == g.ID {
 			continue
 		}
-		if !slices.Contains(m.spec.Watch, at) {
-			m.spec.Watch = append(m.spec.Watch, at)
-		}
-		if !m.heard(m.Status.Silent, unit) {
+		// It has that long to hear of it: that it was silent before says nothing.
+		since := at + "#" + g.ID
+		m.spec.Watch = append(m.spec.Watch, since)
+		if !slices.Contains(strings.Fields(m.Status.Silent), since) {
 			going, m.halts = false, append(m.halts, unit)
 		}
 	}

@@ -110,7 +110,7 @@ func TestWebServersStopFirst(t *testing.T) {
 		"another runs":               {migrating(web, halted, others(nil)), false, "Waiting for the web server of ci/1 to end before the database is migrated..."},
 		"another was told before":    {migrating(web, halted, others(map[string]string{relations.WebHalted: "0"})), false, "Waiting for the web server of ci/1 to end before the database is migrated..."},
 		"another has stopped":        {migrating(web, halted, others(map[string]string{relations.WebHalted: "1"})), true, "Migrating the database to v7.14.3 (schema 100 to 200): 0 min"},
-		"another is off":             {migrating(web, halted, others(nil), status(func(s *supervisor.Status) { s.Silent = "10.0.0.2:8080" })), true, "Migrating the database to v7.14.3 (schema 100 to 200): 0 min"},
+		"another is off":             {migrating(web, halted, others(nil), status(func(s *supervisor.Status) { s.Silent = "10.0.0.2:8080#1" })), true, "Migrating the database to v7.14.3 (schema 100 to 200): 0 min"},
 		"another comes back":         {migrating(web, halted, others(nil), before), true, "Waiting for the web server of ci/1 to end before the database is migrated..."},
 		"steps": {migrating(halted, before, status(func(s *supervisor.Status) {
 			s.Migration = supervisor.Progress{Version: next, Done: 12, Steps: 55, Minutes: 3}

@@ -30,6 +30,7 @@ type Listed struct {
 	began   map[string]int64
 	address map[string]string    // at which the web server finds those; another for each registration
 	takenUp map[string]time.Time // since when they are registered so
+	anew    map[string]bool      // those that have surely registered with this process of it
 	landing map[string]time.Time // since when they land
 	unseen  map[string]time.Time // units of the application, since when their workers are not there
 	absent  string               // those whose workers do not run
@@ -62,17 +63,20 @@ func (l *Listed) Forget(process int) bool {
 	if l.process == process {
 		return false
 	}
-	l.process, l.takenUp, l.unseen = process, nil, nil
+	l.process, l.takenUp, l.unseen = process, nil, nil // and anew with takenUp
 	return true
 }
 
 // Read takes a list over.
 func (l *Listed) Read(now time.Time, spec Spec, listing Listing) {
-	takenUp, landing, unseen, address := l.takenUp, l.landing, l.unseen, l.address
+	takenUp, landing, unseen, address, anew := l.takenUp, l.landing, l.unseen, l.address, l.anew
+	if takenUp == nil { // the first list: what it has may be of the process before, at the same address
+		anew = nil
+	}
 	*l = Listed{
 		process: l.process, address: map[string]string{},
 		read: now, states: map[string]string{}, here: map[string]bool{}, began: map[string]int64{}, absent: l.absent, since: l.since,
-		takenUp: map[string]time.Time{}, landing: map[string]time.Time{}, unseen: map[string]time.Time{},
+		takenUp: map[string]time.Time{}, anew: map[string]bool{}, landing: map[string]time.Time{}, unseen: map[string]time.Time{},
 	}
 	note := func(times, before map[string]time.Time, name string) {
 		if times[name] = before[name]; times[name].IsZero() {
@@ -83,10 +87,12 @@ func (l *Listed) Read(now time.Time, spec Spec, listing Listing) {
 		host, _, _ := net.SplitHostPort(w.Address) // none for one that has landed
 		l.states[w.Name], l.here[w.Name], l.began[w.Name] = w.State, host == spec.Web.Address, w.Began
 		if l.here[w.Name] {
-			if l.address[w.Name] = w.Address; w.Address != address[w.Name] {
+			moved := w.Address != address[w.Name]
+			l.address[w.Name], l.anew[w.Name] = w.Address, anew[w.Name] || moved && takenUp != nil
+			if moved {
 				delete(takenUp, w.Name)
 			}
-			if note(l.takenUp, takenUp, w.Name); listing.Idle {
+			if note(l.takenUp, takenUp, w.Name); listing.Idle && l.anew[w.Name] {
 				l.takenUp[w.Name] = time.Unix(0, 0) // there is nothing to take up
 			}
 		}

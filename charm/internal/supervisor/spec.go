@@ -73,7 +73,8 @@ type Spec struct {
 	DrainTimeout time.Duration `json:"drain_timeout,omitempty"`
 
 	// Watch are the addresses, host:port, of web servers to watch. One that has not
-	// answered for Silence is Status.Silent.
+	// answered for Silence is Status.Silent. Its silence begins with the watch: for one that
+	// is to begin later an address may be named again, with # and anything.
 	Watch   []string      `json:"watch,omitempty"`
 	Silence time.Duration `json:"silence,omitempty"`
 

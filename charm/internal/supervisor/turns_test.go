@@ -198,17 +198,33 @@ func TestListed(t *testing.T) {
 }
 
 // A worker that lands while no build runs at all has landed, and where none runs there is
-// nothing that a new web server would have to take up.
+// nothing that a new web server would have to take up. But it has to have the worker: the
+// first list of a process shows those of the process before, at the same address.
 func TestListedWithoutBuilds(t *testing.T) {
 	spec := supervisor.Spec{Unit: "ci/0", Web: &concourse.Web{Address: "10.0.0.1"}, DrainTimeout: time.Hour, Members: []string{"ci/1"}}
 	var l supervisor.Listed
-	now := time.Unix(1000, 0)
-	for _, idle := range []bool{false, true} {
-		l.Read(now, spec, supervisor.Listing{Idle: idle, Workers: []concourse.ListedWorker{{Name: "ci-1", State: "landing", Address: "10.0.0.1:7000"}}})
+	for at, look := range []struct {
+		process      int
+		address      string
+		builds       bool
+		landed, here bool
+	}{
+		{process: 1, address: "10.0.0.1:7000", builds: true},
+		{process: 1, address: "10.0.0.1:7000", landed: true},
+		{process: 1, address: "10.0.0.1:7001", landed: true, here: true},
+		{process: 1, address: "10.0.0.1:7001", builds: true, here: true},
+		{process: 2, address: "10.0.0.1:7001", landed: true},
+		{process: 2, address: "10.0.0.1:7001", landed: true},
+		{process: 2, address: "10.0.0.1:7002", builds: true},
+		{process: 2, address: "10.0.0.1:7002", landed: true, here: true},
+	} {
+		now := time.Unix(1000+int64(at), 0)
+		l.Forget(look.process)
+		l.Read(now, spec, supervisor.Listing{Idle: !look.builds, Workers: []concourse.ListedWorker{{Name: "ci-1", State: "landing", Address: look.address}}})
 		seen, status := supervisor.Seen{WebServes: true}, supervisor.Status{}
 		l.Tell(now, spec, time.Minute, time.Minute, &seen, &status)
-		require.Equal(t, map[bool]string{true: "ci-1=0"}[idle], status.Landed)
-		require.Equal(t, idle, seen.TakenUp["ci-1"])
-		require.Equal(t, !idle, seen.Lands)
+		require.Equal(t, look.landed, status.Landed == "ci-1=0", "look %d", at)
+		require.Equal(t, look.here, seen.TakenUp["ci-1"], "look %d", at)
+		require.Equal(t, !look.landed, seen.Lands, "look %d", at)
 	}
 }

@@ -48,6 +48,7 @@ func (s *Supervisor) watch(ctx context.Context, address string, w *watched) {
 	if time.Since(w.asked) < s.Watch {
 		return
 	}
+	address, _, _ = strings.Cut(address, "#")
 	well, done, err := w.ask.poll(ctx, s, func(ctx context.Context) (bool, error) {
 		return concourse.WebAnswers(ctx, s.Client, address)
 	})

@@ -32,7 +32,15 @@ func TestWatch(t *testing.T) {
 	spec.Silence = 300 * time.Millisecond
 	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "the one that is silent", c.saw(func(s supervisor.Status) bool { return s.Answering == well && s.Silent == gone }))
+	spec.Watch = append(spec.Watch, gone+"#again", well+"#again")
+	require.NoError(t, c.files.PutSpec(spec))
+	eventually(t, "the silence that begins again", c.saw(func(s supervisor.Status) bool { return s.Silent == gone }))
+	eventually(t, "it has gone on long enough", c.saw(func(s supervisor.Status) bool {
+		return s.Answering == well+" "+well+"#again" && s.Silent == gone+" "+gone+"#again"
+	}))
+	spec.Watch = []string{well, gone}
 	failing.Store(true)
+	require.NoError(t, c.files.PutSpec(spec))
 	eventually(t, "one that is neither", c.saw(func(s supervisor.Status) bool { return s.Answering == "" && s.Silent == gone }))
 	spec.Watch = nil
 	require.NoError(t, c.files.PutSpec(spec))
