@@ -97,14 +97,12 @@ func Migration(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 	r.login(after, in.From)
 	r.buildOn("a build on every worker", workersOf(after.Status))
 
-	r.configure("version", in.From.Version) // what the action asked for: it changes nothing
-	r.active(3, in.From.Version)
 	r.quiet()
 	r.phase("a downgrade is refused", 0, func() cluster.Held {
-		r.configure("version", in.Old.Version)
+		require.NoError(t, r.upgrade(r.leader(after.Status), in.Old.Version))
 		return r.wait("the refusal", cluster.Blocked(server, "Downgrade to v"+in.Old.Version+" refused", "loses data", in.From.Version))
 	})
-	r.configure("version", in.From.Version)
+	require.NoError(t, r.upgrade(r.leader(after.Status), in.From.Version))
 	again := r.active(3, in.From.Version)
 	r.login(r.atRest("a downgrade is refused", in.From.Version), in.From)
 	r.buildOn("a build on every worker after the refusal", workersOf(again.Status))
