@@ -237,7 +237,7 @@ func (d *driver) land(f *flight) {
 	}
 	d.unit.soon(5*time.Millisecond, 100*time.Millisecond, func() {
 		if d.unit.files.journal++; !f.dead() && d.unit.machine.worker != nil {
-			if d.spec.Worker != nil {
+			if d.spec.Worker != nil && !d.spec.Paused && !d.spec.Leaving {
 				d.unit.judge.lands(d.unit)
 			}
 			d.unit.machine.worker.land()

@@ -83,6 +83,9 @@ func (u *unit) dispatch(ctx *hookContext, done func(error)) {
 		return
 	case before.Leaving && e.Hook == "start": // the machine was only stopped
 		before.Leaving = false
+		if !before.Paused {
+			before.Asked = time.Time{}
+		}
 		u.files.written++
 	}
 	gone := e.Relation == relations.PeersEndpoint && e.Departing == u.name
@@ -139,7 +142,12 @@ func (u *unit) read(ctx *hookContext) (plan.Input, error) {
 		in.Juju.Secrets[id], in.Juju.Peers.App[relations.KeysSecret] = keys, id
 		ctx.app = map[string]string{relations.KeysSecret: id}
 	}
-	if ctx.event.Action == "upgrade" {
+	switch ctx.event.Action {
+	case "pause":
+		in.Pause(u.time())
+	case "resume":
+		in.Resume()
+	case "upgrade":
 		request := fmt.Sprintf("%d %s", u.now, ctx.asked)
 		in.Juju.Peers.Self[relations.UpgradeRequest] = request
 		ctx.self = map[string]string{relations.UpgradeRequest: request}
@@ -155,14 +163,17 @@ func (u *unit) leave(e juju.Event, later later, end func(error)) {
 		end(nil)
 		return
 	}
-	u.setStatus(plan.Leaving())
+	u.setStatus(plan.Leaving(u.files.spec, u.files.status))
+	if !u.files.spec.Leaving && !u.files.spec.Paused {
+		u.files.spec.Asked = u.time()
+	}
 	u.files.spec.Leaving = true
 	u.files.written++
 	if e.Hook != "stop" {
 		end(nil)
 		return
 	}
-	u.wait(6*time.Minute, later, func() bool { return u.files.status.Left }, func(bool) { end(nil) })
+	u.wait(u.files.spec.DrainTimeout+6*time.Minute, later, func() bool { return u.files.status.Left }, func(bool) { end(nil) })
 }
 
 func (u *unit) wait(limit time.Duration, later later, until func() bool, then func(bool)) {

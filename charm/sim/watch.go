@@ -87,6 +87,7 @@ type workersView struct {
 	lands  time.Duration
 	told   time.Duration // when the worker was told last; zero for never
 	known  time.Duration // until when it was not supervisor.Unlisted
+	web    time.Duration // until when a web server has answered
 }
 
 const listEvery = 10 * time.Second
@@ -115,11 +116,11 @@ func (d *driver) lookAtWorkers(seen *supervisor.Seen) {
 	if seen.ToldAgo = d.unit.now - v.told; v.told == 0 {
 		seen.ToldAgo = time.Hour
 	}
-	if told := d.unit.files.memory.Started[concourse.WorkerUnit].Told; d.spec.Land {
-		seen.LandedFor = d.unit.now - v.lands
-	} else if !told.IsZero() {
-		seen.LandedFor = now.Sub(told)
+	if seen.WebServes || d.spec.Web == nil && d.status.Answering != "" || v.web == 0 {
+		v.web = d.unit.now
 	}
+	seen.Webless = d.unit.now - v.web
+	seen.LandedFor = d.spec.LandedFor(now, time.Unix(0, int64(v.lands)).UTC(), d.unit.files.memory)
 }
 
 func (d *driver) listWorkers() {
@@ -130,7 +131,7 @@ func (d *driver) listWorkers() {
 				f.end(errSilent)
 				return
 			}
-			v.answer = supervisor.Listing{Idle: (d.spec.Land || len(d.spec.Landing) > 0) && len(d.unit.ci.builds) == 0}
+			v.answer = supervisor.Listing{Idle: d.spec.Lands() && len(d.unit.ci.builds) == 0}
 			for _, name := range sortedKeys(d.unit.ci.workers) {
 				r := d.unit.ci.workers[name]
 				listed := concourse.ListedWorker{Name: name, State: r.state, Version: r.version, Began: r.began}

@@ -18,17 +18,21 @@ import (
 
 // act answers an action. It tells whether the hook should go on to plan with what the
 // action has changed in the snapshot.
-func act(in plan.Input) (proceed bool, err error) {
+func act(in *plan.Input) (proceed bool, err error) {
 	if in.Juju.Peers == nil {
 		return false, juju.ActionFails("this unit is still being prepared; try again in a minute")
 	}
 	switch in.Juju.Action {
 	case "get-admin-password":
-		return false, adminPassword(in)
+		return false, adminPassword(*in)
 	case "upgrade":
 		return upgrade(in.Juju)
 	case "accept-volume":
 		return acceptVolume(in.Juju, in.Status)
+	case "pause":
+		return pause(in)
+	case "resume":
+		return resume(in)
 	}
 	return false, juju.ActionFails("unknown action %s", in.Juju.Action)
 }
@@ -94,4 +98,30 @@ func upgrade(s juju.Snapshot) (proceed bool, err error) {
 		"target-version": version,
 		"message":        "Upgrade to v" + version + " requested; juju status shows how far it is",
 	})
+}
+
+// pause has this unit's worker end with its builds, and stay out. It does not wait: the web
+// server, which has to stay meanwhile, hears of it when the action has ended.
+func pause(in *plan.Input) (proceed bool, err error) {
+	if refused := in.Pause(time.Now()); refused != "" {
+		return false, juju.ActionFails("%s", refused)
+	}
+	state := relations.Pausing
+	if in.Status.Paused {
+		state = relations.Paused
+	}
+	return true, juju.ActionResults(map[string]string{
+		"state":   state,
+		"message": fmt.Sprintf("The worker of %s ends with its builds, in %s at most, and stays out until you run resume; juju status shows how far it is", in.Juju.Unit, in.Config.DrainTimeout),
+	})
+}
+
+// resume has a worker that was paused start, from the release that all units run by now.
+func resume(in *plan.Input) (proceed bool, err error) {
+	message := "The worker of " + in.Juju.Unit + " starts; juju status shows when it is ready"
+	if !in.Before.Paused {
+		message = in.Juju.Unit + " is not paused"
+	}
+	in.Resume()
+	return true, juju.ActionResults(map[string]string{"state": "resumed", "message": message})
 }

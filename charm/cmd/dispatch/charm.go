@@ -32,8 +32,9 @@ type patience struct {
 	start, leave, look time.Duration
 }
 
-// defaultPatience: a supervisor starts within a second, and a unit leaves when its worker
-// has ended, for which it has a minute, and what it has on the volume is removed.
+// defaultPatience: a supervisor starts within a second, and a unit leaves when its builds
+// have ended, for which they have drain-timeout, then its worker, for which it has a minute,
+// and what it has on the volume is removed.
 var defaultPatience = patience{start: 30 * time.Second, leave: 6 * time.Minute, look: 100 * time.Millisecond}
 
 func (c charm) files() supervisor.Files { return supervisor.Files(c.paths.State) }
@@ -57,6 +58,9 @@ func (c charm) run(ctx context.Context) error {
 	}
 	if before.Leaving && event.Hook == "start" { // the machine was only stopped
 		before.Leaving = false
+		if !before.Paused {
+			before.Asked = time.Time{}
+		}
 		if err := files.PutSpec(before); err != nil {
 			return err
 		}
@@ -77,12 +81,15 @@ func (c charm) run(ctx context.Context) error {
 		return answer(event, plan.Unable(err))
 	}
 	if event.Action != "" {
-		proceed, err := act(in)
+		proceed, err := act(&in)
 		if err != nil || !proceed {
 			return err
 		}
 	}
 	planned := plan.Make(in)
+	if planned.Spec == nil && event.Action != "" && in.Before.Unit != "" {
+		planned.Spec = &in.Before // which the action may have changed
+	}
 	if planned.Spec != nil {
 		if err := files.PutSpec(*planned.Spec); err != nil {
 			return answer(event, plan.Unable(err))
@@ -179,20 +186,41 @@ func (c charm) read(event juju.Event, config *plan.Config) (juju.Snapshot, error
 
 // leave takes the unit out of the cluster for good. The supervisor begins at the first
 // sign of departure, while the web server still knows this worker's key; the hook stop
-// waits until it is through.
+// waits until it is through, and shows how far it is. The worker's builds have their time.
 func (c charm) leave(ctx context.Context, files supervisor.Files, spec supervisor.Spec, event juju.Event) error {
 	if spec.Unit == "" {
 		return nil // removed before it ever ran
 	}
-	if err := juju.SetStatus(plan.Leaving()); err != nil {
+	if !spec.Leaving || spec.Asked.IsZero() {
+		spec.Leaving = true
+		if spec.Asked.IsZero() || !spec.Paused {
+			spec.Asked = time.Now().UTC().Truncate(time.Second)
+		}
+	}
+	var shown juju.Status
+	show := func(s supervisor.Status) error {
+		now := plan.Leaving(spec, s)
+		if now == shown {
+			return nil
+		}
+		shown = now
+		return errors.Join(juju.SetStatus(now), takeJournal(files))
+	}
+	status, _ := files.Status() // which says how far the unit is, and no more
+	if err := show(status); err != nil {
 		return err
 	}
-	spec.Leaving = true
 	if err := files.PutSpec(spec); err != nil { // nothing keeps a unit from being removed
 		juju.Log("WARN", "The supervisor cannot be told that the unit leaves: "+err.Error())
 		return nil
 	}
-	if event.Hook == "stop" && !c.wait(ctx, c.patience.leave, func(s supervisor.Status) bool { return s.Left }) {
+	left := func(s supervisor.Status) bool {
+		if err := show(s); err != nil {
+			juju.Log("WARN", "Cannot show how far the unit is: "+err.Error())
+		}
+		return s.Left
+	}
+	if event.Hook == "stop" && !c.wait(ctx, spec.DrainTimeout+c.patience.leave, left) {
 		juju.Log("WARN", "The unit has not left in time: what it has on the volume may stay there, and does no harm")
 	}
 	return takeJournal(files)

@@ -116,6 +116,7 @@ func newUnit(t testing.TB, name string, leader bool) *unit {
 		Config: map[string]any{
 			"mode": "auto", "version": "7.14.2", "release-url": "https://example.com/o/r", "shared-storage": "none",
 			"web-port": 8080, "initial-admin-username": "admin", "log-level": "info",
+			"drain-timeout": "0s", // or the hook stop waits so long for a supervisor that is not there
 		},
 		PeerRelations: []goopstest.PeerRelation{{
 			ID: "peers:0", Endpoint: "peers", LocalAppData: goopstest.DataBag{}, LocalUnitData: goopstest.DataBag{},
@@ -424,6 +425,72 @@ func TestStopWaits(t *testing.T) {
 	status, err := u.files.Status()
 	require.NoError(t, err)
 	require.True(t, status.Left)
+}
+
+// While a unit waits for the builds of its worker, it says so.
+func TestStopShowsWhatItWaitsFor(t *testing.T) {
+	u := newUnit(t, "ci/1", false)
+	u.state.Config["drain-timeout"] = "1h"
+	u.hook("install")
+	u.is(supervisor.Status{})
+	u.hook("start")
+	go func() {
+		for !u.spec().Leaving {
+			time.Sleep(time.Millisecond)
+		}
+		require.WithinDuration(t, time.Now(), u.spec().Asked, time.Minute)
+		u.is(supervisor.Status{Landing: true})
+		_, err := u.files.Journal().Write([]byte(`{"level":"INFO","msg":"Landing the worker for good"}` + "\n"))
+		require.NoError(t, err)
+		for end := time.Now().Add(time.Minute); u.files.Journal().Waiting() && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		u.is(supervisor.Status{Landing: true, Left: true})
+	}()
+	require.Equal(t, "maintenance Leaving the cluster: the worker ends with its builds, in 1h0m0s at most...", u.hook("stop"))
+}
+
+// An operator takes a worker out, which every hook keeps, and has it back.
+func TestPauseAndResume(t *testing.T) {
+	u := readyWorker(t, 2)
+	u.state.Config["drain-timeout"] = "1h"
+	run := func(action string) (*goopstest.Context, string) {
+		juju := u.context()
+		var err error
+		u.state, err = juju.RunAction(action, u.state, nil)
+		require.NoError(t, errors.Join(err, juju.CharmErr))
+		return juju, u.state.UnitStatus.Message
+	}
+	juju, message := run("pause")
+	require.NoError(t, juju.ActionError)
+	require.Equal(t, "pausing", juju.ActionResults["state"])
+	require.Equal(t, "Pausing the worker: it ends with its builds, in 1h0m0s at most...", message)
+	require.Equal(t, relations.Pausing, u.self()[relations.WorkerPause])
+	asked := u.spec().Asked
+	require.WithinDuration(t, time.Now(), asked, time.Minute)
+	u.is(supervisor.Status{Run: "7.14.2", Paused: true})
+	for _, hook := range []string{"volume-changed", "config-changed", "start", "upgrade-charm"} {
+		require.Equal(t, "maintenance Paused: the worker is out until you run resume (v7.14.2)", u.hook(hook))
+		require.True(t, u.spec().Paused, hook)
+	}
+	juju, _ = run("pause")
+	require.Equal(t, "paused", juju.ActionResults["state"])
+	require.Equal(t, asked, u.spec().Asked)
+	u.state.Config["log-level"] = "nonsense"
+	_, message = run("resume")
+	require.Contains(t, message, "log-level")
+	require.False(t, u.spec().Paused, "an option that is wrong keeps nobody paused")
+	juju, _ = run("resume")
+	require.Contains(t, juju.ActionResults["message"], "not paused")
+
+	leader := newUnit(t, "ci/0", true)
+	leader.hook("install")
+	leader.is(supervisor.Status{})
+	leader.hook("config-changed")
+	juju = leader.context()
+	_, err := juju.RunAction("pause", leader.state, nil)
+	require.NoError(t, err)
+	require.ErrorContains(t, juju.ActionError, "pause a unit with a worker")
 }
 
 // Juju tells of storage before it installs a unit, and when it takes it away, which need

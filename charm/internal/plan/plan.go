@@ -78,7 +78,8 @@ func Make(in Input) Plan {
 		Members: m.members(),
 
 		DrainTimeout: in.Config.DrainTimeout,
-		Again:        in.Juju.Early || in.Juju.Unreadable,
+		Paused:       in.Before.Paused, Asked: in.Before.Asked,
+		Again: in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {
 		m.spec.Owner, m.spec.Accepted = in.Juju.Model, m.peers.App[relations.AcceptedVolume]
@@ -221,6 +222,9 @@ func (m *maker) serves() bool {
 	run := m.Status.Run
 	if run == "" || m.web && !m.webServes() || m.worker && m.spec.Worker == nil {
 		return false
+	}
+	if m.pause() == relations.Paused {
+		return true // it has what its worker will be started with
 	}
 	return !m.worker || m.Status.Worker == (supervisor.Answer{Version: run, Is: m.spec.Worker.Identity()})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/concourse"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/juju"
+	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/product"
 )
@@ -71,6 +72,7 @@ var (
 
 	preparing         = text{juju.Maintenance, "Preparing unit"}
 	leaving           = text{juju.Maintenance, "Leaving the cluster"}
+	leavingLast       = text{juju.Maintenance, "Leaving the cluster: the worker ends with its builds, in %s at most..."}
 	upgrading         = text{juju.Maintenance, "Upgrading to v%s..."}
 	migrating         = text{juju.Maintenance, "Migrating the database to v%s (schema %d to %d): %s%d min"}
 	takingDown        = text{juju.Maintenance, "Taking the database back to v%s (schema %d to %d): %s%d min"}
@@ -79,6 +81,9 @@ var (
 	downloading       = text{juju.Maintenance, "Downloading Concourse CI %s... %d%%"}
 	waitingFor        = text{juju.Maintenance, "Waiting for binaries v%s..."}
 	starting          = text{juju.Maintenance, "Starting Concourse v%s..."}
+
+	pausing = text{juju.Maintenance, "Pausing the worker: it ends with its builds, in %s at most..."}
+	paused  = text{juju.Maintenance, "Paused: the worker is out until you run resume (v%s)"}
 
 	waitsForTurn   = text{juju.Maintenance, "Waiting for its turn to replace the worker (v%s)..."}
 	landing        = text{juju.Maintenance, "Landing the worker for v%s: it ends with its builds, in %s at most..."}
@@ -100,7 +105,12 @@ func SecondUnit(other string) juju.Status { return secondUnit.status(other) }
 func Unable(err error) juju.Status { return unable.status(oneLine(err.Error())) }
 
 // Leaving is what a unit says that is being removed.
-func Leaving() juju.Status { return leaving.status() }
+func Leaving(spec supervisor.Spec, s supervisor.Status) juju.Status {
+	if s.Landing && spec.DrainTimeout > 0 {
+		return leavingLast.status(spec.DrainTimeout)
+	}
+	return leaving.status()
+}
 
 func (m *maker) checkVolume() {
 	storage, detail := "Storage", oneLine(m.Status.Detail)
@@ -193,6 +203,10 @@ func (m *maker) explain() {
 		m.say(cannotInstall, m.target, oneLine(reason))
 	case s.Changed != "":
 		m.say(changedRelease, s.Changed)
+	case m.pause() == relations.Pausing:
+		m.say(pausing, m.Config.DrainTimeout)
+	case m.pause() == relations.Paused && run != "":
+		m.say(paused, run)
 	case s.Landing && s.Due != "":
 		m.say(landing, s.Due, m.Config.DrainTimeout)
 	case s.Due != "":

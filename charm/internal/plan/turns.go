@@ -29,6 +29,15 @@ func (m *maker) planTurns() {
 			m.spec.Turn = supervisor.TakeTurn
 		}
 	}
+	for _, unit := range m.members() {
+		// One whose worker is not listed has nobody who could land it.
+		own := unit == m.Juju.Unit
+		if m.web && m.said(unit)[relations.WorkerPause] == relations.Pausing && !m.missing(unit) && (own || m.Config.Mode == "auto") {
+			m.spec.Landing = append(m.spec.Landing, unit)
+		}
+	}
+	slices.Sort(m.spec.Landing)
+	m.spec.Landing = slices.Compact(m.spec.Landing)
 	name, settings := concourse.WorkerName(m.Juju.Unit), m.listedBy(m.Juju.Unit)
 	m.spec.MayLand = slices.Contains(strings.Fields(settings[relations.MayLand]), name)
 	landed, told := began(settings[relations.LandedWorkers], name)
@@ -78,6 +87,7 @@ func (m *maker) inTurns(unit string) turns.Unit {
 func (m *maker) tellTurns() {
 	s, self := m.Status, m.changes.Self
 	self[relations.WorkerDue], self[relations.WorkerProcess] = s.Due, s.Process
+	self[relations.WorkerPause] = m.pause()
 	self[relations.WorkersBegan], self[relations.MissingWorkers] = s.Began, s.Missing
 	self[relations.LandedWorkers] = s.Landed
 	self[relations.MayLand] = cmp.Or(s.MayLand, relations.None)
@@ -101,11 +111,11 @@ func (m *maker) workerSettings() string {
 	return hex.EncodeToString(digest[:6])
 }
 
-// workers are the units that are to have one.
+// workers are the units that are to have one, paused ones apart: nothing waits for these.
 func (m *maker) workers() []string {
 	units := slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(m.peers.Units)), m.Juju.Unit)))
 	return slices.DeleteFunc(units, func(unit string) bool {
-		return m.Config.Mode == "web" || m.Config.Mode == "auto" && unit == m.serving
+		return m.Config.Mode == "web" || m.Config.Mode == "auto" && unit == m.serving || m.said(unit)[relations.WorkerPause] != ""
 	})
 }
 
@@ -116,7 +126,7 @@ func (m *maker) said(unit string) map[string]string {
 	}
 	s := m.Status
 	return map[string]string{
-		relations.WorkerDue: s.Due, relations.WorkerProcess: s.Process, relations.RunningWorkers: s.Workers,
+		relations.WorkerDue: s.Due, relations.WorkerProcess: s.Process, relations.RunningWorkers: s.Workers, relations.WorkerPause: m.pause(),
 		relations.WorkersBegan: s.Began, relations.MissingWorkers: s.Missing, relations.LandedWorkers: s.Landed, relations.MayLand: cmp.Or(s.MayLand, relations.None),
 		relations.ConcourseVersion: m.peers.Self[relations.ConcourseVersion],
 	}

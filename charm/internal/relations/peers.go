@@ -55,6 +55,8 @@ const (
 	// MayLand are workers that its web server waits for while they land, or None. A unit that
 	// knows no turns does not set it.
 	MayLand = "may-land"
+	// WorkerPause is how far a unit is whose worker is to stay out: Pausing or Paused.
+	WorkerPause = "worker-pause"
 	// LandedWorkers have landed, says its web server, or have no builds any more: each as in
 	// WorkersBegan.
 	LandedWorkers = "landed-workers"
@@ -65,6 +67,12 @@ const PeersEndpoint = "peers"
 
 // None is an empty list: settings have no empty values.
 const None = "none"
+
+// Values of WorkerPause.
+const (
+	Pausing = "pausing" // its worker ends with its builds
+	Paused  = "paused"
+)
 
 // Newest is the ConfigVersion of an empty option: settings have no empty values.
 const Newest = "newest"

@@ -18,8 +18,8 @@ type Listing struct {
 	Idle    bool
 }
 
-// lands tells whether a worker is to land, or about to.
-func (s Spec) lands() bool { return s.Land || len(s.Landing) > 0 }
+// Lands tells whether a worker is to land, or about to.
+func (s Spec) Lands() bool { return s.Land || s.Leaving || len(s.Landing) > 0 }
 
 // Listed is what the web server of a unit says of the workers, from list to list.
 type Listed struct {
@@ -46,7 +46,7 @@ const (
 
 // Interval is how often the workers have to be listed, if that is usually so often.
 func (l *Listed) Interval(now time.Time, spec Spec, usually time.Duration) time.Duration {
-	if l.absent != "" && now.Sub(l.since) < awaited || spec.lands() {
+	if l.absent != "" && now.Sub(l.since) < awaited || spec.Lands() {
 		return min(listOften, usually)
 	}
 	return usually

@@ -15,6 +15,11 @@ import (
 type Spec struct {
 	Unit    string `json:"unit"`
 	Leaving bool   `json:"leaving,omitempty"` // the unit goes for good
+	// Paused has the worker end with its builds, and stay out until an operator resumes it.
+	Paused bool `json:"paused,omitempty"`
+	// Asked is when Leaving or Paused was asked for: the worker's builds have DrainTimeout from
+	// then on.
+	Asked time.Time `json:"asked,omitzero"`
 
 	// Where releases are, and come from.
 	Root   string `json:"root"`             // of the volume

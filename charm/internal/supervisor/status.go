@@ -75,6 +75,8 @@ type Status struct {
 	// Stuck says what the supervisor could not do, and why; it goes on trying.
 	Stuck string `json:"stuck,omitempty"`
 	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving
+	// Paused says that the worker is out, see Spec.Paused.
+	Paused bool `json:"paused,omitempty"`
 	// Lost are units that are gone, of which something is on the volume. It is removed when
 	// a hook has written a spec that still does not know them.
 	Lost string `json:"lost,omitempty"`
@@ -84,7 +86,8 @@ type Status struct {
 func (s *Status) Note(spec Spec, seen Seen, m Memory, due Due) {
 	worker, works := m.Started[concourse.WorkerUnit]
 	s.Run, s.Left, s.Due, s.Process = due.Run, due.Left, due.Due, ""
-	s.Landing = works && (spec.Land || !worker.Told.IsZero())
+	s.Landing = works && (spec.Land || spec.Paused || spec.Leaving || !worker.Told.IsZero())
+	s.Paused = spec.Paused && spec.Worker != nil && !works && !seen.Running[concourse.WorkerUnit]
 	if works && !worker.At.IsZero() {
 		s.Process = strconv.FormatInt(worker.At.Unix(), 10)
 	}

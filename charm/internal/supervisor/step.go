@@ -33,6 +33,8 @@ type Seen struct {
 	Began     map[string]int64  // when their processes began, in seconds
 	TakenUp   map[string]bool   // workers that have registered with this unit's web server, which has their builds
 	LandedFor time.Duration     // since the worker was told to land, or could have been
+	// Webless is since when no web server has answered with which the worker may be registered.
+	Webless time.Duration
 	// UnlistedFor is since when the spec's turn is Unlisted.
 	UnlistedFor time.Duration
 	ToldAgo     time.Duration // since it was told last; long, if this supervisor has not told it
@@ -246,6 +248,8 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 		return land(spec, seen, m)
 	case spec.Worker == nil || seen.Fault.severe():
 		return stop(concourse.WorkerUnit, seen, m)
+	case spec.Paused:
+		return landForGood(spec, seen, m)
 	case version == "" || damaged || seen.WorkDir == "" || spec.TSA != seen.TSA:
 		return Task{}
 	case outdated(spec, seen, version):
@@ -288,9 +292,13 @@ func stop(unit string, seen Seen, m Memory) Task {
 	return Task{Verb: Stop, Service: concourse.Service{Unit: unit}}
 }
 
-// leave goes while the web server still knows this worker's key.
+// leave goes while the web server still knows this worker's key. The worker ends with its
+// builds, unless its web server is gone, which alone could tell that it has.
 func leave(spec Spec, seen Seen, m Memory) Due {
 	if _, works := m.Started[concourse.WorkerUnit]; works && !m.Retired {
+		if seen.Running[concourse.WorkerUnit] && !seen.Fault.severe() && seen.Webless < webless && !drained(spec, seen, m) {
+			return Due{Worker: landForGood(spec, seen, m)}
+		}
 		return Due{RetireSelf: true}
 	}
 	if _, serves := m.Started[concourse.ServerUnit]; serves && len(spec.Members) > 1 && !m.Parted {

@@ -23,7 +23,7 @@ func stays(spec Spec, seen Seen, m Memory) bool {
 	if !started || worker.Restart == "" || !seen.Running[concourse.WorkerUnit] || spec.Worker == nil {
 		return false
 	}
-	if !worker.Told.IsZero() {
+	if spec.Paused || !worker.Told.IsZero() {
 		return !drained(spec, seen, m)
 	}
 	return spec.Turn == Wait || spec.Turn == Unlisted && seen.UnlistedFor < unlisted || spec.Turn == TakeTurn && spec.DrainTimeout > 0
@@ -52,6 +52,9 @@ func keepsRunning(spec Spec, seen Seen, m Memory, wanted string) string {
 // inTurn has a worker that is to be replaced wait for its turn, and land in it. Due says what
 // it is to become, until that was started.
 func inTurn(spec Spec, seen Seen, m Memory, wanted string, t Task) (now Task, due string) {
+	if spec.Paused {
+		return t, "" // whatever it is to become, it does so when it is resumed
+	}
 	worker, started := m.Started[concourse.WorkerUnit]
 	told := !worker.Told.IsZero()
 	if spec.Worker != nil && (told || started && t.Verb == Start && (spec.Turn == TakeTurn || stays(spec, seen, m))) {
@@ -66,6 +69,19 @@ func inTurn(spec Spec, seen Seen, m Memory, wanted string, t Task) (now Task, du
 	return Task{}, due
 }
 
+// webless is how long a unit that leaves waits for a web server: as long as it takes to
+// appoint another one.
+const webless = time.Minute
+
+// landForGood has a worker end with its builds, that is not to be started again: of a unit that
+// is paused, or leaves.
+func landForGood(spec Spec, seen Seen, m Memory) Task {
+	if !seen.Running[concourse.WorkerUnit] || drained(spec, seen, m) {
+		return stop(concourse.WorkerUnit, seen, m)
+	}
+	return land(spec, seen, m)
+}
+
 // land tells a worker to end with its builds, where its web server is sure to stay. That
 // lists it as running when it has forgotten that it was told to, as it does whenever the
 // worker registers anew.
@@ -73,8 +89,9 @@ func land(spec Spec, seen Seen, m Memory) Task {
 	may := seen.WebServes && seen.TakenUp[concourse.WorkerName(spec.Unit)]
 	switch {
 	case spec.Web == nil:
-		may = spec.MayLand && seen.ToldAgo >= tellAgain
-	case spec.Worker != nil:
+		// A unit that leaves hears of nothing any more.
+		may = (spec.MayLand || spec.Leaving) && seen.ToldAgo >= tellAgain
+	case spec.Worker != nil && !spec.Leaving:
 		may = may && slices.Contains(m.Stays, spec.Unit)
 	}
 	if spec.Web != nil && seen.Workers[concourse.WorkerName(spec.Unit)] != concourse.Running || !may {
@@ -97,4 +114,20 @@ func stay(spec Spec, seen Seen, m Memory, ready bool, change Task) (now Task, st
 		return Task{}, stays
 	}
 	return change, stays
+}
+
+// LandedFor is how long the builds of a worker that ends have had. Lands is since when it has
+// Spec.Land.
+func (s Spec) LandedFor(now, lands time.Time, m Memory) time.Duration {
+	since := m.Started[concourse.WorkerUnit].Told
+	switch {
+	case s.Leaving || s.Paused:
+		since = s.Asked
+	case s.Land:
+		since = lands
+	}
+	if since.IsZero() {
+		return 0
+	}
+	return now.Sub(since)
 }

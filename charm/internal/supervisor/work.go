@@ -222,11 +222,7 @@ func (s *Supervisor) changeService(t Task) work {
 				if err := s.findWeb(ctx); err != nil {
 					return err
 				}
-				if s.spec.Worker != nil {
-					s.say("Landing the worker in its turn: it ends with its builds")
-				} else {
-					s.say("Landing the worker for good: it ends with its builds")
-				}
+				s.say("Landing the worker %s: it ends with its builds", s.spec.why())
 				return s.System.Signal(ctx, t.Service.Unit, "SIGUSR1")
 			}
 			return s.System.Remove(ctx, t.Service.Unit)
@@ -246,6 +242,17 @@ func (s *Supervisor) changeService(t Task) work {
 			}
 		},
 	}
+}
+
+// why says what a worker lands for.
+func (s Spec) why() string {
+	switch {
+	case s.Worker == nil || s.Leaving:
+		return "for good"
+	case s.Paused:
+		return "to pause it"
+	}
+	return "in its turn"
 }
 
 // findWeb returns an error unless a web server answers right now: a worker that is told to

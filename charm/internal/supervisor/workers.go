@@ -16,6 +16,7 @@ type workersView struct {
 	lands  time.Time // since when this unit's worker is to land for good
 	told   time.Time // when it was told last
 	known  time.Time // until when it was not Unlisted
+	web    time.Time // until when a web server has answered
 }
 
 // lookAtWorkers lists the workers every now and then, where the web server is.
@@ -40,17 +41,16 @@ func (s *Supervisor) lookAtWorkers(ctx context.Context, seen *Seen) {
 	if s.spec.Turn != Unlisted || v.known.IsZero() {
 		v.known = now
 	}
-	seen.ToldAgo, seen.UnlistedFor = now.Sub(v.told), now.Sub(v.known)
-	if told := s.memory.Started[concourse.WorkerUnit].Told; s.spec.Land {
-		seen.LandedFor = now.Sub(v.lands)
-	} else if !told.IsZero() {
-		seen.LandedFor = now.Sub(told)
+	if seen.WebServes || s.spec.Web == nil && s.status.Answering != "" || v.web.IsZero() {
+		v.web = now
 	}
+	seen.ToldAgo, seen.UnlistedFor, seen.Webless = now.Sub(v.told), now.Sub(v.known), now.Sub(v.web)
+	seen.LandedFor = s.spec.LandedFor(now, v.lands, s.memory)
 }
 
 func (s *Supervisor) listWorkers(ctx context.Context) {
 	v := &s.workers
-	api, lands := v.api, s.spec.lands()
+	api, lands := v.api, s.spec.Lands()
 	listing, done, err := v.list.poll(ctx, s, func(ctx context.Context) (l Listing, err error) {
 		if l.Workers, err = api.Workers(ctx); err != nil || !lands {
 			return l, err
