@@ -48,6 +48,16 @@ func stepped(sees func(supervisor.Spec, *supervisor.Seen, *supervisor.Memory), d
 
 func asIs(*supervisor.Due) {}
 
+// told breaks what the supervisor's step is told.
+func told(breaks func(*supervisor.Spec, supervisor.Seen)) func(*Protocol) {
+	return func(p *Protocol) {
+		p.Next = func(paths concourse.Paths, spec supervisor.Spec, seen supervisor.Seen, m supervisor.Memory) supervisor.Due {
+			breaks(&spec, seen)
+			return supervisor.Next(paths, spec, seen, m)
+		}
+	}
+}
+
 // A protocol without one of its rules breaks a promise in some order.
 func TestBroken(t *testing.T) {
 	for _, test := range []struct {
@@ -161,6 +171,29 @@ func TestBroken(t *testing.T) {
 		{"workers that are gone are not retired", stepped(func(supervisor.Spec, *supervisor.Seen, *supervisor.Memory) {}, func(due *supervisor.Due) {
 			due.Retire, due.Prune = "", ""
 		}), []error{ErrUnsettled}, nil},
+		{"a unit that was off forgets that it is paused", told(func(spec *supervisor.Spec, seen supervisor.Seen) {
+			spec.Paused = spec.Paused && !seen.Stale
+		}), []error{ErrPaused}, func(o Order) bool {
+			return o.Change == pauses && o.Fault == "power cut" && o.Units > 1 && o.Mode != "web"
+		}},
+		{"a worker is stopped to pause it", told(func(spec *supervisor.Spec, _ supervisor.Seen) {
+			if spec.Paused {
+				spec.DrainTimeout = 0
+			}
+		}), []error{ErrLost}, func(o Order) bool { return o.Change == pauses }},
+		{"the web server does not hear of pauses", planned(func(in *plan.Input, answer func() *plan.Plan) plan.Plan {
+			if in.Juju.Peers != nil {
+				for _, settings := range in.Juju.Peers.Units {
+					delete(settings, relations.WorkerPause)
+				}
+			}
+			return *answer()
+		}), []error{ErrUnsettled}, func(o Order) bool { return o.Change == pauses && o.Units > 1 && o.Mode == "auto" }},
+		{"a worker is stopped as its unit leaves", told(func(spec *supervisor.Spec, _ supervisor.Seen) {
+			if spec.Leaving {
+				spec.DrainTimeout = 0
+			}
+		}), []error{ErrLost}, func(o Order) bool { return o.Change == "unit removed" }},
 		{"a service is not known to have been started", func(p *Protocol) {
 			p.Did = func(m supervisor.Memory, t supervisor.Task, spec supervisor.Spec) supervisor.Memory {
 				t.Service.Process += "\n" // it differs from what is described

@@ -34,8 +34,29 @@ func removed(choose func(*world) *unit) func(*world) *excuse {
 			return &excuse{}
 		}
 		w.juju.removeUnit(u)
-		return &excuse{why: u.name, loses: []*unit{u}}
+		return &excuse{why: u.name}
 	}
+}
+
+// pauses is a change after which a unit stays out.
+const pauses = "unit paused"
+
+// later has another change come some time within a limit.
+func (w *world) later(within time.Duration, do func()) {
+	w.coming++
+	w.after(time.Duration(w.rand.Int64N(int64(within))), func() {
+		do()
+		w.coming--
+	})
+}
+
+// act asks a unit for an action, if it is still there.
+func (u *unit) act(name, version string) {
+	if u.life != alive {
+		return
+	}
+	u.agent.actions = append(u.agent.actions, action{name, version})
+	u.soon(0, 1, u.agent.once(u.agent.step))
 }
 
 // changes are all that an operator may do.
@@ -45,11 +66,7 @@ var changes = []change{
 	{"option of every process", configured(func(_ *world, c *plan.Config) { c.LogLevel = "debug" })},
 	{twoOptions, func(w *world) *excuse {
 		w.juju.configure(func(c *plan.Config) { c.Tag = "gpu" })
-		w.coming++
-		w.after(time.Duration(w.rand.Int64N(int64(time.Minute))), func() {
-			w.juju.configure(func(c *plan.Config) { externalURL(w, c) })
-			w.coming--
-		})
+		w.later(time.Minute, func() { w.juju.configure(func(c *plan.Config) { externalURL(w, c) }) })
 		return &excuse{}
 	}},
 	{"option version", configured(func(_ *world, c *plan.Config) { c.Version = newerVersion })},
@@ -63,9 +80,29 @@ var changes = []change{
 		}
 	})},
 	{"action upgrade", func(w *world) *excuse {
+		w.one().act("upgrade", newerVersion)
+		return &excuse{}
+	}},
+	{pauses, func(w *world) *excuse {
 		u := w.one()
-		u.agent.actions = append(u.agent.actions, action{"upgrade", newerVersion})
-		w.soon(0, 1, u.agent.once(u.agent.step))
+		u.act("pause", "")
+		return &excuse{why: u.name}
+	}},
+	{"unit paused, and resumed", func(w *world) *excuse {
+		u := w.one()
+		u.act("pause", "")
+		w.later(4*time.Minute, func() { u.act("resume", "") })
+		return &excuse{why: u.name}
+	}},
+	{"unit paused in an upgrade", func(w *world) *excuse {
+		u := w.one()
+		w.later(time.Minute, func() { u.act("pause", "") })
+		w.juju.configure(func(c *plan.Config) { c.Version = newerVersion })
+		return &excuse{why: u.name}
+	}},
+	{"option of workers, of which one is removed", func(w *world) *excuse {
+		w.later(time.Minute, func() { removed((*world).one)(w) })
+		w.juju.configure(func(c *plan.Config) { c.Tag = "gpu" })
 		return &excuse{}
 	}},
 	{"unit added", func(w *world) *excuse {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/relations"
@@ -25,6 +26,7 @@ var (
 	ErrFlapping  = errors.New("units make releases current in turn")
 	ErrUnsettled = errors.New("the cluster does not come to rest")
 	ErrRestless  = errors.New("a cluster at rest does not stay so")
+	ErrPaused    = errors.New("a worker runs that an operator has paused")
 	ErrHook      = errors.New("a hook failed that no fault explains")
 )
 
@@ -38,6 +40,7 @@ type judge struct {
 	proven  map[string]bool          // versions with which a web server has answered
 	wanted  map[string]time.Duration // versions that were asked for, and until when
 	untrue  map[*unit]time.Duration  // since when a unit is not as it says
+	out     map[*unit]bool           // that were said to be paused, and were not resumed since
 	away    map[*unit]bool           // whose workers were told to land in a turn, and have not registered since
 	mode    time.Duration            // when the mode was changed; zero for never
 	strict  bool                     // no weakness is known
@@ -110,7 +113,8 @@ func (j *judge) loses(w *worker, b *build, why string) {
 	if w.landing && j.troubled(slack) {
 		return // it could not know that no web server will be there
 	}
-	if w.unit.life == alive && !j.explained(w.unit) && !j.excused(modeChanges) {
+	leaves := w.unit.life == dying && !j.troubled(2*slack) // else its web server may have been gone
+	if (w.unit.life == alive || leaves) && !j.explained(w.unit) && !j.excused(modeChanges) {
 		j.violate(ErrLost, "build %d on %s, as %s", b.number, w.unit.name, why)
 	}
 }
@@ -189,6 +193,15 @@ const (
 
 func (j *judge) checkUnit(u *unit) {
 	m := u.machine
+	switch {
+	case !u.files.spec.Paused:
+		delete(j.out, u)
+	case strings.HasPrefix(u.status.Message, "Paused"):
+		j.out[u] = true
+	}
+	if j.out[u] && m.worker != nil {
+		j.violate(ErrPaused, "%s", u.name)
+	}
 	if w := m.worker; w != nil && j.juju.config.Mode == "auto" && !j.proven[w.version] {
 		j.violate(ErrUnproven, "%s executes %s", u.name, w.version)
 	}

@@ -185,3 +185,48 @@ func TestReplacingStops(t *testing.T) {
 		})
 	}
 }
+
+// A unit that is paused loses no build, stays out when its machine boots, takes part in an
+// upgrade, and works from the new release when it is resumed. Nobody waits for it.
+func TestPausedUnit(t *testing.T) {
+	for _, mode := range []string{"auto", "all"} {
+		t.Run(mode, func(t *testing.T) {
+			scene(t, mode, true, 3, func(t *testing.T, w *world) {
+				u := w.one()
+				for mode == "auto" && u.machine.web != nil {
+					u = w.one()
+				}
+				u.act("pause", "")
+				w.until(t, "that it is out", func() bool { return u.status.Message == paused(firstVersion) })
+				e := w.fault("power cut of "+u.name, u.machine.stop)
+				w.pass(30 * time.Second)
+				u.machine.start()
+				w.judge.over(e)
+				w.settle("the reboot")
+				w.judge.strict = false // of web servers that go one by one
+				change := upgraded(w)
+				w.settle("the upgrade")
+				w.judge.over(change)
+				require.Equal(t, paused(newerVersion), u.status.Message)
+				u.act("resume", "")
+				w.until(t, "its worker", func() bool { return u.machine.worker != nil })
+				w.settle("its return")
+				require.Equal(t, newerVersion, u.machine.worker.version)
+			})
+		})
+	}
+}
+
+// The builds of a unit that is removed end first, also while the others take turns.
+func TestRemovedUnit(t *testing.T) {
+	scene(t, "auto", true, 4, func(t *testing.T, w *world) {
+		u := w.one()
+		for u.machine.web != nil {
+			u = w.one()
+		}
+		w.until(t, "its builds", func() bool { return u.machine.worker != nil && len(u.machine.worker.builds) == 2 })
+		w.juju.removeUnit(u)
+		w.until(t, "its end", func() bool { return u.life == dead })
+		w.settle("the removal")
+	})
+}

@@ -64,6 +64,13 @@ func (w *world) unsettled() string {
 			return u.name + " is leaving"
 		case u.agent.busy() != "":
 			return u.name + " " + u.agent.busy()
+		case u.isPaused():
+			if web = m.web != nil; m.worker != nil || u.status.Message != paused(target) {
+				return fmt.Sprintf("%s is to be paused and says %q", u.name, u.status.Message)
+			}
+			if w.ci.workers[u.worker()] != nil { // as one that has landed
+				workers++
+			}
 		case failed:
 			web, worker = m.web != nil, m.worker != nil
 		case version != target:

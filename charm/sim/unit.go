@@ -189,6 +189,14 @@ func (u *unit) wait(limit time.Duration, later later, until func() bool, then fu
 	look()
 }
 
+// isPaused tells whether an operator has its worker stay out.
+func (u *unit) isPaused() bool { return u.files.spec.Paused && u.files.spec.Worker != nil }
+
+// paused is what such a unit says when it has what its worker is to run.
+func paused(version string) string {
+	return "Paused: the worker is out until you run resume (v" + version + ")"
+}
+
 // named is the version that a status says is ready, and the roles that it speaks of.
 func named(s juju.Status) (version string, web, worker bool) {
 	if s.Level != juju.Active {

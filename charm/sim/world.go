@@ -32,7 +32,7 @@ type world struct {
 func newWorld(seed uint64, p Protocol) *world {
 	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), protocol: p, machines: map[string]*machine{}}
 	w.juju, w.ci, w.volume = newController(w), newCluster(w), newVolume(w)
-	w.judge = judge{world: w, away: map[*unit]bool{}, untrue: map[*unit]time.Duration{}, proven: map[string]bool{},
+	w.judge = judge{world: w, away: map[*unit]bool{}, out: map[*unit]bool{}, untrue: map[*unit]time.Duration{}, proven: map[string]bool{},
 		wanted: map[string]time.Duration{}, fetched: map[*volume]map[string]int{}}
 	return w
 }

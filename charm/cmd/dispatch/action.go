@@ -33,6 +33,10 @@ func act(in *plan.Input) (proceed bool, err error) {
 		return pause(in)
 	case "resume":
 		return resume(in)
+	case "check-status":
+		return false, checkStatus(*in)
+	case "restart-services":
+		return restartServices(in)
 	}
 	return false, juju.ActionFails("unknown action %s", in.Juju.Action)
 }

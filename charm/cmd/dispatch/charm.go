@@ -29,13 +29,13 @@ type charm struct {
 
 // patience is how long a hook waits for the supervisor.
 type patience struct {
-	start, leave, look time.Duration
+	start, leave, action, look time.Duration
 }
 
 // defaultPatience: a supervisor starts within a second, and a unit leaves when its builds
 // have ended, for which they have drain-timeout, then its worker, for which it has a minute,
 // and what it has on the volume is removed.
-var defaultPatience = patience{start: 30 * time.Second, leave: 6 * time.Minute, look: 100 * time.Millisecond}
+var defaultPatience = patience{start: 30 * time.Second, leave: 6 * time.Minute, action: time.Minute, look: 100 * time.Millisecond}
 
 func (c charm) files() supervisor.Files { return supervisor.Files(c.paths.State) }
 
@@ -95,7 +95,10 @@ func (c charm) run(ctx context.Context) error {
 			return answer(event, plan.Unable(err))
 		}
 	}
-	return in.Juju.Write(planned.Changes)
+	if err := in.Juju.Write(planned.Changes); err != nil || event.Action != "restart-services" {
+		return err
+	}
+	return c.awaitRestart(ctx, in.Before)
 }
 
 // answer is that of a hook that can do no more, as on a machine whose disk is full. None

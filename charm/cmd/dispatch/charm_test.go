@@ -493,6 +493,76 @@ func TestPauseAndResume(t *testing.T) {
 	require.ErrorContains(t, juju.ActionError, "pause a unit with a worker")
 }
 
+// A restart is filed with the supervisor, and named; who asks again hears how far it is.
+func TestRestartServices(t *testing.T) {
+	u := readyWorker(t, 2)
+	run := func(params map[string]any) (map[string]string, error) {
+		juju := u.context()
+		var err error
+		u.state, err = juju.RunAction("restart-services", u.state, params)
+		require.NoError(t, errors.Join(err, juju.CharmErr))
+		return juju.ActionResults, juju.ActionError
+	}
+	results, failed := run(nil)
+	require.NoError(t, failed)
+	id := u.spec().Restarts
+	require.NotEmpty(t, id)
+	require.False(t, u.spec().AtOnce)
+	require.Equal(t, []string{id, "waiting"}, []string{results["id"], results["state"]})
+	u.hook("config-changed")
+	require.Equal(t, id, u.spec().Restarts, "hooks keep it")
+	u.is(supervisor.Status{Run: "7.14.2", Landing: true})
+	results, _ = run(map[string]any{"id": id})
+	require.Equal(t, "landing", results["state"])
+	u.is(supervisor.Status{Run: "7.14.2", Restarted: id})
+	results, _ = run(map[string]any{"id": id})
+	require.Equal(t, "done", results["state"])
+	require.Equal(t, id, u.spec().Restarts, "to ask starts nothing")
+	_, failed = run(map[string]any{"id": "other"})
+	require.ErrorContains(t, failed, `no restart "other"`)
+
+	u.charm.patience.action = time.Hour
+	go func() {
+		for u.spec().Restarts == id {
+			time.Sleep(time.Millisecond)
+		}
+		u.is(supervisor.Status{Restarted: u.spec().Restarts})
+	}()
+	results, _ = run(map[string]any{"at-once": true})
+	require.Equal(t, "done", results["state"], "it has waited")
+	require.True(t, u.spec().AtOnce)
+}
+
+// Who asks for the status changes nothing.
+func TestCheckStatus(t *testing.T) {
+	u := readyWorker(t, 2)
+	run := func() map[string]string {
+		juju := u.context()
+		spec := u.spec()
+		_, err := juju.RunAction("check-status", u.state, nil)
+		require.NoError(t, errors.Join(err, juju.CharmErr, juju.ActionError))
+		require.Equal(t, spec, u.spec())
+		return juju.ActionResults
+	}
+	u.hook("volume-changed")
+	results := run()
+	for name, want := range map[string]string{
+		"status": "active", "worker": "v7.14.2", "web-server": "none", "version": "7.14.2", "due": "nothing", "restart-state": "none", "volume": "healthy",
+	} {
+		require.Equal(t, want, results[name], name)
+	}
+	status, err := u.files.Status()
+	require.NoError(t, err)
+	status.Due, status.Landing, status.Fault = "7.14.3", true, supervisor.Full
+	u.is(status)
+	results = run()
+	for name, want := range map[string]string{
+		"status": "blocked", "worker": "landing", "due": "land the worker; replace the worker, by v7.14.3", "volume": "full",
+	} {
+		require.Equal(t, want, results[name], name)
+	}
+}
+
 // Juju tells of storage before it installs a unit, and when it takes it away, which need
 // not be for good.
 func TestStorageHooks(t *testing.T) {

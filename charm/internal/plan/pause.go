@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 // with the unit, since it is about its machine. It returns why it cannot be, if it cannot.
 func (in *Input) Pause(now time.Time) (refused string) {
 	app := in.Juju.Peers.App
-	serves := in.Config.Mode == "auto" && in.Juju.Unit == app[relations.WebUnit]
+	serves := in.Config.Mode == "auto" && in.Juju.Unit == cmp.Or(app[relations.WebUnit], app[relations.NextWebUnit])
 	switch {
 	case in.Before.Unit == "":
 		return "this unit is still being prepared; try again in a minute"

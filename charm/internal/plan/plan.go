@@ -79,6 +79,7 @@ func Make(in Input) Plan {
 
 		DrainTimeout: in.Config.DrainTimeout,
 		Paused:       in.Before.Paused, Asked: in.Before.Asked,
+		Restarts: in.Before.Restarts, AtOnce: in.Before.AtOnce,
 		Again: in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {

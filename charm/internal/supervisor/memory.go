@@ -29,11 +29,12 @@ type Memory struct {
 
 // Started is how a service was started.
 type Started struct {
-	Restart string `json:"restart"`            // its RestartDigest; empty while it is being started
-	Reload  string `json:"reload"`             // its ReloadDigest
-	Is      string `json:"is"`                 // Identity of the Web or Worker
-	Version string `json:"version"`            // from which
-	WorkDir string `json:"work_dir,omitempty"` // of a worker
+	Restart  string `json:"restart"`            // its RestartDigest; empty while it is being started
+	Reload   string `json:"reload"`             // its ReloadDigest
+	Is       string `json:"is"`                 // Identity of the Web or Worker
+	Version  string `json:"version"`            // from which
+	WorkDir  string `json:"work_dir,omitempty"` // of a worker
+	Restarts string `json:"restarts,omitempty"` // the Spec.Restarts of then
 	// At is when it was started, and Told when it was told first to land; zero is never.
 	At   time.Time `json:"at,omitzero"`
 	Told time.Time `json:"told,omitzero"`

@@ -59,6 +59,11 @@ type Spec struct {
 	Halt    string     `json:"halt,omitempty"`
 	Migrate *Migration `json:"migrate,omitempty"`
 
+	// Restarts names the last restart that was asked for: a service that was started before is
+	// started anew, a worker in its turn, or AtOnce.
+	Restarts string `json:"restarts,omitempty"`
+	AtOnce   bool   `json:"at_once,omitempty"`
+
 	// TSA are the addresses that concourse.TSAName means on this machine, with a space
 	// between, the one to try first before; empty for none.
 	TSA string `json:"tsa,omitempty"`

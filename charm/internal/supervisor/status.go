@@ -77,6 +77,8 @@ type Status struct {
 	Left  bool   `json:"left,omitempty"` // the unit has left the cluster, see Spec.Leaving
 	// Paused says that the worker is out, see Spec.Paused.
 	Paused bool `json:"paused,omitempty"`
+	// Restarted is Spec.Restarts once no service of before runs any more.
+	Restarted string `json:"restarted,omitempty"`
 	// Lost are units that are gone, of which something is on the volume. It is removed when
 	// a hook has written a spec that still does not know them.
 	Lost string `json:"lost,omitempty"`
@@ -90,6 +92,12 @@ func (s *Status) Note(spec Spec, seen Seen, m Memory, due Due) {
 	s.Paused = spec.Paused && spec.Worker != nil && !works && !seen.Running[concourse.WorkerUnit]
 	if works && !worker.At.IsZero() {
 		s.Process = strconv.FormatInt(worker.At.Unix(), 10)
+	}
+	s.Restarted = spec.Restarts
+	for _, started := range m.Started {
+		if started.Restarts != spec.Restarts {
+			s.Restarted = ""
+		}
 	}
 	var may []string
 	for _, unit := range due.Stays {

@@ -67,7 +67,9 @@ type Task struct {
 	Version string            // from which
 	TSAHost string            // of a worker
 	WorkDir string            // of a worker
-	At      time.Time         // when it was begun: who does it says so
+	// Restarts is that of the spec for which it is started.
+	Restarts string
+	At       time.Time // when it was begun: who does it says so
 }
 
 // Due is what to do next. Its parts do not depend on one another: what has to wait for
@@ -233,7 +235,7 @@ func nextWeb(paths concourse.Paths, spec Spec, seen Seen, m Memory, version stri
 	case outdated(spec, seen, version), version != spec.Run && version != spec.Proven:
 		return Task{}
 	}
-	t := start(Task{Service: spec.Web.Service(paths, version), Version: version}, spec.Web.Identity, seen, m)
+	t := start(Task{Service: spec.Web.Service(paths, version), Version: version, Restarts: spec.Restarts}, spec.Web.Identity, seen, m)
 	if t.Verb == Start && !seen.suits(version) {
 		return Task{}
 	}
@@ -257,7 +259,7 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 	}
 	worker := *spec.Worker
 	worker.WorkDir, worker.NameServers, worker.Certificates = seen.WorkDir, seen.NameServers, seen.Certificates
-	described := Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost, WorkDir: worker.WorkDir}
+	described := Task{Service: worker.Service(paths, version), Version: version, TSAHost: worker.TSAHost, WorkDir: worker.WorkDir, Restarts: spec.Restarts}
 	t, before := start(described, worker.Identity, seen, m), m.Started[concourse.WorkerUnit]
 	if former := formerWorker(worker, spec.TSA).Service(paths, version); t.Verb == Start && before.Restart == former.RestartDigest() {
 		t.Service = former // it runs as the former charm has described it
@@ -274,7 +276,7 @@ func nextWorker(paths concourse.Paths, spec Spec, seen Seen, m Memory, version s
 func start(t Task, identity func() string, seen Seen, m Memory) Task {
 	before, started := m.Started[t.Service.Unit]
 	switch {
-	case !started || !seen.Running[t.Service.Unit] || before.Restart != t.Service.RestartDigest():
+	case !started || !seen.Running[t.Service.Unit] || before.Restart != t.Service.RestartDigest() || before.Restarts != t.Restarts:
 		t.Verb = Start
 	case before.Reload != t.Service.ReloadDigest():
 		t.Verb = Reload
@@ -338,7 +340,7 @@ func (m Memory) Did(t Task, spec Spec) Memory {
 	before := m.Started[t.Service.Unit]
 	m.Started[t.Service.Unit] = Started{
 		Restart: t.Service.RestartDigest(), Reload: t.Service.ReloadDigest(), Is: t.Is, Version: t.Version, WorkDir: t.WorkDir,
-		At: t.At,
+		At: t.At, Restarts: t.Restarts,
 	}
 	if t.Service.Unit == concourse.MigrationUnit {
 		started := m.Started[t.Service.Unit]

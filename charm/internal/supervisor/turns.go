@@ -23,6 +23,9 @@ func stays(spec Spec, seen Seen, m Memory) bool {
 	if !started || worker.Restart == "" || !seen.Running[concourse.WorkerUnit] || spec.Worker == nil {
 		return false
 	}
+	if spec.AtOnce && worker.Restarts != spec.Restarts {
+		return false
+	}
 	if spec.Paused || !worker.Told.IsZero() {
 		return !drained(spec, seen, m)
 	}

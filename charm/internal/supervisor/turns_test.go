@@ -107,6 +107,33 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// A restart that was asked for takes a turn, unless it is to be at once; the next process was
+// started for it.
+func TestRestartOfAWorker(t *testing.T) {
+	for turn, verb := range map[supervisor.Turn]supervisor.Verb{supervisor.Wait: "", supervisor.TakeTurn: supervisor.Land} {
+		spec, seen, m := upgraded(turn)
+		spec.Run, spec.Proven, spec.MayLand, seen.Current = "7.14.2", "7.14.2", true, "7.14.2"
+		due := supervisor.Next(paths, spec, seen, m)
+		require.Empty(t, due.Worker.Verb)
+		require.Empty(t, due.Due)
+		spec.Restarts = "one"
+		due = supervisor.Next(paths, spec, seen, m)
+		require.Equal(t, verb, due.Worker.Verb)
+		require.Equal(t, "7.14.2", due.Due)
+		var s supervisor.Status
+		s.Note(spec, seen, m, due)
+		require.Empty(t, s.Restarted)
+		spec.AtOnce = true
+		due = supervisor.Next(paths, spec, seen, m)
+		require.Equal(t, supervisor.Start, due.Worker.Verb)
+		m = m.Did(due.Worker, spec)
+		due = supervisor.Next(paths, spec, seen, m)
+		require.Empty(t, due.Worker.Verb)
+		s.Note(spec, seen, m, due)
+		require.Equal(t, "one", s.Restarted)
+	}
+}
+
 // A worker beside its web server lands when that is to stay.
 func TestTurnBesideTheWebServer(t *testing.T) {
 	spec, seen, m := upgraded(supervisor.TakeTurn)
