@@ -194,7 +194,7 @@ func (u *unit) isPaused() bool { return u.files.spec.Paused && u.files.spec.Work
 
 // paused is what such a unit says when it has what its worker is to run.
 func paused(version string) string {
-	return "Paused: the worker is out until you run resume (v" + version + ")"
+	return "Paused: the worker is out (v" + version + "), run `resume`"
 }
 
 // named is the version that a status says is ready, and the roles that it speaks of.

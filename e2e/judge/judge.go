@@ -63,7 +63,7 @@ func Always() []Rule {
 	return slices.Concat(
 		secretRules, panicRules, statusRules, restartRules, optionRules, restRules,
 		programRules, fileRules, mountRules, releaseRules, modelRules, volumeRules, keepRules,
-		downloadRules, receivedRules, diskRules, webRules, orderRules, turnRules, buildRules,
+		downloadRules, receivedRules, diskRules, webRules, orderRules, turnRules, pauseRules, buildRules,
 	)
 }
 

@@ -28,7 +28,7 @@ type table struct {
 var tables = slices.Concat(
 	secretTables, panicTables, statusTables, restartTables, optionTables, hookTables, programTables, fileTables,
 	mountTables, currentTables, modelTables, volumeTables, keptTables, downloadTables, receivedTables, diskTables, webTables,
-	orderTables, turnTables, buildTables, seenTables,
+	orderTables, turnTables, pauseTables, buildTables, seenTables,
 )
 
 func ruleOf(t *testing.T, name string) judge.Rule {

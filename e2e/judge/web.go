@@ -55,6 +55,7 @@ func wrongWorkers(r observation.Record) []string {
 			switch {
 			case !asked && (isUnit(o, w.Name) || len(o.Status.Apps) == 0):
 			case !must && w.State == "retiring" && leftBefore(r, w.Name, o.Time):
+			case !must && w.State == "landed" && pausedWorker(o, w.Name):
 			case !must:
 				f.add(o, w.Name, "the web server lists it as %s, and no unit runs it", w.State)
 			case w.State != "running":
@@ -79,6 +80,16 @@ func leftBefore(r observation.Record, name string, at time.Time) bool {
 	return slices.ContainsFunc(r.Observations, func(o observation.Observation) bool {
 		return o.Time.Before(at) && at.Sub(o.Time) <= forgets && isUnit(o, name)
 	})
+}
+
+// pausedWorker tells whether a worker's unit says that it is paused.
+func pausedWorker(o observation.Observation, name string) bool {
+	for u := range allUnits(o.Status) {
+		if dashed(u.Name) == name {
+			return paused(o, u.Name)
+		}
+	}
+	return false
 }
 
 // isUnit tells whether a worker's name is that of a unit.

@@ -52,6 +52,12 @@ var webTables = []table{
 			{"a worker that became the web server", listed(func(w *observation.Web) {
 				w.Workers = append(w.Workers, observation.Worker{Name: "ci-0", State: "running"})
 			}), "ci-0 at the end of \"upgraded\": the web server lists it as running, and no unit runs it"},
+			{"a worker that has landed, of a unit that says nothing of it", func(r *observed) {
+				pauses(r, "ci/1")
+				says(r, upgraded, "ci/1", "active", "Worker ready (v7.14.3)")
+			}, "ci-1 at the end of \"upgraded\": the web server lists it as landed, and no unit runs it"},
+			{"a worker that was paused without landing", func(r *observed) { pauses(r, "ci/1"); lists(r, "ci/1", "stalled") },
+				"ci-1 at the end of \"upgraded\": the web server lists it as stalled, and no unit runs it"},
 			{"a name that is none", listed(func(w *observation.Web) { w.Workers[1].Name = "juju-4711-2" }), "juju-4711-2"},
 			{"one worker twice", listed(func(w *observation.Web) { w.Workers = append(w.Workers, w.Workers[0]) }), "the web server lists it twice"},
 		},
@@ -61,6 +67,7 @@ var webTables = []table{
 				r.Observations[upgraded].Web.Workers[1].State = "stalled"
 			}, ""},
 			{"a worker of a unit that has just left", retires(130), ""},
+			{"a worker that is paused", func(r *observed) { pauses(r, "ci/1") }, ""},
 			{"a worker that is landing", func(r *observed) {
 				r.Observations[upgraded].Resting = false
 				r.Observations[upgraded].Web.Workers[1].State = "landing"

@@ -90,6 +90,14 @@ func All() []Scenario {
 			Run:    scenarios.ReplacingStops,
 		},
 		{
+			Name:   "maintenance",
+			Group:  "cluster",
+			Proves: "A worker that is paused, started anew, or removed with its unit loses no build; a paused one stays out when its machine boots, and comes along in an upgrade.",
+			Needs:  Needs{Memory: 5 << 30},
+			Takes:  600 * time.Second,
+			Run:    scenarios.Maintenance,
+		},
+		{
 			Name:   "failover-with-builds",
 			Group:  "faults",
 			Proves: "No build is lost when the web server's machine is.",

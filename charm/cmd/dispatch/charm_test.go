@@ -470,7 +470,7 @@ func TestPauseAndResume(t *testing.T) {
 	require.WithinDuration(t, time.Now(), asked, time.Minute)
 	u.is(supervisor.Status{Run: "7.14.2", Paused: true})
 	for _, hook := range []string{"volume-changed", "config-changed", "start", "upgrade-charm"} {
-		require.Equal(t, "maintenance Paused: the worker is out until you run resume (v7.14.2)", u.hook(hook))
+		require.Equal(t, "maintenance Paused: the worker is out (v7.14.2), run `resume`", u.hook(hook))
 		require.True(t, u.spec().Paused, hook)
 	}
 	juju, _ = run("pause")

@@ -42,7 +42,7 @@ func TestPause(t *testing.T) {
 	got = plan.Make(u.in)
 	require.True(t, got.Spec.Paused)
 	require.Equal(t, asked, got.Spec.Asked, "its time does not begin anew")
-	require.Equal(t, []string{relations.Paused, "maintenance Paused: the worker is out until you run resume (v7.14.2)"}, of(got))
+	require.Equal(t, []string{relations.Paused, "maintenance Paused: the worker is out (v7.14.2), run `resume`"}, of(got))
 
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion], u.in.Status.Run = next, next, next
 	got = plan.Make(u.in)

@@ -83,7 +83,7 @@ var (
 	starting          = text{juju.Maintenance, "Starting Concourse v%s..."}
 
 	pausing = text{juju.Maintenance, "Pausing the worker: it ends with its builds, in %s at most..."}
-	paused  = text{juju.Maintenance, "Paused: the worker is out until you run resume (v%s)"}
+	paused  = text{juju.Maintenance, "Paused: the worker is out (v%s), run `resume`"}
 
 	waitsForTurn   = text{juju.Maintenance, "Waiting for its turn to replace the worker (v%s)..."}
 	landing        = text{juju.Maintenance, "Landing the worker for v%s: it ends with its builds, in %s at most..."}
