@@ -37,6 +37,8 @@ func act(in *plan.Input) (proceed bool, err error) {
 		return false, checkStatus(*in)
 	case "restart-services":
 		return restartServices(in)
+	case "verify-volume":
+		return verifyVolume(in)
 	}
 	return false, juju.ActionFails("unknown action %s", in.Juju.Action)
 }

@@ -95,10 +95,16 @@ func (c charm) run(ctx context.Context) error {
 			return answer(event, plan.Unable(err))
 		}
 	}
-	if err := in.Juju.Write(planned.Changes); err != nil || event.Action != "restart-services" {
+	if err := in.Juju.Write(planned.Changes); err != nil {
 		return err
 	}
-	return c.awaitRestart(ctx, in.Before)
+	switch event.Action {
+	case "restart-services":
+		return c.awaitRestart(ctx, in.Before)
+	case "verify-volume":
+		return c.awaitCheck(ctx, in.Before)
+	}
+	return nil
 }
 
 // answer is that of a hook that can do no more, as on a machine whose disk is full. None

@@ -533,6 +533,42 @@ func TestRestartServices(t *testing.T) {
 	require.True(t, u.spec().AtOnce)
 }
 
+// A check of the volume is filed with the supervisor, and waited for a while.
+func TestVerifyVolume(t *testing.T) {
+	u := readyWorker(t, 2)
+	run := func(params map[string]any) (map[string]string, error) {
+		juju := u.context()
+		var err error
+		u.state, err = juju.RunAction("verify-volume", u.state, params)
+		require.NoError(t, errors.Join(err, juju.CharmErr))
+		return juju.ActionResults, juju.ActionError
+	}
+	results, failed := run(nil)
+	require.NoError(t, failed)
+	first := u.spec().Check
+	require.Equal(t, []string{first.ID, "verifying"}, []string{results["id"], results["state"]})
+	require.False(t, first.Repair)
+	u.hook("config-changed")
+	require.Equal(t, first, u.spec().Check, "hooks keep it")
+	u.is(supervisor.Status{Checked: supervisor.Checked{ID: first.ID, Found: "a file"}})
+	results, _ = run(map[string]any{"id": first.ID})
+	require.Equal(t, "damaged", results["state"])
+	require.Contains(t, results["message"], "a file; run verify-volume repair=true")
+	_, failed = run(map[string]any{"id": "other"})
+	require.ErrorContains(t, failed, `no check "other"`)
+
+	u.charm.patience.action = time.Hour
+	go func() {
+		for u.spec().Check == first {
+			time.Sleep(time.Millisecond)
+		}
+		u.is(supervisor.Status{Checked: supervisor.Checked{ID: u.spec().Check.ID, Found: "all", Sound: true}})
+	}()
+	results, _ = run(map[string]any{"repair": true})
+	require.Equal(t, "sound", results["state"], "it has waited")
+	require.True(t, u.spec().Check.Repair)
+}
+
 // Who asks for the status changes nothing.
 func TestCheckStatus(t *testing.T) {
 	u := readyWorker(t, 2)

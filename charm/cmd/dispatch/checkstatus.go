@@ -33,6 +33,8 @@ func checkStatus(in plan.Input) error {
 		"volume-id":      cmp.Or(s.VolumeID, "none"),
 		"restart-id":     cmp.Or(spec.Restarts, "none"),
 		"restart-state":  restartState(spec, s),
+		"check-id":       cmp.Or(spec.Check.ID, "none"),
+		"check-state":    checkState(spec, s),
 		"turns":          cmp.Or(app[relations.Turns], relations.None),
 		"due":            cmp.Or(strings.Join(stillDue(spec, s), "; "), "nothing"),
 	}
@@ -69,6 +71,7 @@ func stillDue(spec supervisor.Spec, s supervisor.Status) (due []string) {
 		"run v" + spec.Run:                    spec.Run != "" && s.Run != spec.Run,
 		"replace the worker, by v" + s.Due:    s.Due != "",
 		"land the worker":                     s.Landing,
+		"verify the volume":                   spec.Check.ID != s.Checked.ID,
 		"start the services anew":             s.Restarted != spec.Restarts,
 		"start the worker when it is resumed": s.Paused,
 		"try again: " + s.Stuck:               s.Stuck != "",

@@ -79,7 +79,7 @@ func Make(in Input) Plan {
 
 		DrainTimeout: in.Config.DrainTimeout,
 		Paused:       in.Before.Paused, Asked: in.Before.Asked,
-		Restarts: in.Before.Restarts, AtOnce: in.Before.AtOnce,
+		Restarts: in.Before.Restarts, AtOnce: in.Before.AtOnce, Check: in.Before.Check,
 		Again: in.Juju.Early || in.Juju.Unreadable,
 	}
 	if m.spec.Shared {

@@ -25,6 +25,8 @@ type Memory struct {
 	Retired    bool `json:"retired,omitempty"`
 	Parted     bool `json:"parted,omitempty"` // see Due.Part
 	LeftVolume bool `json:"left_volume,omitempty"`
+	// Checked is the answer to the last Spec.Check that was done.
+	Checked Checked `json:"checked,omitzero"`
 }
 
 // Started is how a service was started.

@@ -63,6 +63,7 @@ type Spec struct {
 	// started anew, a worker in its turn, or AtOnce.
 	Restarts string `json:"restarts,omitempty"`
 	AtOnce   bool   `json:"at_once,omitempty"`
+	Check    Check  `json:"check,omitzero"` // of the releases on the volume
 
 	// TSA are the addresses that concourse.TSAName means on this machine, with a space
 	// between, the one to try first before; empty for none.

@@ -79,6 +79,8 @@ type Status struct {
 	Paused bool `json:"paused,omitempty"`
 	// Restarted is Spec.Restarts once no service of before runs any more.
 	Restarted string `json:"restarted,omitempty"`
+	// Checked is the answer to the last Spec.Check that was done.
+	Checked Checked `json:"checked,omitzero"`
 	// Lost are units that are gone, of which something is on the volume. It is removed when
 	// a hook has written a spec that still does not know them.
 	Lost string `json:"lost,omitempty"`

@@ -37,6 +37,7 @@ type Volume interface {
 	WorkerDirBelow(ctx context.Context, dir string, made []string) (string, error)
 	RemoveWorkerDir(ctx context.Context) error
 	Ensure(ctx context.Context, version string) (coordinator.Release, error)
+	Reinstall(ctx context.Context, version string) (coordinator.Release, error)
 	Activate(ctx context.Context, version string) (coordinator.Activation, error)
 	Pin(ctx context.Context, version string) (coordinator.Release, error)
 	Collect(ctx context.Context) ([]string, error)
@@ -226,6 +227,7 @@ func (s *Supervisor) look(ctx context.Context) error {
 	s.lookAtWorkDir(ctx, &seen)
 	s.lookForLost(ctx, &seen)
 	s.collectReleases(ctx)
+	s.verifyVolume(ctx)
 	s.lookAtWatched(ctx)
 	s.lookAtHosts(&seen)
 	s.lookAtMachine(&seen)

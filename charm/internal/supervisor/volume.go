@@ -23,6 +23,7 @@ type volumeView struct {
 	install  attempt[coordinator.Release]
 	newest   attempt[string]
 	collect  attempt[[]string]
+	check    attempt[Checked]
 	probe    attempt[probe.Result]
 	probed   bool   // the volume, since it was opened
 	tidy     string // the version for which was collected
@@ -40,7 +41,9 @@ type known struct {
 }
 
 // busy tells whether something that writes to the volume is under way.
-func (v *volumeView) busy() bool { return v.install.busy() || v.collect.busy() || v.probe.busy() }
+func (v *volumeView) busy() bool {
+	return v.install.busy() || v.collect.busy() || v.check.busy() || v.probe.busy()
+}
 
 // changeVolumeSpec gives up what a changed spec makes pointless.
 func (s *Supervisor) changeVolumeSpec(old Spec) {
@@ -55,12 +58,16 @@ func (s *Supervisor) changeVolumeSpec(old Spec) {
 		s.volume.ensured = ""
 		s.status.Installed, s.status.Trying, s.status.Holder, s.status.Percent, s.status.Failure = "", "", "", 0, ""
 	}
+	if old.Check != s.spec.Check {
+		s.volume.check.giveUp()
+	}
 	if old.Leaving && !s.spec.Leaving {
 		s.forgetVolume() // what was there of this unit is gone
 	}
 	if s.spec.Leaving { // nothing writes to the volume beside its leaving
 		s.volume.install.giveUp()
 		s.volume.collect.giveUp()
+		s.volume.check.giveUp()
 		s.volume.probe.giveUp()
 	}
 	if origin || !s.spec.Newest {
@@ -71,6 +78,7 @@ func (s *Supervisor) changeVolumeSpec(old Spec) {
 
 func (s *Supervisor) forgetVolume() {
 	s.volume.open, s.volume.installed, s.volume.workDir, s.volume.current = nil, nil, "", coordinator.Activation{}
+	s.volume.check.giveUp()
 	s.volume.probe.giveUp()
 }
 
