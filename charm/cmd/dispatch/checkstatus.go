@@ -26,8 +26,8 @@ func checkStatus(in plan.Input) error {
 		"target-version": cmp.Or(app[relations.TargetVersion], "none"),
 		"active-version": cmp.Or(app[relations.ActiveVersion], "none"),
 		"version":        cmp.Or(s.Run, "none"),
-		"web-server":     answer(spec.Web != nil, s.Web),
-		"worker":         answer(spec.Worker != nil, s.Worker),
+		"web-server":     serviceState(spec.Web != nil, s.Web),
+		"worker":         serviceState(spec.Worker != nil, s.Worker),
 		"listed-workers": cmp.Or(s.Workers, "none"),
 		"volume":         cmp.Or(string(s.Fault), "healthy"),
 		"volume-id":      cmp.Or(s.VolumeID, "none"),
@@ -49,8 +49,8 @@ func checkStatus(in plan.Input) error {
 	return juju.ActionResults(results)
 }
 
-// answer says how a service is.
-func answer(wanted bool, a supervisor.Answer) string {
+// serviceState says how a service is.
+func serviceState(wanted bool, a supervisor.Answer) string {
 	switch {
 	case a.Exits != "":
 		return "exits again and again " + a.Exits

@@ -70,6 +70,10 @@ func (v *slowVolume) Ensure(ctx context.Context, version string) (coordinator.Re
 	return coordinator.Release{Version: version}, v.call(ctx, install)
 }
 
+func (v *slowVolume) Reinstall(context.Context, string) (coordinator.Release, error) {
+	return coordinator.Release{}, errors.ErrUnsupported
+}
+
 func (v *slowVolume) VolumeID() string { return "" }
 
 func (v *slowVolume) Verify(context.Context, string, func(done, total int64)) error { return nil }
