@@ -88,7 +88,7 @@ func (u *unit) dispatch(ctx *hookContext, done func(error)) {
 		}
 		u.files.written++
 	}
-	gone := e.Relation == relations.PeersEndpoint && e.Departing == u.name
+	gone := e.Departing == u.name
 	if gone || e.Hook == "stop" || u.files.spec.Leaving {
 		u.leave(e, later, end)
 		return

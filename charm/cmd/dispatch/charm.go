@@ -65,7 +65,8 @@ func (c charm) run(ctx context.Context) error {
 			return err
 		}
 	}
-	gone := event.Relation == relations.PeersEndpoint && event.Departing == event.Unit
+	// Juju takes a unit that goes out of its other relations first, as that to its database.
+	gone := event.Departing != "" && event.Departing == event.Unit
 	if gone || event.Hook == "stop" || before.Leaving {
 		return c.leave(ctx, files, before, event)
 	}

@@ -389,9 +389,14 @@ func TestWorkerLeaves(t *testing.T) {
 	require.Equal(t, "ssh-rsa OWN", u.self()[relations.WorkerPublicKey])
 	require.Equal(t, "7.14.2", u.self()[relations.ConcourseVersion])
 
-	u.extra = map[string]string{"JUJU_RELATION": "peers", "JUJU_DEPARTING_UNIT": "ci/1"}
-	require.Equal(t, "maintenance Leaving the cluster", u.hook("peers-relation-departed"))
-	require.True(t, u.spec().Leaving)
+	u.extra = map[string]string{"JUJU_RELATION": "peers", "JUJU_DEPARTING_UNIT": "ci/0"}
+	u.hook("peers-relation-departed")
+	require.False(t, u.spec().Leaving, "another one goes")
+	for _, relation := range []string{"postgresql", "peers"} { // in Juju's order
+		u.extra = map[string]string{"JUJU_RELATION": relation, "JUJU_DEPARTING_UNIT": "ci/1"}
+		require.Equal(t, "maintenance Leaving the cluster", u.hook(relation+"-relation-departed"))
+		require.True(t, u.spec().Leaving)
+	}
 	u.extra = nil
 	u.hook("config-changed")
 	require.True(t, u.spec().Leaving, "a unit that leaves starts nothing")
