@@ -32,7 +32,7 @@ func TestLandsForGood(t *testing.T) {
 		"it was just told": {[]change{mayLand, func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) {
 			seen.ToldAgo = time.Second
 		}}, keep, keep, "7.14.2"},
-		"it has landed": {[]change{func(spec *supervisor.Spec, _ *supervisor.Seen, _ *supervisor.Memory) { spec.Landed = true }}, stop, keep, "7.14.3"},
+		"it has landed": {[]change{func(spec *supervisor.Spec, _ *supervisor.Seen, _ *supervisor.Memory) { spec.Landed = true }}, stop, land, "7.14.3"}, // the process before, it may be
 		"its time is over": {[]change{mayLand, func(_ *supervisor.Spec, seen *supervisor.Seen, _ *supervisor.Memory) {
 			seen.LandedFor = time.Hour
 		}}, stop, keep, "7.14.3"},
@@ -87,6 +87,28 @@ func TestLandsForGoodBesideTheWebServer(t *testing.T) {
 	require.Equal(t, supervisor.Land, verb())
 	seen.Workers["ci-1"] = concourse.Landing
 	require.Equal(t, supervisor.Due{}, supervisor.Next(paths, spec, seen, m), "its builds go on")
+}
+
+// The web server of a unit that leaves stays while workers of others land with it, for as long
+// as builds may go on, and before it parts as after that.
+func TestWebServerLeavesLast(t *testing.T) {
+	spec := supervisor.Spec{Unit: "ci/1", Leaving: true, DrainTimeout: time.Hour, Members: []string{"ci/1", "ci/2"}, Web: &concourse.Web{}}
+	serves := map[string]supervisor.Started{concourse.ServerUnit: {}}
+	for name, test := range map[string]struct {
+		seen   supervisor.Seen
+		stays  bool
+		parted bool
+	}{
+		"nobody lands":                  {supervisor.Seen{WebServes: true}, false, false},
+		"a worker lands":                {supervisor.Seen{WebServes: true, Lands: true}, true, false},
+		"one lands when it has parted":  {supervisor.Seen{WebServes: true, Lands: true}, true, true},
+		"its time is over":              {supervisor.Seen{WebServes: true, Lands: true, LandedFor: time.Hour}, false, false},
+		"the web server does not serve": {supervisor.Seen{Lands: true}, false, false},
+	} {
+		due := supervisor.Next(paths, spec, test.seen, supervisor.Memory{Started: serves, Parted: test.parted})
+		require.Equal(t, !test.stays, due.Part || due.Web.Verb == supervisor.Stop, name)
+		require.Equal(t, !test.stays && !test.parted, due.Part, name)
+	}
 }
 
 // How long builds have had: from when they were asked to end.

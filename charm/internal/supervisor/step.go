@@ -297,14 +297,22 @@ func stop(unit string, seen Seen, m Memory) Task {
 // leave goes while the web server still knows this worker's key. The worker ends with its
 // builds, unless its web server is gone, which alone could tell that it has.
 func leave(spec Spec, seen Seen, m Memory) Due {
+	spec.Landed = false // no hook says it any more: it may be of the process before
 	if _, works := m.Started[concourse.WorkerUnit]; works && !m.Retired {
 		if seen.Running[concourse.WorkerUnit] && !seen.Fault.severe() && seen.Webless < webless && !drained(spec, seen, m) {
 			return Due{Worker: landForGood(spec, seen, m)}
 		}
 		return Due{RetireSelf: true}
 	}
-	if _, serves := m.Started[concourse.ServerUnit]; serves && len(spec.Members) > 1 && !m.Parted {
-		return Due{Part: true, Worker: stop(concourse.WorkerUnit, seen, m)}
+	if _, serves := m.Started[concourse.ServerUnit]; serves {
+		due := Due{Worker: stop(concourse.WorkerUnit, seen, m)}
+		switch {
+		case seen.WebServes && seen.Lands && seen.LandedFor < spec.DrainTimeout:
+			return due // see stay
+		case len(spec.Members) > 1 && !m.Parted:
+			due.Part = true
+			return due
+		}
 	}
 	due := Due{
 		Web: stop(concourse.ServerUnit, seen, m), Worker: stop(concourse.WorkerUnit, seen, m),
