@@ -11,12 +11,12 @@ import (
 	"github.com/concourse-ci-machine/concourse-ci-machine/charm/internal/supervisor"
 )
 
-var asked = time.Unix(1000, 0).UTC()
+var pausedAt = time.Unix(1000, 0).UTC()
 
 // paused has the unit's worker paused, and out if that is what its supervisor says.
 func paused(out bool) func(*unit) {
 	return func(u *unit) {
-		if refused := u.in.Pause(asked); refused != "" {
+		if refused := u.in.Pause(pausedAt); refused != "" {
 			panic(refused)
 		}
 		u.in.Status.Landing, u.in.Status.Paused = !out, out
@@ -34,14 +34,14 @@ func TestPause(t *testing.T) {
 	u := follower(config(func(c *plan.Config) { c.DrainTimeout = time.Hour }), paused(false))
 	got := plan.Make(u.in)
 	require.True(t, got.Spec.Paused)
-	require.Equal(t, asked, got.Spec.Asked)
+	require.Equal(t, pausedAt, got.Spec.Asked)
 	require.NotNil(t, got.Spec.Worker, "which starts when it is resumed")
 	require.Equal(t, []string{relations.Pausing, "maintenance Pausing the worker: it ends with its builds, in 1h0m0s at most..."}, of(got))
 	u = u.with(paused(true))
 	u.in.Before = *got.Spec
 	got = plan.Make(u.in)
 	require.True(t, got.Spec.Paused)
-	require.Equal(t, asked, got.Spec.Asked, "its time does not begin anew")
+	require.Equal(t, pausedAt, got.Spec.Asked, "its time does not begin anew")
 	require.Equal(t, []string{relations.Paused, "maintenance Paused: the worker is out (v7.14.2), run `resume`"}, of(got))
 
 	u.app()[relations.TargetVersion], u.app()[relations.ActiveVersion], u.in.Status.Run = next, next, next
@@ -59,14 +59,14 @@ func TestPause(t *testing.T) {
 // Who has no worker, or is not ready for it, is not paused.
 func TestPauseIsRefused(t *testing.T) {
 	u := leader()
-	require.Contains(t, u.in.Pause(asked), "pause a unit with a worker")
+	require.Contains(t, u.in.Pause(pausedAt), "pause a unit with a worker")
 	u = leader(config(func(c *plan.Config) { c.Mode = "web" }), app(relations.WebUnit, "ci/9"))
-	require.Contains(t, u.in.Pause(asked), "pause a unit with a worker")
+	require.Contains(t, u.in.Pause(pausedAt), "pause a unit with a worker")
 	u.in.Config.Mode = "all"
-	require.Empty(t, u.in.Pause(asked))
+	require.Empty(t, u.in.Pause(pausedAt))
 	u = follower()
 	u.in.Before = supervisor.Spec{}
-	require.Contains(t, u.in.Pause(asked), "being prepared")
+	require.Contains(t, u.in.Pause(pausedAt), "being prepared")
 	require.False(t, u.in.Before.Paused)
 }
 
