@@ -99,10 +99,11 @@ func (j *judge) downloads(v *volume, version string) {
 	}
 }
 
-// lands holds that no more workers are away by turns than may be.
+// lands holds that no more workers are away by turns than may be. One that was removed
+// meanwhile is not awaited: whoever removed its unit has taken it out for good.
 func (j *judge) lands(u *unit) {
 	j.away[u] = true
-	maps.DeleteFunc(j.away, func(u *unit, _ bool) bool { return u.life == dead })
+	maps.DeleteFunc(j.away, func(u *unit, _ bool) bool { return u.life != alive })
 	if len(j.away) > j.juju.config.MaxUnavailable && !j.troubled(2*slack) {
 		j.violate(ErrTurns, "%d with %s", len(j.away), u.name)
 	}
