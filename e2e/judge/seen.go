@@ -41,6 +41,8 @@ func unseen(r observation.Record) []string {
 func unseenMachines(f *findings, r observation.Record, o observation.Observation) {
 	mounted, read := false, false
 	for _, u := range o.Status.Units(r.App) {
+		m, ok := o.Machines[u.Name]
+		read = read || m.Volume != nil && m.Volume.Unsound != nil // who reads them for all may be paused
 		if !active(o, u.Name) {
 			continue
 		}
@@ -49,7 +51,6 @@ func unseenMachines(f *findings, r observation.Record, o observation.Observation
 				f.add(o, u.Name, "was not seen: %s", what)
 			}
 		}
-		m, ok := o.Machines[u.Name]
 		unseen(!ok, "its machine")
 		unseen(!slices.ContainsFunc(r.Log, func(line cluster.LogLine) bool { return line.Unit == u.Name && isRun(line) }), "which hooks it has run")
 		if !ok {
@@ -79,7 +80,6 @@ func unseenMachines(f *findings, r observation.Record, o observation.Observation
 		h := m.Volume.History
 		unseen(h == nil || len(h.Activations) == 0 || len(h.Claims) == 0, "the history of its volume")
 		unseen(len(m.Volume.Releases) == 0 || m.Volume.Use.Store == 0, "the releases on its volume")
-		read = read || m.Volume.Unsound != nil
 	}
 	if mounted && !read {
 		f.note("at the end of %q: nobody has read the bytes of the releases", o.Phase)

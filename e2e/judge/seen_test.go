@@ -89,6 +89,15 @@ var seenTables = []table{{
 			says(r, upgraded, "ci/1", "blocked", "Shared storage unavailable - attach it")
 			machineOf(r, upgraded, "ci/1", func(m *observation.Machine) { *m = observation.Machine{} })
 		}, ""},
+		{"bytes that a paused unit reads for all", func(r *observed) {
+			volumeOf(r, upgraded, func(v *observation.Volume) { v.Unsound = nil })
+			machineOf(r, upgraded, "ci/1", func(m *observation.Machine) {
+				v := *m.Volume
+				v.Unsound = map[string]string{}
+				m.Volume = &v
+			})
+			says(r, upgraded, "ci/1", "maintenance", "Paused: the worker is out (v7.14.3): run resume")
+		}, ""},
 		{"units that are all blocked", func(r *observed) {
 			for unit := range r.Observations[upgraded].Machines {
 				says(r, upgraded, unit, "blocked", "Cannot install v7.14.4: set version")
