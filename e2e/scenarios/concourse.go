@@ -79,7 +79,8 @@ func (r *run) buildOn(phase string, workers []string) {
 	require.NoError(r, r.in.Report.Time(phase, 0, func() error {
 		var builds []observation.Build
 		reached := map[string]bool{}
-		for len(reached) < len(workers) {
+		unreached := func(worker string) bool { return !reached[worker] }
+		for slices.ContainsFunc(workers, unreached) {
 			if len(builds) >= buildsPerWorker*len(workers) {
 				return fmt.Errorf("%d builds never reached every worker of %v", len(builds), workers)
 			}

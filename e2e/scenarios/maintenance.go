@@ -53,9 +53,9 @@ func Maintenance(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		return r.active(4, in.To.Version)
 	})
 	before = r.atRest("resumed", in.To.Version)
-	r.buildOn("a build on the worker that was paused", workerNames([]string{paused}))
+	r.buildOn("a build on every worker, also on that which was paused", workersOf(deployed))
 
-	ended = r.underWayOn(workerNames([]string{paused}), 2, toGo)
+	ended = r.underWayOn(workersOf(deployed), 2, toGo)
 	id := r.act(paused, "restart-services", nil)["id"]
 	require.NoError(t, cluster.Poll(ctx, "the restart of "+paused, time.Second, patience, func(ctx context.Context) (bool, error) {
 		far, err := c.RunAction(ctx, paused, "restart-services", map[string]any{"id": id})
