@@ -62,7 +62,10 @@ func Maintenance(ctx context.Context, t T, c cluster.Cluster, in Inputs) {
 		if err != nil {
 			return false, err
 		}
-		return far["state"] == "done", fmt.Errorf("%s: %s", far["state"], far["message"])
+		if far["state"] == "done" {
+			return true, nil
+		}
+		return false, fmt.Errorf("%s: %s", far["state"], far["message"])
 	}))
 	ended()
 	r.active(4, in.To.Version)
