@@ -39,6 +39,7 @@ func TestPause(t *testing.T) {
 	require.Equal(t, []string{relations.Pausing, "maintenance Pausing the worker: it ends with its builds, in 1h0m0s at most..."}, of(got))
 	u = u.with(paused(true))
 	u.in.Before = *got.Spec
+	require.Empty(t, u.in.Pause(pausedAt.Add(time.Minute)))
 	got = plan.Make(u.in)
 	require.True(t, got.Spec.Paused)
 	require.Equal(t, pausedAt, got.Spec.Asked, "its time does not begin anew")
