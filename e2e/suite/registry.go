@@ -94,7 +94,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A worker that is paused, started anew, or removed with its unit loses no build; a paused one stays out when its machine boots, and comes along in an upgrade.",
 			Needs:  Needs{Memory: 5 << 30},
-			Takes:  600 * time.Second,
+			Takes:  950 * time.Second,
 			Run:    scenarios.Maintenance,
 		},
 		{
@@ -110,7 +110,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "No build is lost when leadership moves, the charm is refreshed or an option of the web server changes.",
 			Needs:  Needs{Memory: 4 << 30},
-			Takes:  600 * time.Second,
+			Takes:  840 * time.Second,
 			Run:    scenarios.KeptBuilds,
 		},
 		{
@@ -158,7 +158,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A change of the schema has the time that it takes.",
 			Needs:  Needs{Memory: 3 << 30},
-			Takes:  400 * time.Second,
+			Takes:  600 * time.Second,
 			Run:    scenarios.SlowMigration,
 		},
 		{
@@ -166,7 +166,7 @@ func All() []Scenario {
 			Group:  "cluster",
 			Proves: "A change of the schema that is held up says how far it is, a unit that was off meanwhile comes back to the new release, and a downgrade is refused with the reason.",
 			Needs:  Needs{Memory: 4 << 30},
-			Takes:  540 * time.Second,
+			Takes:  830 * time.Second,
 			Run:    scenarios.Migration,
 		},
 		{
