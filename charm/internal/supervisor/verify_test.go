@@ -43,8 +43,12 @@ func TestVerifiesTheVolume(t *testing.T) {
 	require.Contains(t, damaged.Found, "bin/concourse has other contents")
 	end()
 	flip() // it is as it was
+	require.NoError(t, os.Remove(filepath.Join(string(c.files), "status.json")))
 	end = c.run(t)
-	eventually(t, "what was found", c.saw(func(s supervisor.Status) bool { return s.Checked == damaged }))
+	eventually(t, "what was found", func() bool {
+		status, err := c.files.Status()
+		return err == nil && status.Checked == damaged
+	})
 	flip()
 	spec.Check.Repair = true
 	repaired := checked("three")
