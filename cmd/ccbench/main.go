@@ -97,7 +97,7 @@ Concourse CI machine charm on them, and measures what the charm is built on.
 		RunE:          help,
 	}
 	root.AddCommand(newEnvCommand(b), newScenariosCommand(b), newRunCommand(b), newMirrorCommand(), newReleasesCommand(),
-		newVolumeCommand(), newProbeHelpCommand(), newBenchCommand(), newCompareCommand(), newManCommand(root))
+		newVolumeCommand(), newProbeHelpCommand(), newCertifyHelpCommand(), newBenchCommand(), newCompareCommand(), newManCommand(root))
 	completeNames(root)
 	return root
 }

@@ -25,12 +25,13 @@ func newVolumeCommand() *cobra.Command {
 	volume := &cobra.Command{
 		Use:   "volume",
 		Short: "Look at the volume that units share, verify it, tidy it up",
-		Example: `  ccbench volume inspect /var/lib/concourse
+		Example: `  ccbench volume certify /mnt/nfs        # before anything is installed
+  ccbench volume inspect /var/lib/concourse
   ccbench volume verify /var/lib/concourse`,
 		Args: cobra.NoArgs,
 		RunE: help,
 	}
-	volume.AddCommand(newInspectCommand(), newProbeCommand(), newVerifyCommand(), newCollectCommand())
+	volume.AddCommand(newInspectCommand(), newProbeCommand(), newCertifyCommand(), newVerifyCommand(), newCollectCommand())
 	return volume
 }
 
