@@ -65,6 +65,9 @@ func (r *run) start(ctx context.Context) (*actor, error) {
 func (r *run) startAll(ctx context.Context, n int) (actors []*actor, end func(), err error) {
 	end = func() {
 		for _, a := range actors {
+			a.in.Close() // all of them end at once
+		}
+		for _, a := range actors {
 			a.end()
 		}
 	}
@@ -128,10 +131,10 @@ func (a *actor) lost(err error) error {
 	return harness(fmt.Errorf("another process ended: %w: %s", err, strings.TrimSpace(a.stderr.String())))
 }
 
-// end ends the actor in order. Killing one that has ended does nothing.
+// end ends the actor: in order if it has nothing to do. It has nothing to lose.
 func (a *actor) end() {
 	a.in.Close()
-	timer := time.AfterFunc(5*time.Second, func() { a.cmd.Process.Kill() })
+	timer := time.AfterFunc(time.Second, func() { a.cmd.Process.Kill() })
 	defer timer.Stop()
 	a.cmd.Wait() // how it ended says nothing about the mount
 }

@@ -12,9 +12,12 @@ import (
 	"time"
 )
 
-// roomForRelease is what a genuine release of up to 900 MB takes with its archive, twice:
-// an upgrade keeps the old one.
-var roomForRelease = room{Bytes: 6 << 30, Inodes: 20_000}
+// RoomForRelease is what has to be free for a release of 900 MB, in bytes: its archive,
+// twice that for what is unpacked, and as much for the release that it follows.
+const RoomForRelease = 5_000_000_000
+
+// inodesForRelease is far more than the files of a release and what units leave.
+const inodesForRelease = 10_000
 
 func hasRoom(_ context.Context, r *run, dir string) (string, error) {
 	free, err := r.files.Room(dir)
@@ -23,10 +26,10 @@ func hasRoom(_ context.Context, r *run, dir string) (string, error) {
 	}
 	const mb = 1_000_000
 	switch {
-	case free.Bytes < r.needed.Bytes:
-		return "", fmt.Errorf("%d MB are free, %d MB are needed", free.Bytes/mb, r.needed.Bytes/mb)
-	case !free.Countless && free.Inodes < r.needed.Inodes:
-		return "", fmt.Errorf("%d inodes are free, %d are needed", free.Inodes, r.needed.Inodes)
+	case r.Options.Room >= 0 && free.Bytes < uint64(r.Options.Room):
+		return "", fmt.Errorf("%d MB are free, %d MB are needed", free.Bytes/mb, r.Options.Room/mb)
+	case !free.Countless && free.Inodes < inodesForRelease:
+		return "", fmt.Errorf("%d inodes are free, %d are needed", free.Inodes, inodesForRelease)
 	}
 	// A quota may be less than what the file system has.
 	if err := r.files.Write(filepath.Join(dir, "some"), make([]byte, 1<<20), 0o644); err != nil {

@@ -15,8 +15,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/concourse-ci-machine/concourse-ci-machine/coordinator"
 )
@@ -43,6 +47,9 @@ type Options struct {
 	Machines int
 	// Units is how many processes on this machine install at once; 0 is 4.
 	Units int
+	// Room is how many bytes have to be free; 0 is what a release and the next one take,
+	// less demands nothing.
+	Room int64
 	// Helper is a command that calls Help. It is required.
 	Helper []string
 	// ProbeHelper is a command that calls probe.Help with the argument that is appended.
@@ -52,10 +59,9 @@ type Options struct {
 	// Say is called with what is going on and takes long.
 	Say func(format string, args ...any)
 
-	files  files  // tests have one that lies
-	pace   pace   // tests are faster
-	needed room   // tests have small file systems
-	table  []step // tests run some checks; nil is all
+	files files  // tests have one that lies
+	pace  pace   // tests are faster
+	table []step // tests run some checks; nil is all
 }
 
 // pace is how long is waited for what.
@@ -93,8 +99,8 @@ func (o Options) complete() (Options, error) {
 	if o.pace == (pace{}) {
 		o.pace = ordinary
 	}
-	if o.needed == (room{}) {
-		o.needed = roomForRelease
+	if o.Room == 0 {
+		o.Room = RoomForRelease
 	}
 	var err error
 	o.Path, err = filepath.Abs(o.Path)
@@ -132,7 +138,16 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 		run.skipTogether("the mount cannot be written to")
 		return r, nil
 	}
-	if run.place, err = occupy(o.Path, o.Machines, o.pace); err != nil {
+	run.place, err = occupy(o.Path, o.Machines, o.pace)
+	if full(err) {
+		c := steps[0].check()
+		c.Verdict, c.Found, c.Means = Failed, oneLine(withoutPath(err)), meansFull
+		run.record(c)
+		run.skip(slices.DeleteFunc(slices.Clone(alone), func(s step) bool { return s.name == c.Name }), "nothing more can be written to the mount")
+		run.skipTogether("nothing more can be written to the mount")
+		return r, nil
+	}
+	if err != nil {
 		return r, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	defer func() {
@@ -152,8 +167,20 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 	return r, swept(ctx)
 }
 
-// refuse tells why nothing can be tried at a path.
+// refuse tells why nothing can be tried at a path. Of a mount that does not answer it says
+// nothing.
 func refuse(path string) error {
+	answered := make(chan error, 1)
+	go func() { answered <- unusable(path) }()
+	select {
+	case err := <-answered:
+		return err
+	case <-time.After(3 * time.Second):
+		return nil
+	}
+}
+
+func unusable(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -162,6 +189,10 @@ func refuse(path string) error {
 		return fmt.Errorf("%w: cannot look at it: %w", ErrRefused, err)
 	case !info.IsDir():
 		return fmt.Errorf("%w: %s is not a directory: name the one where the mount is", ErrRefused, path)
+	}
+	err = unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: this user may not write to %s: run ccbench as the user that the units run as, or give this one permission", ErrRefused, path)
 	}
 	return nil
 }
@@ -181,20 +212,42 @@ func (r *run) look(ctx context.Context) (usable bool, err error) {
 	case errors.Is(err, coordinator.ErrHung) || err == nil && found.FileSystem == "":
 		c.Verdict, c.Found = Failed, "it does not answer"
 		c.Means = "Every unit would hang with it. See that the file server runs and can be reached, or mount it anew."
-	case errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM):
-		return false, fmt.Errorf("%w: this user may not write to %s: run ccbench as the user that the units run as, or give this one permission", ErrRefused, r.Path)
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
-		c.Verdict, c.Found = Failed, err.Error()
-		c.Means = meansFull
-	case err != nil && !found.ReadOnly:
-		return false, fmt.Errorf("%w: %w", ErrRefused, err)
 	case found.ReadOnly:
 		c.Verdict, c.Found = Failed, "it is mounted read-only"
 		c.Means = "No unit can install anything. Mount it read-write, without the option ro, and see that the server exports it so."
+	case err != nil && isFull(r.Path):
+		c.Verdict, c.Found = Failed, "nothing more can be written to it"
+		c.Means = meansFull
+	case err != nil:
+		return false, fmt.Errorf("%w: %w", ErrRefused, err)
 	default:
 		c.Found = found.FileSystem
 	}
 	c.Seconds = time.Since(start).Seconds()
 	r.record(c)
 	return c.Verdict == OK, nil
+}
+
+// isFull tells whether a directory cannot be made for want of space. The error of a probe,
+// which is that of another process, does not tell.
+func isFull(path string) bool {
+	dir, err := os.MkdirTemp(path, Prefix)
+	if err == nil {
+		err = os.Remove(dir)
+	}
+	return full(err)
+}
+
+// full tells the words for a full file system, of the kernel or of another process that has
+// met them.
+func full(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, errno) || strings.Contains(err.Error(), errno.Error()) {
+			return true
+		}
+	}
+	return false
 }

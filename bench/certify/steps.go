@@ -175,6 +175,9 @@ func (r *run) one(ctx context.Context, s step) (hung bool, err error) {
 		c.Verdict, c.Found, c.Means = Failed, fmt.Sprintf("it had not ended after %v", r.pace.check), s.means
 	case got.err != nil:
 		c.Verdict, c.Found, c.Means = Failed, oneLine(got.err), s.means
+		if full(got.err) {
+			c.Means = meansFull
+		}
 	default:
 		c.Verdict, c.Found = OK, got.found
 	}

@@ -97,7 +97,7 @@ func (r *run) meet(ctx context.Context) (*party, error) {
 			return &party{r: r, ids: ids, hosts: hosts, dir: dir}, nil
 		case len(ids) > r.Machines:
 			told = r.tell(told, &toldAt, fmt.Sprintf("%d machines are here, and %d were to come: stop the others", len(ids), r.Machines))
-		default:
+		case len(ids) < r.Machines:
 			told = r.tell(told, &toldAt, fmt.Sprintf("waiting: %d of %d machines are here, since %.0f s: run `ccbench volume certify --machines %d` on the others, too, on the same directory of the mount",
 				len(ids), r.Machines, time.Since(start).Seconds(), r.Machines))
 		}

@@ -13,10 +13,14 @@ import (
 // certifyHelpCommand is a process of certify that stands for a unit.
 const certifyHelpCommand = "certify-help"
 
+// mostRoom is far more MB than any volume has.
+const mostRoom = 1_000_000_000_000
+
 func newCertifyCommand() *cobra.Command {
 	var o certify.Options
 	var file string
 	var asJSON bool
+	var room int64
 	cmd := &cobra.Command{
 		Use:   "certify PATH",
 		Short: "Tell whether a mount is fit to share a release between machines",
@@ -47,8 +51,15 @@ the mount is not fit.`,
 				return failed(err)
 			}
 			o.Path = args[0]
-			if o.Machines < 1 {
+			if o.Machines < 1 || o.Machines > certify.MostMachines {
 				return fmt.Errorf("--machines must be between 1 and %d", certify.MostMachines)
+			}
+			if room < 0 || room > mostRoom {
+				return fmt.Errorf("--room must be between 0 and %d", mostRoom)
+			}
+			o.Room = room * 1_000_000
+			if room == 0 {
+				o.Room = -1
 			}
 			o.Helper, o.ProbeHelper = []string{executable, certifyHelpCommand}, []string{executable, helpCommand}
 			o.Say = func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
@@ -82,6 +93,7 @@ the mount is not fit.`,
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&o.Machines, "machines", 1, "how many machines take part, each with a run of its own")
+	flags.Int64Var(&room, "room", certify.RoomForRelease/1_000_000, "how many MB must be free on it; 0 demands nothing")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	flags.StringVar(&file, "export", "", "write the result to this file, as JSON")
 	completeFile(cmd, "export", "json")

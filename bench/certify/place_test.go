@@ -1,0 +1,83 @@
+package certify
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// leftBy makes the directory of a run that was killed.
+func leftBy(t *testing.T, parent, name string, p process) string {
+	t.Helper()
+	dir := filepath.Join(parent, Prefix+name)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "some", "thing"), 0o755))
+	data, err := json.Marshal(owner{Program: program, Machines: 1, process: p})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ownerFile), data, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, beatFile), []byte("old"), 0o644))
+	return dir
+}
+
+// What a killed run has left is removed; what is not surely ours, or in use, is not.
+func TestSweep(t *testing.T) {
+	parent := t.TempDir()
+	dead, foreign := thisProcess(), thisProcess()
+	dead.Started = "1"
+	foreign.Boot = "another"
+	deadDir := leftBy(t, parent, "dead", dead)
+	alive := leftBy(t, parent, "alive", thisProcess())
+	silent := leftBy(t, parent, "silent", foreign)
+	beating := leftBy(t, parent, "beating", foreign)
+	empty := filepath.Join(parent, Prefix+"empty")
+	strange := filepath.Join(parent, Prefix+"strange")
+	require.NoError(t, os.Mkdir(empty, 0o755))
+	require.NoError(t, os.Mkdir(strange, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(strange, "file"), nil, 0o644))
+	link := filepath.Join(parent, Prefix+"link")
+	elsewhere := t.TempDir()
+	require.NoError(t, os.Symlink(elsewhere, link))
+
+	l, err := occupy(parent, 1, quick)
+	require.NoError(t, err)
+	start := time.Now()
+	later := l.sweep(t.Context(), t.Logf)
+	require.NoDirExists(t, deadDir)
+	require.DirExists(t, silent)
+	require.NoError(t, os.WriteFile(filepath.Join(beating, beatFile), []byte("new"), 0o644))
+	require.NoError(t, later(t.Context()))
+	require.GreaterOrEqual(t, time.Since(start), quick.stale)
+	require.NoDirExists(t, silent)
+	require.NoDirExists(t, empty)
+	for _, stays := range []string{alive, beating, strange, elsewhere} {
+		require.DirExists(t, stays)
+	}
+	require.NoError(t, l.leave())
+	require.NoDirExists(t, l.dir)
+}
+
+// A run that works is left alone by another one on the same path.
+func TestTwoRunsApart(t *testing.T) {
+	dir := t.TempDir()
+	first, second := options(t, dir, ""), options(t, dir, "")
+	type result struct {
+		r   Report
+		err error
+	}
+	results := make(chan result, 2)
+	for _, o := range []Options{first, second} {
+		go func() {
+			r, err := Run(t.Context(), o)
+			results <- result{r, err}
+		}()
+	}
+	for range 2 {
+		got := <-results
+		require.NoError(t, got.err)
+		require.Equal(t, "fit", got.r.Verdict)
+	}
+	requireEmpty(t, dir)
+}
