@@ -58,6 +58,9 @@ func (r *run) together(ctx context.Context) error {
 		return err
 	}
 	r.Say("%d machines have met", len(p.ids))
+	for _, id := range p.ids {
+		r.report.Hosts = append(r.report.Hosts, p.hosts[id])
+	}
 	for _, m := range meetings {
 		start := time.Now()
 		c := Check{Name: m.name, Proves: m.proves, Needed: m.needed, Verdict: OK}

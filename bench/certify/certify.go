@@ -206,7 +206,7 @@ func (r *run) look(ctx context.Context) (usable bool, err error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	r.report.FileSystem = found.FileSystem
+	r.report.FileSystem, r.report.Mount = found.FileSystem, mountOf(r.Path)
 	c := Check{Name: name, Proves: proves, Needed: true, Verdict: OK}
 	switch {
 	case errors.Is(err, coordinator.ErrHung) || err == nil && found.FileSystem == "":

@@ -221,7 +221,12 @@ func TestBrokenHelper(t *testing.T) {
 
 // The end of the context ends everything, wherever it is, and nothing is left.
 func TestInterrupted(t *testing.T) {
-	for _, after := range []string{"writable", "room", "link", "lock", "one download", "taking over"} {
+	for after, pause := range map[string]time.Duration{
+		"writable": 0, "room": 20 * time.Millisecond, "link": 20 * time.Millisecond, "lock": 20 * time.Millisecond,
+		"lock of a killed process": 100 * time.Millisecond,
+		"one download":             300 * time.Millisecond, // in the middle of what follows
+		"taking over":              0,
+	} {
 		t.Run(after, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -230,7 +235,10 @@ func TestInterrupted(t *testing.T) {
 			o := options(t, dir, "")
 			o.Ended = func(c Check) {
 				if c.Name == after {
-					time.AfterFunc(20*time.Millisecond, cancel)
+					if pause == 0 {
+						cancel()
+					}
+					time.AfterFunc(pause, cancel)
 				}
 			}
 			r, err := Run(ctx, o)

@@ -18,44 +18,42 @@ import (
 func Help(ctx context.Context, in io.Reader, out io.Writer) error { return help(ctx, disk{}, in, out) }
 
 func help(ctx context.Context, f files, in io.Reader, out io.Writer) error {
+	// Who started it may be killed: then nobody is to go on on the mount.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	questions, broken := make(chan request), make(chan error, 1)
+	go func() {
+		defer cancel()
+		for from := json.NewDecoder(in); ; {
+			var q request
+			if err := from.Decode(&q); err != nil {
+				broken <- err
+				return
+			}
+			select {
+			case questions <- q:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	d := &deeds{files: f, tell: json.NewEncoder(out)}
-	defer d.unlock(request{})
-	for questions := json.NewDecoder(in); ; {
-		var q request
-		if err := questions.Decode(&q); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
+	defer d.unlock()
+	for {
+		select {
+		case q := <-questions:
+			got, err := d.do(ctx, q)
+			if err != nil {
+				got.Error = oneLine(err)
+			}
+			if err := d.tell.Encode(got); err != nil {
+				return err
+			}
+		case err := <-broken:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return fmt.Errorf("cannot read what to do: %w", err)
-		}
-		var got reply
-		var err error
-		switch q.Do {
-		case "race":
-			got, err = d.race(q)
-		case "lock":
-			got, err = d.lock(q)
-		case "unlock":
-			err = d.unlock(q)
-		case "find":
-			got, err = d.find(ctx, q)
-		case "stat":
-			got.Identity, err = d.files.Stat(q.Path)
-		case "watch":
-			err = d.watch(q)
-		case "watched":
-			err = d.watched()
-		case "install":
-			got, err = d.install(ctx, *q.Install)
-		case "verify":
-			got.Got, err = sound(ctx, *q.Install)
-		default:
-			err = fmt.Errorf("there is no %q", q.Do)
-		}
-		if err != nil {
-			got.Error = oneLine(err)
-		}
-		if err := d.tell.Encode(got); err != nil {
-			return err
 		}
 	}
 }
@@ -67,6 +65,32 @@ type deeds struct {
 	held     lock
 	stop     atomic.Bool
 	watching chan error
+}
+
+func (d *deeds) do(ctx context.Context, q request) (got reply, err error) {
+	switch q.Do {
+	case "race":
+		return d.race(q)
+	case "lock":
+		return d.lock(q)
+	case "unlock":
+		return got, d.unlock()
+	case "find":
+		return d.find(ctx, q)
+	case "stat":
+		got.Identity, err = d.files.Stat(q.Path)
+		return got, err
+	case "watch":
+		return got, d.watch(q)
+	case "watched":
+		return got, d.watched()
+	case "install":
+		return d.install(ctx, *q.Install)
+	case "verify":
+		got.Got, err = sound(ctx, *q.Install)
+		return got, err
+	}
+	return got, fmt.Errorf("there is no %q", q.Do)
 }
 
 // race tries to make each name, in a directory that others try it in, too.
@@ -99,7 +123,7 @@ func (d *deeds) lock(q request) (reply, error) {
 	return reply{Got: got}, err
 }
 
-func (d *deeds) unlock(request) error {
+func (d *deeds) unlock() error {
 	if d.held == nil {
 		return nil
 	}

@@ -15,7 +15,7 @@ func leftBy(t *testing.T, parent, name string, p process) string {
 	t.Helper()
 	dir := filepath.Join(parent, Prefix+name)
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "some", "thing"), 0o755))
-	data, err := json.Marshal(owner{Program: program, Machines: 1, process: p})
+	data, err := json.Marshal(owner{Program: program, Schema: Schema, Machines: 1, process: p})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, ownerFile), data, 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, beatFile), []byte("old"), 0o644))
@@ -80,4 +80,28 @@ func TestTwoRunsApart(t *testing.T) {
 		require.Equal(t, "fit", got.r.Verdict)
 	}
 	requireEmpty(t, dir)
+}
+
+// A process whose run was killed does not go on.
+func TestOrphan(t *testing.T) {
+	dir := t.TempDir()
+	s, err := serve("seed")
+	require.NoError(t, err)
+	defer s.close()
+	s.hold()
+	r := &run{Options: options(t, dir, "")}
+	a, err := r.start(t.Context())
+	require.NoError(t, err)
+	_, err = a.begin(install{Root: dir + "/volume", Unit: unit(0), Source: s.URL()})
+	require.NoError(t, err)
+	require.NoError(t, s.held(t.Context()))
+	require.NoError(t, a.in.Close())
+	ended := make(chan error, 1)
+	go func() { ended <- a.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "it goes on")
+	}
 }

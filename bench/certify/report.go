@@ -37,7 +37,9 @@ type Report struct {
 	Schema     int       `json:"schema"`
 	Path       string    `json:"path"`
 	FileSystem string    `json:"file_system,omitempty"`
-	Machines   int       `json:"machines"` // that were to take part
+	Mount      string    `json:"mount,omitempty"` // what is mounted, and with which options
+	Machines   int       `json:"machines"`        // that were to take part
+	Hosts      []string  `json:"hosts,omitempty"` // of those that have met
 	Started    time.Time `json:"started"`
 	// Complete: all checks have been made, or were left out for one that failed.
 	Complete bool `json:"complete"`
@@ -83,6 +85,9 @@ func (r *Report) judge(ended bool) {
 func (r Report) Print(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s: %s\n", r.Path, r.Verdict)
+	if r.Mount != "" {
+		fmt.Fprintf(&b, "  mounted: %s\n", r.Mount)
+	}
 	for _, c := range r.Checks {
 		if c.Verdict == Failed {
 			fmt.Fprintf(&b, "  %s: %s\n", c.Name, c.Means)

@@ -52,8 +52,8 @@ func (r *run) meet(ctx context.Context) (*party, error) {
 		hosts := map[string]string{r.place.id: r.place.owner.Host}
 		taken := map[string]bool{} // by others, who do not wait for this one
 		for _, o := range found {
-			if !o.ours || o.owner.Machines != r.Machines {
-				continue
+			if !o.ours || o.owner.Machines != r.Machines || o.owner.Schema != Schema {
+				continue // another meeting, or another version of this program
 			}
 			if _, seen := first[o.id]; !seen {
 				first[o.id], last[o.id] = o.beat, o.beat

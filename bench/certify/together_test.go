@@ -2,6 +2,9 @@ package certify
 
 import (
 	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +38,20 @@ func TestTogether(t *testing.T) {
 		require.Len(t, r.Checks, 1+len(meetings))
 		require.NotContains(t, strings.Join(r.NotChecked, "\n"), "another machine")
 		require.Contains(t, find(t, r, "one download between machines").Found, "3 machines, one download")
+	}
+}
+
+// A run that was killed while it waited is no machine that has come.
+func TestDeadDoesNotTakePart(t *testing.T) {
+	dir := t.TempDir()
+	dead := thisProcess()
+	dead.Boot = "another"
+	data, err := json.Marshal(owner{Program: program, Schema: Schema, Machines: 2, process: dead})
+	require.NoError(t, err)
+	left := leftBy(t, dir, "0", dead) // it would lead
+	require.NoError(t, os.WriteFile(filepath.Join(left, ownerFile), data, 0o644))
+	for _, r := range met(t, dir, "", "") {
+		require.Equal(t, "fit", r.Verdict)
 	}
 }
 
