@@ -44,7 +44,9 @@ func TestSweep(t *testing.T) {
 	l, err := occupy(parent, 1, quick)
 	require.NoError(t, err)
 	start := time.Now()
+	resumed := leftBy(t, parent, "resumed", foreign) // it was stopped for a while
 	later := l.sweep(t.Context(), t.Logf)
+	time.AfterFunc(quick.stale/2, func() { os.WriteFile(filepath.Join(resumed, beatFile), []byte("new"), 0o644) })
 	require.NoDirExists(t, deadDir)
 	require.DirExists(t, silent)
 	require.NoError(t, os.WriteFile(filepath.Join(beating, beatFile), []byte("new"), 0o644))
@@ -52,11 +54,27 @@ func TestSweep(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(start), quick.stale)
 	require.NoDirExists(t, silent)
 	require.NoDirExists(t, empty)
-	for _, stays := range []string{alive, beating, strange, elsewhere} {
+	for _, stays := range []string{alive, beating, resumed, strange, elsewhere, link} {
 		require.DirExists(t, stays)
 	}
 	require.NoError(t, l.leave())
 	require.NoDirExists(t, l.dir)
+}
+
+// Nobody waits for a run that shows that it lives.
+func TestSweepWaitsForTheSilentOnly(t *testing.T) {
+	parent := t.TempDir()
+	foreign := thisProcess()
+	foreign.Boot = "another"
+	beating := leftBy(t, parent, "beating", foreign)
+	l, err := occupy(parent, 1, quick)
+	require.NoError(t, err)
+	later := l.sweep(t.Context(), t.Logf)
+	require.NoError(t, os.WriteFile(filepath.Join(beating, beatFile), []byte("new"), 0o644))
+	start := time.Now()
+	require.NoError(t, later(t.Context()))
+	require.Less(t, time.Since(start), quick.stale/2)
+	require.NoError(t, l.leave())
 }
 
 // A run that works is left alone by another one on the same path.
