@@ -9,7 +9,7 @@ import (
 )
 
 // pings is how often a file goes from one machine to the others and back.
-const pings = 5
+const pings = 3
 
 // visibleBetween measures on the clock of the machine that leads: no clocks of two
 // machines are compared. A round is a file there and one back.
