@@ -47,7 +47,7 @@ var lies = map[string]lie{
 	"fsync not for directories": {own: refusing{syncDir: syscall.EINVAL}},
 	"late names":                {others: &late{by: 1700 * time.Millisecond}},
 	"no names":                  {others: &late{by: time.Hour}, pace: &second},
-	"late to both":              {own: &slow{by: 3200 * time.Millisecond}},
+	"late to both":              {own: &slow{by: 1700 * time.Millisecond}},
 	"zeros for both":            {own: zeros{}},
 	"other contents":            {others: zeros{}},
 	"locks for all":             {own: locksForAll{}, others: locksForAll{}},
@@ -237,7 +237,8 @@ type slow struct {
 
 func (s *slow) Read(path string) ([]byte, error) {
 	data, err := s.disk.Read(path)
-	if err != nil || !strings.HasPrefix(filepath.Base(path), "ping-0") {
+	name := filepath.Base(path)
+	if err != nil || !strings.HasPrefix(name, "ping-") || strings.HasPrefix(name, "ping-ready") {
 		return data, err
 	}
 	since, _ := s.seen.LoadOrStore(path, time.Now())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -126,7 +127,7 @@ func visible(ctx context.Context, r *run, dir string) (string, error) {
 		return "", err
 	}
 	defer other.end()
-	var slowest time.Duration
+	var took []time.Duration
 	for i := range 5 {
 		path := filepath.Join(dir, fmt.Sprint("file-", i))
 		// The other one finds it missing first, which a cache may remember.
@@ -147,12 +148,18 @@ func visible(ctx context.Context, r *run, dir string) (string, error) {
 		if string(got.Data) != string(page(i)) {
 			return "", errors.New("another process has read something else than what was written")
 		}
-		slowest = max(slowest, time.Since(start))
+		took = append(took, time.Since(start))
 	}
-	if slowest > settle {
-		return "", fmt.Errorf("another process saw a new file after %v", slowest.Round(time.Millisecond))
+	if usual := median(took); usual > settle {
+		return "", fmt.Errorf("another process saw a new file after %v", usual.Round(time.Millisecond))
 	}
-	return fmt.Sprintf("after %v at most", slowest.Round(time.Millisecond)), nil
+	return fmt.Sprintf("after %v at most", slices.Max(took).Round(time.Millisecond)), nil
+}
+
+// median is what counts of several: a cache holds each of them back, a busy machine one.
+func median(took []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(took))
+	return sorted[len(sorted)/2]
 }
 
 var errNoExclusion = errors.New("two processes hold one lock")
