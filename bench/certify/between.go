@@ -29,7 +29,7 @@ var meetings = []meeting{
 		proves: "Of several machines that link one name, one succeeds.",
 		means:  "Units claim a download by a hard link: two would take it at once. See that all machines mount the same file system, and that it is one for clusters."},
 	{name: "visible between machines", do: visibleBetween,
-		proves: "What one machine writes, the others see within 1.5 s, as it is.",
+		proves: "What one machine writes, the others see as it is, usually within 1.5 s.",
 		means:  "Units see late what others have done: they wait longer, and may download once more. Over NFS mount with lookupcache=positive or actimeo=1, over SMB with cache=strict and actimeo=1."},
 	{name: "one download between machines", needed: true, do: installsBetween,
 		proves: "All machines install one release at once, it is downloaded once, and each reads it as it was.",

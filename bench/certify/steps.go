@@ -51,7 +51,7 @@ var steps = []step{
 		proves: "Files and directories can be synced, and the file system reports no error.",
 		means:  "A release that was reported as installed could be lost. Look into the kernel's log and at the server's disk."},
 	{name: "visible", needed: true, do: visible,
-		proves: "What one process writes, another one finds as it is, within 1.5 s.",
+		proves: "What one process writes, another one finds as it is, usually within 1.5 s.",
 		means:  "A unit would work with what is no more. Mount without a cache that holds names or contents back: over NFS with lookupcache=positive, over SMB with cache=strict, over FUSE without a long entry or attribute time."},
 	{name: "lock", do: locks,
 		proves: "A lock of one process keeps another one out, and is free when it is given back.",
